@@ -1,0 +1,329 @@
+"""What services need from the outside, as protocols; adapters and `testing` implement them.
+
+A port is named by its role. It deals in values of `core` and raises errors of `errors`: no
+vendor's type or exception crosses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.audit.event import Fact
+    from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+    from airflow_secure_ml.core.validation import CheckOutcome, SuiteSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRef:
+    """Which version of which key, as events and references name it.
+
+    Attributes:
+        system: `local`, `vault`, `awskms`.
+        name: The key's name, such as `data`.
+        version: Its version as text, such as `3`.
+    """
+
+    system: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+class KeyWrapper(Protocol):
+    """One version of one key that wraps file keys: what a slot of a sealed file names."""
+
+    @property
+    def slot_type(self) -> int:
+        """The slot's type number (SEALED_FILE_FORMAT)."""
+
+    @property
+    def slot_id(self) -> str:
+        """The slot's id, such as `data/3`."""
+
+    @property
+    def ref(self) -> KeyRef:
+        """The key as events name it."""
+
+    def wrap(self, file_key: bytes | bytearray, core_id: bytes) -> bytes:
+        """Wrap 32 bytes for the file whose 32-byte `core_id` is given; returns the slot's body."""
+
+    def unwrap(self, body: bytes, core_id: bytes) -> bytearray:
+        """Unwrap a slot's body.
+
+        Raises:
+            CiphertextError: The body was not wrapped by this key for this `core_id`.
+            ServiceUnavailableError: The key system does not answer.
+        """
+
+
+class Signer(Protocol):
+    """One version of one signing key (Ed25519)."""
+
+    @property
+    def ref(self) -> KeyRef:
+        """The key as events name it."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over `message`."""
+
+
+class Verifier(Protocol):
+    """The public half of one version of a signing key (Ed25519)."""
+
+    @property
+    def ref(self) -> KeyRef:
+        """The key as events name it."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes of the raw public key."""
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return if the signature holds; raise SignatureError otherwise."""
+
+
+class KeySystem(Protocol):
+    """A place that keeps named, versioned keys. Names only come from code or settings."""
+
+    def wrapper(self, name: str) -> KeyWrapper:
+        """The newest active version of a wrap key.
+
+        Raises:
+            PolicyError: `why` is key_missing, key_disabled or key_destroyed.
+        """
+
+    def unwrappers(self, names: Collection[str] | None = None) -> Sequence[KeyWrapper]:
+        """Every version that may still open (active, retired), newest first; None: all keys."""
+
+    def signer(self, name: str) -> Signer:
+        """The newest active version of a sign key; PolicyError as in `wrapper`."""
+
+    def verifiers(self, names: Collection[str]) -> Sequence[Verifier]:
+        """Every version of these sign keys whose signatures are accepted (active, retired).
+
+        Raises:
+            PolicyError: A name is unknown (key_missing): an unknown signer never passes silently.
+        """
+
+
+class PinnedObject(Protocol):
+    """One version of one object, held by one descriptor; a context manager that lets go of it."""
+
+    @property
+    def uri(self) -> str:
+        """The canonical address."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length when it was pinned."""
+
+    @property
+    def version(self) -> str:
+        """What tells this version from another (an inode's identity, a VersionId)."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end. Safe from many threads."""
+
+    def readinto_at(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """Fill `buffer` from `offset`; returns the bytes read. Safe from many threads."""
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError if the object changed since it was pinned."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ObjectWriter(Protocol):
+    """Bytes on their way to an address; nothing is visible there before `commit`.
+
+    A context manager: leaving it without `commit` aborts and leaves nothing behind.
+    """
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `offset`, whole. Safe from many threads."""
+
+    def commit(self, *, replace: bool) -> str:
+        """Make the bytes durable and visible at once; returns the new version.
+
+        Raises:
+            PolicyError: Something is there and `replace` is false (address_taken).
+        """
+
+    def abort(self) -> None:
+        """Throw the bytes away; may be called twice and after `commit`, then it does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """What a store knows of an address without opening it.
+
+    Attributes:
+        uri: The canonical address.
+        is_directory: Whether objects lie below it.
+        size_bytes: Its length; 0 for a directory.
+    """
+
+    uri: str
+    is_directory: bool
+    size_bytes: int
+
+
+class DirectoryWriter(Protocol):
+    """A directory built aside, published at once. A context manager as ObjectWriter."""
+
+    def create(self, relative: str) -> ObjectWriter:
+        """A writer for one file below the directory; `commit` makes it part of what is built."""
+
+    def commit(self, *, replace: bool) -> str:
+        """Publish the whole directory by one rename (an exchange if something is there).
+
+        Raises:
+            PolicyError: Something is there and `replace` is false (address_taken).
+            ConfigurationError: The file system cannot exchange two names.
+        """
+
+    def abort(self) -> None:
+        """Throw everything away; may be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """A place that holds objects under addresses of one scheme."""
+
+    def canonical(self, address: str) -> str:
+        """The one address an object has: `file:///…` absolute with symlinks resolved.
+
+        Raises:
+            ConfigurationError: Not an address of this store, a glob, a NUL.
+        """
+
+    def info(self, uri: str) -> ObjectInfo | None:
+        """What lies at the address; None: nothing. Devices, FIFOs and sockets are FormatError."""
+
+    def open(self, uri: str) -> PinnedObject:
+        """Pin an object for reading.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+            FormatError: A directory, device, FIFO or socket is there.
+        """
+
+    def create(self, uri: str) -> ObjectWriter:
+        """Begin an object; parents are made."""
+
+    def create_directory(self, uri: str) -> DirectoryWriter:
+        """Begin a directory of objects."""
+
+    def walk(self, uri: str) -> Iterator[str]:
+        """Relative names (`a/b.csv`, sorted) of the files below a directory.
+
+        Raises:
+            FormatError: A symlink that leads out, a device, a FIFO, two names that differ only
+                in case, `..` or NUL.
+        """
+
+    def delete(self, uri: str) -> None:
+        """Remove an object, or a directory with all below it; nothing there is no error."""
+
+
+class AuditSink(Protocol):
+    """Where this process says what it does; one emitter (AUDIT_TRAIL, Producers)."""
+
+    def record(self, fact: Fact) -> str:
+        """Take a fact; returns the event's name, `<emitter>:<seq>`. Durable only after `settle`."""
+
+    def settle(self) -> None:
+        """Return when everything recorded so far would survive a power loss.
+
+        Raises:
+            ServiceUnavailableError: It cannot be made durable (`why` audit_unavailable).
+        """
+
+    def close(self) -> None:
+        """Record emitter.close and let go; written, not waited for. May be called twice."""
+
+
+class AuditStore(Protocol):
+    """A sequenced log, as readers see it (pages, `audit verify`, `audit show`)."""
+
+    def origin(self) -> str:
+        """The log's name, as checkpoints carry it."""
+
+    def size(self) -> int:
+        """Number of leaves."""
+
+    def page(
+        self,
+        query: EventQuery,
+        *,
+        older_than: tuple[int, int] | None = None,
+        newer_than: tuple[int, int] | None = None,
+        limit: int = 50,
+    ) -> Sequence[Leaf]:
+        """Leaves that match, newest first by (time, index); keyset bounds are exclusive."""
+
+    def count(self, query: EventQuery, *, at_most: int) -> int:
+        """How many leaves match, counting no further than `at_most`."""
+
+    def leaf(self, index: int) -> Leaf | None:
+        """One leaf by its index from 0."""
+
+    def find(self, event: str) -> Leaf | None:
+        """One leaf by its event's name, `<emitter>:<seq>`."""
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+
+    def checkpoint(self, *, at_most: int | None = None) -> str | None:
+        """The newest signed note whose size is at most `at_most`; None: none yet."""
+
+    def reveal(self, hidden: str) -> str | None:
+        """The value behind a hidden value's hash; None: erased."""
+
+
+class DataChecker(Protocol):
+    """Something that holds data against expectations."""
+
+    def check(self, data: Path, suite: SuiteSource, *, find_rows: bool) -> CheckOutcome:
+        """Check a table on disk (CSV or Parquet).
+
+        Args:
+            data: The table's path.
+            suite: Where the expectations come from.
+            find_rows: Whether the positions of failing rows are wanted (quarantine).
+
+        Raises:
+            ConfigurationError: The suite is unreadable, or asks for what is not allowed.
+            PolicyError: It cannot be checked (`why` not_checkable); a gate must not open then.
+        """
