@@ -112,6 +112,13 @@ class KeySystem(Protocol):
             PolicyError: A name is unknown (key_missing): an unknown signer never passes silently.
         """
 
+    def state_of(self, slot_type: int, slot_id: str) -> str | None:
+        """The state of the key version that a slot names: active, retired, disabled, destroyed.
+
+        None: no such key here. A reader that none of its keys opens asks this, so that the answer
+        is key_disabled or key_destroyed and not key_missing.
+        """
+
 
 class PinnedObject(Protocol):
     """One version of one object, held by one descriptor; a context manager that lets go of it."""
@@ -156,11 +163,17 @@ class ObjectWriter(Protocol):
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `offset`, whole. Safe from many threads."""
 
-    def commit(self, *, replace: bool) -> str:
+    def commit(self, *, replace: bool, if_version: str | None = None) -> str:
         """Make the bytes durable and visible at once; returns the new version.
+
+        Args:
+            replace: Whether what is there may be replaced; its mode is kept then.
+            if_version: With `replace`: only if this version (`PinnedObject.version`) is still
+                what is there, compared and replaced in one step against other writers.
 
         Raises:
             PolicyError: Something is there and `replace` is false (address_taken).
+            IntegrityError: Something else than `if_version` is there; it is left whole.
         """
 
     def abort(self) -> None:
@@ -219,13 +232,26 @@ class DirectoryWriter(Protocol):
 
 
 class ObjectStore(Protocol):
-    """A place that holds objects under addresses of one scheme."""
+    """A place that holds objects under addresses of one scheme.
+
+    `canonical` takes what people write; every other `uri` is one that `canonical` or `child` gave.
+    """
 
     def canonical(self, address: str) -> str:
         """The one address an object has: `file:///…` absolute with symlinks resolved.
 
         Raises:
             ConfigurationError: Not an address of this store, a glob, a NUL.
+        """
+
+    def child(self, uri: str, relative: str) -> str:
+        """The canonical address of a name that `walk` gave for the directory `uri`.
+
+        Not `uri + "/" + name`: names with a space or a percent sign are written otherwise in
+        addresses.
+
+        Raises:
+            FormatError: Not a relative name, or it leads out of the directory.
         """
 
     def info(self, uri: str) -> ObjectInfo | None:
