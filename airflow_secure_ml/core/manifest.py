@@ -1,0 +1,213 @@
+"""Which files an artifact consists of, and what is in them: the thing that a signature covers.
+
+A sealed file stands here with its core_id and the digest of its payload, so a rewrap of its header
+changes nothing. `Manifest.digest` is *the* digest of an artifact in References and events.
+Reading files is `services.manifests`' part.
+
+Source: API, Signatures; SEALED_FILE_FORMAT, What opening does not prove.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from airflow_secure_ml.core.canonical import MAX_INTEGER, Limits, encode
+from airflow_secure_ml.core.digest import Digest, digest_of
+from airflow_secure_ml.errors import MAX_NAMES, FormatError, ManifestMismatchError
+
+MAX_FILES = 100_000
+MAX_PATH_BYTES = 4096
+# Far above what MAX_FILES ordinary paths need, and still no gigabytes.
+MAX_MANIFEST_BYTES = 48 << 20
+_LIMITS = Limits(max_bytes=MAX_MANIFEST_BYTES, max_depth=3)
+_CORE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What a file's name, length and header tell without reading its content.
+
+    Attributes:
+        path: Relative to the artifact, `a/b.csv`; empty for an artifact of one file.
+        size_bytes: Length of the payload: from header_len to the end, or of a whole plain file.
+        core_id: Hex core_id of a sealed file; None for a plain one.
+    """
+
+    path: str
+    size_bytes: int
+    core_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file of a manifest.
+
+    Attributes:
+        path: Relative to the artifact, `a/b.csv`; empty for an artifact of one file.
+        size_bytes: Length of the payload: from header_len to the end, or of a whole plain file.
+        digest: Digest of these bytes.
+        core_id: Hex core_id of a sealed file; None for a plain one.
+    """
+
+    path: str
+    size_bytes: int
+    digest: Digest
+    core_id: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        if not 0 <= self.size_bytes <= MAX_INTEGER:
+            raise FormatError(f"manifest: {self.path!r}: a length of {self.size_bytes} bytes")
+        if self.core_id is not None and not _CORE_ID.fullmatch(self.core_id):
+            raise FormatError(f"manifest: {self.path!r}: core_id is not 64 hex digits")
+
+    @property
+    def outline(self) -> Outline:
+        """This entry without its digest."""
+        return Outline(path=self.path, size_bytes=self.size_bytes, core_id=self.core_id)
+
+    def as_record(self) -> dict[str, Any]:
+        """The entry as it stands in canonical JSON."""
+        record = {"path": self.path, "bytes": self.size_bytes, "digest": str(self.digest)}
+        return record if self.core_id is None else {**record, "core": self.core_id}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All files of one artifact, sorted by path; `Manifest.of` sorts.
+
+    Attributes:
+        entries: At least one; a single file has the path ''.
+    """
+
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        paths = [entry.path for entry in self.entries]
+        if not 1 <= len(paths) <= MAX_FILES:
+            raise FormatError(f"manifest: {len(paths)} files, expected 1 to {MAX_FILES}")
+        if "" in paths and len(paths) > 1:
+            raise FormatError("manifest: one file and a directory at once")
+        for before, after in itertools.pairwise(paths):
+            if before.encode() >= after.encode():
+                raise FormatError(f"manifest: {after!r} stands twice or out of order")
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """A manifest of entries in any order.
+
+        Raises:
+            FormatError: None at all, too many, or a path twice.
+        """
+        return cls(entries=tuple(sorted(entries, key=lambda entry: entry.path.encode())))
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The manifest's one canonical form.
+
+        Raises:
+            FormatError: It is over `MAX_MANIFEST_BYTES`.
+        """
+        return encode({"files": self.as_records()}, limits=_LIMITS)
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the canonical form: the artifact's digest."""
+        return str(digest_of([self.canonical]))
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the artifact is a directory."""
+        return self.entries[0].path != ""
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether every file is sealed."""
+        return all(entry.core_id is not None for entry in self.entries)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of all payloads together."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def outline(self) -> tuple[Outline, ...]:
+        """The entries without their digests."""
+        return tuple(entry.outline for entry in self.entries)
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """The entries as they stand in canonical JSON."""
+        return [entry.as_record() for entry in self.entries]
+
+    @classmethod
+    def from_records(cls, records: object) -> Self:
+        """Read what `as_records` gave.
+
+        Raises:
+            FormatError: Another shape, an unknown field, or entries out of order.
+        """
+        if not isinstance(records, list) or len(records) > MAX_FILES:
+            raise FormatError(f"manifest: expected a list of at most {MAX_FILES} files")
+        return cls(entries=tuple(_entry(record) for record in records))
+
+
+def compare(expected: Manifest, found: Manifest) -> None:
+    """Return if both are the same.
+
+    Raises:
+        ManifestMismatchError: They differ; its attributes say which files were added, are missing
+            or changed.
+    """
+    if expected.digest == found.digest:
+        return
+    theirs: Mapping[str, Entry] = {entry.path: entry for entry in expected.entries}
+    ours: Mapping[str, Entry] = {entry.path: entry for entry in found.entries}
+    added = sorted(ours.keys() - theirs.keys())
+    missing = sorted(theirs.keys() - ours.keys())
+    changed = sorted(path for path in ours.keys() & theirs.keys() if ours[path] != theirs[path])
+    raise ManifestMismatchError(
+        f"expected what was signed as {expected.digest}, found {found.digest}:"
+        f" {_listed('added', added)}{_listed('missing', missing)}{_listed('changed', changed)}"
+        " restore the signed files, or make the artifact again",
+        added=added,
+        missing=missing,
+        changed=changed,
+    )
+
+
+def _listed(word: str, paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    names = ", ".join(repr(path) if path else "the file itself" for path in paths[:MAX_NAMES])
+    rest = len(paths) - MAX_NAMES
+    return f"{word} {names}{f' and {rest} more' if rest > 0 else ''};"
+
+
+def _check_path(path: str) -> None:
+    # The path of a signed statement is joined to a folder later: nothing may lead out of it.
+    parts = path.split("/")
+    if path and ("\0" in path or any(part in ("", ".", "..") for part in parts)):
+        raise FormatError(f"manifest: {path!r} is no plain relative path")
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError as error:
+        raise FormatError(f"manifest: {path!r} is not valid UTF-8; rename the file") from error
+    if size > MAX_PATH_BYTES:
+        raise FormatError(f"manifest: a path of {size} bytes, at most {MAX_PATH_BYTES}")
+
+
+def _entry(record: object) -> Entry:
+    match record:
+        case {"path": str(path), "bytes": int(size), "digest": str(digest), **rest} if (
+            not isinstance(size, bool) and rest.keys() <= {"core"}
+        ):
+            core_id = rest.get("core")
+            if core_id is None or isinstance(core_id, str):
+                parsed = Digest.parse(digest)
+                return Entry(path=path, size_bytes=size, digest=parsed, core_id=core_id)
+    raise FormatError("manifest: a file needs path, bytes and digest, and may have core; no more")
