@@ -84,7 +84,7 @@ def decode(data: bytes, *, limits: Limits = EVENT) -> Any:
 def _ordered(value: Any, limits: Limits, depth: int) -> Any:
     """Copy `value` with its keys in order, checking each part on the way."""
     if isinstance(value, str):
-        return _checked_text(value)
+        return checked_text(value)
     # True and False are integers to Python, and both are allowed.
     if isinstance(value, int):
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
@@ -101,7 +101,12 @@ def _ordered(value: Any, limits: Limits, depth: int) -> Any:
     return {key: _ordered(value[key], limits, depth + 1) for key in sorted(value, key=_utf16_units)}
 
 
-def _checked_text(text: str) -> str:
+def checked_text(text: str) -> str:
+    """Return a text that a record may hold.
+
+    Raises:
+        FormatError: It holds U+0000 or a lone surrogate.
+    """
     if "\0" in text:
         raise FormatError("record: a text holds U+0000")
     try:
@@ -115,7 +120,7 @@ def _check_key(key: Any, limits: Limits) -> None:
     if not isinstance(key, str):
         raise FormatError(f"record: a key of type {type(key).__name__}, only text is allowed")
     if limits.key is None:
-        _checked_text(key)
+        checked_text(key)
     elif not re.fullmatch(limits.key, key, re.ASCII):
         raise FormatError(f"record: a key that does not match {limits.key}")
 
