@@ -1,0 +1,168 @@
+"""The ObjectStore port over local paths and `file://` addresses."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from airflow_secure_ml.adapters.local_objects import aside
+from airflow_secure_ml.adapters.local_objects.address import (
+    canonical,
+    canonical_path,
+    relative_parts,
+    to_uri,
+)
+from airflow_secure_ml.adapters.local_objects.aside import failed
+from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile, kind_of, pin
+from airflow_secure_ml.adapters.local_objects.writers import DirectoryBuilder, FileWriter
+from airflow_secure_ml.core.ports import ObjectInfo
+from airflow_secure_ml.errors import FormatError
+
+_SKIPPED = "_asml"
+_MAX_DEPTH = 64
+
+
+class LocalObjects:
+    """A store without state: an address is all it needs."""
+
+    def canonical(self, address: str) -> str:
+        """The one address: `file:///…`, absolute, symlinks resolved, percent-encoded one way."""
+        return canonical(address)
+
+    def child(self, uri: str, relative: str) -> str:
+        """The canonical address of a name that `walk` gave."""
+        root = canonical_path(uri)
+        address = canonical(to_uri(os.path.join(root, *relative_parts(relative))))
+        if not address.startswith(to_uri(root).rstrip("/") + "/"):
+            raise FormatError(f"{uri}: {relative!r} is a symlink that leads out of the directory")
+        return address
+
+    def info(self, uri: str) -> ObjectInfo | None:
+        """What lies at the address; None: nothing."""
+        try:
+            status = os.lstat(canonical_path(uri))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise failed(error, "look at", uri) from error
+        if stat.S_ISDIR(status.st_mode):
+            return ObjectInfo(uri=uri, is_directory=True, size_bytes=0)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(
+                f"{uri}: expected a file or a directory, found {kind_of(status.st_mode)}"
+            )
+        return ObjectInfo(uri=uri, is_directory=False, size_bytes=status.st_size)
+
+    def open(self, uri: str) -> PinnedFile:
+        """Pin a regular file for reading; nothing else is ever opened."""
+        return pin(canonical_path(uri), uri)
+
+    def create(self, uri: str) -> FileWriter:
+        """Begin a file; parents are made, and what killed writers left aside is removed."""
+        return FileWriter(_prepared(uri), uri)
+
+    def create_directory(self, uri: str) -> DirectoryBuilder:
+        """Begin a directory; as `create`."""
+        return DirectoryBuilder(_prepared(uri), uri)
+
+    def walk(self, uri: str) -> Iterator[str]:
+        """Relative names of the files below a directory, sorted; `_asml/` at its top is skipped.
+
+        Everything is looked at before the first name is given.
+        """
+        root = canonical_path(uri)
+        names: list[str] = []
+        try:
+            _collect(root, root, "", names)
+        except NotADirectoryError as error:
+            raise FormatError(f"{uri}: expected a directory, found a file") from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise failed(error, "list", uri) from error
+        return iter(sorted(names))
+
+    def delete(self, uri: str) -> None:
+        """Remove a file, or a directory with all below it; a directory goes at once."""
+        path = canonical_path(uri)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISDIR(status.st_mode):
+                # Renamed first: readers see the whole directory or none of it.
+                name, descriptor = aside.make_directory(path)
+                try:
+                    inner = os.path.join(name, "old")
+                    os.rename(path, inner)
+                    aside.sync_directory(os.path.dirname(path))
+                    aside.remove(name)
+                finally:
+                    os.close(descriptor)
+            else:
+                os.unlink(path)
+                aside.sync_directory(os.path.dirname(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise failed(error, "remove", uri) from error
+
+
+def _prepared(uri: str) -> str:
+    path = canonical_path(uri)
+    folder = os.path.dirname(path)
+    if path == folder:
+        raise FormatError(f"{uri}: expected the address of an object, found the root directory")
+    try:
+        aside.make_parents(folder)
+        aside.sweep(folder)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FormatError(f"{uri}: expected a directory above it, found a file") from error
+    except OSError as error:
+        raise failed(error, "create", uri) from error
+    return path
+
+
+def _collect(root: str, folder: str, prefix: str, names: list[str]) -> None:
+    # 64 levels: a deeper tree is an attack on the stack, not a data set.
+    if prefix.count("/") > _MAX_DEPTH:
+        raise FormatError(f"{to_uri(root)}: expected at most {_MAX_DEPTH} levels below it")
+    folded: dict[str, str] = {}
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        name = prefix + entry.name
+        _require_text(root, name)
+        other = folded.setdefault(entry.name.casefold(), name)
+        if other != name:
+            raise FormatError(
+                f"{to_uri(root)}: {name!r} and {other!r} differ only in case; rename one"
+            )
+        if entry.is_dir(follow_symlinks=False):
+            if name != _SKIPPED:
+                _collect(root, entry.path, name + "/", names)
+        elif entry.is_symlink():
+            _require_inside(root, entry.path, name)
+            names.append(name)
+        elif entry.is_file(follow_symlinks=False):
+            names.append(name)
+        else:
+            kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+            raise FormatError(f"{to_uri(root)}: expected files only, found {kind} at {name!r}")
+
+
+def _require_text(root: str, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(f"{to_uri(root)}: {name!r} is not UTF-8; rename it") from error
+
+
+def _require_inside(root: str, path: str, name: str) -> None:
+    target = os.path.realpath(path)
+    if not target.startswith(root.rstrip("/") + "/"):
+        raise FormatError(f"{to_uri(root)}: {name!r} is a symlink that leads out of the directory")
+    if not os.path.isfile(target):
+        raise FormatError(
+            f"{to_uri(root)}: {name!r} is a symlink to something else than a file; "
+            "put the files themselves there"
+        )

@@ -1,0 +1,278 @@
+"""Bytes and directories on their way to a name: nothing has it before everything is durable."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from airflow_secure_ml.adapters.local_objects import aside
+from airflow_secure_ml.adapters.local_objects.address import relative_parts
+from airflow_secure_ml.adapters.local_objects.aside import failed
+from airflow_secure_ml.adapters.local_objects.pinned import version_of
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    FormatError,
+    IntegrityError,
+    PolicyError,
+    ServiceUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOCK_WAIT_S = 30.0
+_LOCK_POLL_S = 0.01
+# Not every file system makes unnamed files; those without answer one of these.
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+
+
+def taken(uri: str) -> PolicyError:
+    """The refusal to write where something is."""
+    return PolicyError(
+        f"{uri}: expected nothing there, found something; it stays as it is. "
+        "Remove it, write elsewhere, or ask for it to be replaced",
+        why="address_taken",
+    )
+
+
+class _Ending:
+    """Leaving the block without a commit aborts."""
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+
+class FileWriter(_Ending):
+    """ObjectWriter: an unnamed file where the system makes them, else a file aside, 0600."""
+
+    def __init__(self, path: str, uri: str, *, sync_folder: bool = True) -> None:
+        self._path, self._uri = path, uri
+        self._sync_folder = sync_folder
+        self._aside: str | None = None
+        self._done = False
+        try:
+            self._descriptor = self._make()
+        except OSError as error:
+            raise failed(error, "create", uri) from error
+
+    def _make(self) -> int:
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        if os.path.isdir("/proc/self/fd"):
+            try:
+                return os.open(os.path.dirname(self._path), flags, 0o600)
+            except OSError as error:
+                if error.errno not in _NO_UNNAMED:
+                    raise
+        self._aside, descriptor = aside.make_file(self._path)
+        return descriptor
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `offset`, whole.
+
+        Raises:
+            ServiceUnavailableError: The disk is full or failed; nothing is published.
+        """
+        if self._done:
+            raise ValueError(f"{self._uri}: written after commit or abort")
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while done < len(view):
+                count = os.pwrite(self._descriptor, view[done:], offset + done)
+                if count == 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                done += count
+        except OSError as error:
+            raise failed(error, "write", self._uri) from error
+
+    def commit(self, *, replace: bool, if_version: str | None = None) -> str:
+        """Make the bytes durable and give them their name; returns the version."""
+        if self._done:
+            raise ValueError(f"{self._uri}: committed after commit or abort")
+        try:
+            os.fsync(self._descriptor)
+            if if_version is not None or not self._publish_new(replace=replace):
+                self._publish_over(if_version)
+            if self._sync_folder:
+                aside.sync_directory(os.path.dirname(self._path))
+            version = version_of(os.fstat(self._descriptor))
+        except OSError as error:
+            raise failed(error, "publish", self._uri) from error
+        finally:
+            self.abort()
+        return version
+
+    def _publish_new(self, *, replace: bool) -> bool:
+        try:
+            if self._aside is None:
+                aside.link_descriptor(self._descriptor, self._path)
+            else:
+                aside.rename_new(self._aside, self._path)
+                self._aside = None
+        except FileExistsError as error:
+            if not replace:
+                raise taken(self._uri) from error
+            return False
+        return True
+
+    def _publish_over(self, if_version: str | None) -> None:
+        with _folder_lock(os.path.dirname(self._path), self._uri):
+            try:
+                there = os.lstat(self._path)
+            except FileNotFoundError:
+                there = None
+            found = "nothing" if there is None else f"version {version_of(there)}"
+            if if_version is not None and found != f"version {if_version}":
+                raise IntegrityError(
+                    f"{self._uri}: expected version {if_version} still there, found {found}; "
+                    "another writer came in between, and its bytes stay"
+                )
+            if there is not None:
+                if not stat.S_ISREG(there.st_mode):
+                    raise taken(self._uri)
+                os.fchmod(self._descriptor, stat.S_IMODE(there.st_mode) & 0o777)
+            if self._aside is None:
+                self._aside = aside.link_aside(self._descriptor, self._path)
+            os.rename(self._aside, self._path)
+            self._aside = None
+
+    def abort(self) -> None:
+        """Throw the bytes away; after a commit it does nothing."""
+        if self._done:
+            return
+        self._done = True
+        try:
+            if self._aside is not None:
+                aside.remove(self._aside)
+        finally:
+            os.close(self._descriptor)
+
+
+@contextmanager
+def _folder_lock(folder: str, uri: str) -> Iterator[None]:
+    """Hold a folder against other writers that replace something in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailableError(
+                        service="object store",
+                        action=f"replace {uri}",
+                        reason=f"another writer held the folder for {_LOCK_WAIT_S:.0f} s",
+                    ) from error
+                time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class DirectoryBuilder(_Ending):
+    """DirectoryWriter: a directory aside of its target, 0700, published by one rename."""
+
+    def __init__(
+        self, path: str, uri: str, *, exchange: Callable[[str, str], None] = aside.exchange
+    ) -> None:
+        self._path, self._uri = path, uri
+        self._exchange = exchange
+        self._done = False
+        self._guard = threading.Lock()
+        self._names: dict[str, str] = {}
+        try:
+            self._aside, self._descriptor = aside.make_directory(path)
+        except OSError as error:
+            raise failed(error, "create", uri) from error
+
+    def create(self, relative: str) -> FileWriter:
+        """A writer for one file below the directory. Safe from many threads.
+
+        Raises:
+            FormatError: Not a relative name, or one that differs only in case from another.
+        """
+        if self._done:
+            raise ValueError(f"{self._uri}: written after commit or abort")
+        parts = relative_parts(relative)
+        with self._guard:
+            for end in range(1, len(parts) + 1):
+                name = "/".join(parts[:end])
+                other = self._names.setdefault(name.casefold(), name)
+                if other != name:
+                    raise FormatError(
+                        f"{self._uri}: {name!r} and {other!r} differ only in case; "
+                        "rename one, or a file system that folds case would lose it"
+                    )
+        path = os.path.join(self._aside, *parts)
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise failed(error, "create", f"{self._uri}/{relative}") from error
+        return FileWriter(path, f"{self._uri}/{relative}", sync_folder=False)
+
+    def commit(self, *, replace: bool) -> str:
+        """Publish the whole directory by one rename, an exchange if something is there."""
+        if self._done:
+            raise ValueError(f"{self._uri}: committed after commit or abort")
+        try:
+            for folder, _, _ in os.walk(self._aside, topdown=False):
+                aside.sync_directory(folder)
+            self._publish(replace=replace)
+            aside.sync_directory(os.path.dirname(self._path))
+            version = version_of(os.fstat(self._descriptor))
+        except OSError as error:
+            raise failed(error, "publish", self._uri) from error
+        finally:
+            # After an exchange the old directory lies aside, and goes now.
+            self.abort()
+        return version
+
+    def _publish(self, *, replace: bool) -> None:
+        try:
+            aside.rename_new(self._aside, self._path)
+        except FileExistsError as error:
+            if not replace:
+                raise taken(self._uri) from error
+        else:
+            return
+        os.fchmod(self._descriptor, stat.S_IMODE(os.lstat(self._path).st_mode) & 0o777)
+        try:
+            self._exchange(self._aside, self._path)
+        except OSError as error:
+            if error.errno not in aside.UNSUPPORTED:
+                raise
+            raise ConfigurationError(
+                f"{self._uri}: expected a file system that can exchange two names "
+                "(renameat2 RENAME_EXCHANGE), found one that cannot; the old directory stays. "
+                "Remove it first, or write to another file system"
+            ) from error
+
+    def abort(self) -> None:
+        """Throw away what lies aside; after a commit it does nothing."""
+        if self._done:
+            return
+        self._done = True
+        try:
+            aside.remove(self._aside)
+        finally:
+            os.close(self._descriptor)
