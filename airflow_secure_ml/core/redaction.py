@@ -72,7 +72,7 @@ def check_hide(names: Collection[str]) -> frozenset[str]:
 
 
 def redact(
-    record: Mapping[str, Any], *, names: Collection[str], salt: Callable[[str], bytes]
+    record: Mapping[str, Any], *, names: Collection[str], salt: Callable[[str, str], bytes]
 ) -> tuple[dict[str, Any], list[Aside]]:
     """Hide what must not stand in the open: `by`, long texts, and the fields in `names`.
 
@@ -82,7 +82,7 @@ def redact(
     Args:
         record: An event as `assemble` made it.
         names: What `check_hide` returned.
-        salt: Gives 16 random bytes for a value; for a person always the same.
+        salt: Gives 16 random bytes for a field and its value; for a person always the same.
 
     Returns:
         The record to encode, and what lies aside.
@@ -92,8 +92,8 @@ def redact(
     """
     asides: list[Aside] = []
 
-    def hide(value: str) -> dict[str, Any]:
-        salt_bytes = salt(canonical.checked_text(value))
+    def hide(path: str, value: str) -> dict[str, Any]:
+        salt_bytes = salt(path, canonical.checked_text(value))
         h = hidden_hash(value, salt_bytes)
         asides.append(Aside(h=h, salt=salt_bytes.hex(), value=value))
         return {"h": h, "n": len(value.encode("utf-8"))}
@@ -106,7 +106,7 @@ def redact(
 
     def walk(path: str, value: Any) -> Any:
         if due(path, value):
-            return hide(value)
+            return hide(path, value)
         if isinstance(value, Mapping):
             return {name: walk(f"{path}.{name}", inner) for name, inner in value.items()}
         if isinstance(value, (list, tuple)):
@@ -115,7 +115,7 @@ def redact(
 
     def item(path: str, value: Any) -> Any:
         if isinstance(value, Mapping) and any(due(f"{path}.{n}", v) for n, v in value.items()):
-            return hide(canonical.encode(value).decode("utf-8"))
+            return hide(path, canonical.encode(value).decode("utf-8"))
         return walk(path, value)
 
     return {name: walk(name, value) for name, value in record.items()}, asides
