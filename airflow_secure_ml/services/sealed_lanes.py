@@ -1,0 +1,85 @@
+"""A few threads that take segments until none is left, and one door where their order is kept.
+
+The caller's thread is one of them, so a timer's exception strikes where it is expected. The first
+error stops all; none outlives `run`, or it would write to a descriptor that means another file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from airflow_secure_ml.errors import ConfigurationError
+
+MAX_THREADS = 64
+
+
+class _StoppedError(Exception):
+    """Another thread failed; its error is the one to tell."""
+
+
+class Lanes:
+    """Threads that share one job.
+
+    Args:
+        threads: 1 to 64, the caller's included.
+    """
+
+    def __init__(self, threads: int) -> None:
+        if not 1 <= threads <= MAX_THREADS:
+            raise ConfigurationError(f"threads: {threads}, expected 1 to {MAX_THREADS}")
+        self._threads = threads
+        self._turn = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Call `work` in every thread and return when all have returned.
+
+        Raises:
+            BaseException: What the first failing one raised, after the others have stopped.
+        """
+        with ThreadPoolExecutor(max_workers=max(self._threads - 1, 1)) as pool:
+            try:
+                others = [pool.submit(self._guard, work) for _ in range(self._threads - 1)]
+                self._guard(work)
+                for other in others:
+                    other.result()
+            except BaseException:
+                self._stop()
+                raise
+
+    def check(self) -> None:
+        """To be called before each piece of work: leaves it if another thread has failed."""
+        if self._stopped:
+            raise _StoppedError
+
+    @contextmanager
+    def in_turn(self, index: int) -> Iterator[None]:
+        """Enter after everyone with a smaller index, from 0, has left; every index must come.
+
+        Indices must be taken in order: then the smallest is never the one that waits.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == index or self._stopped)
+        self.check()
+        yield
+        with self._changed:
+            self._turn += 1
+            self._changed.notify_all()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except _StoppedError:
+            return
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()

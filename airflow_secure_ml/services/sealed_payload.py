@@ -1,0 +1,227 @@
+"""Move a payload's segments between plaintext and ciphertext, several at once, in constant memory.
+
+Each thread reuses its two buffers of 1 MiB; digests are taken in the same pass, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, TypeAlias, cast
+
+from airflow_secure_ml.core.digest import Hasher, hasher
+from airflow_secure_ml.core.ports import ObjectWriter, PinnedObject
+from airflow_secure_ml.core.sealed_file.header import Header
+from airflow_secure_ml.core.sealed_file.keys import wipe
+from airflow_secure_ml.core.sealed_file.payload import (
+    LATER_PLAIN_BYTES,
+    SEGMENT_BYTES,
+    START_BYTES,
+    TAG_BYTES,
+    Layout,
+    Segment,
+    SegmentCipher,
+)
+from airflow_secure_ml.errors import CiphertextError
+from airflow_secure_ml.services.sealed_lanes import Lanes
+from airflow_secure_ml.services.sealed_source import Source
+
+Progress: TypeAlias = Callable[[int], None]
+"""Called with the plaintext bytes done so far, by one thread at a time."""
+
+Sink: TypeAlias = ObjectWriter | BinaryIO
+"""Where plaintext goes: an object that is committed later, or a stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How the segments are worked on.
+
+    Attributes:
+        threads: 1 to 64, the caller's included.
+        digest_algorithm: `sha256`, `blake3`; None: no digest is taken.
+        progress: Told of each segment done.
+    """
+
+    threads: int
+    digest_algorithm: str | None
+    progress: Progress | None
+
+
+class _Tally:
+    """The digest and the progress, both kept in the segments' order."""
+
+    def __init__(self, work: Work, lanes: Lanes) -> None:
+        self._hasher: Hasher | None = (
+            None if work.digest_algorithm is None else hasher(work.digest_algorithm)
+        )
+        self._algorithm = work.digest_algorithm
+        self._progress = work.progress
+        self._lanes = lanes
+        self._done = 0
+        self._idle = self._hasher is None and self._progress is None
+
+    def add(
+        self, index: int, sealed: memoryview, plain: memoryview, stream: BinaryIO | None = None
+    ) -> None:
+        if self._idle and stream is None:
+            return
+        with self._lanes.in_turn(index):
+            if self._hasher is not None:
+                self._hasher.update(sealed)
+            if stream is not None:
+                _write_all(stream, plain)
+            self._done += len(plain)
+            if self._progress is not None:
+                self._progress(self._done)
+
+    def digest(self) -> str | None:
+        if self._hasher is None:
+            return None
+        return f"{self._algorithm}:{self._hasher.hexdigest()}"
+
+
+def seal_payload(
+    source: Source, writer: ObjectWriter, *, payload_at: int, cipher: SegmentCipher, work: Work
+) -> str | None:
+    """Seal all of `source` into `writer` from `payload_at` on; returns the payload's digest."""
+    lanes = Lanes(work.threads)
+    tally = _Tally(work, lanes)
+
+    def lane() -> None:
+        plain, sealed = bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+        plain_view, sealed_view = memoryview(plain), memoryview(sealed)
+        try:
+            while (piece := source.take(plain_view)) is not None:
+                lanes.check()
+                begin = 0 if piece.index else START_BYTES
+                sealed_view[:begin] = cipher.start[:begin]
+                done = sealed_view[: begin + piece.length + TAG_BYTES]
+                cipher.seal_into(piece.index, piece.last, plain_view[: piece.length], done[begin:])
+                # Written before its turn, so that only the hash is left to wait for.
+                writer.write_at(payload_at + piece.index * SEGMENT_BYTES, done)
+                tally.add(piece.index, done, plain_view[: piece.length])
+        finally:
+            wipe(plain)
+
+    lanes.run(lane)
+    return tally.digest()
+
+
+def open_payload(
+    obj: PinnedObject, header: Header, sink: Sink, *, cipher: SegmentCipher, work: Work
+) -> str | None:
+    """Open all segments of `obj` into `sink`; returns the payload's digest.
+
+    Raises:
+        CiphertextError: A segment does not verify. Nothing of it was written; segments before
+            it may have been.
+    """
+    layout = payload_layout(obj, header)
+    lanes = Lanes(work.threads)
+    tally = _Tally(work, lanes)
+    numbers = iter(range(layout.count))
+    writer, stream = _either(sink)
+
+    def lane() -> None:
+        plain, sealed = bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+        plain_view, sealed_view = memoryview(plain), memoryview(sealed)
+        try:
+            # One step of a range's iterator is atomic.
+            for index in numbers:
+                lanes.check()
+                segment = layout.segment(index)
+                begin = 0 if index else START_BYTES
+                whole = sealed_view[: begin + segment.sealed_bytes]
+                data = plain_view[: segment.plain_bytes]
+                read_whole(obj, header.size_bytes + index * SEGMENT_BYTES, whole)
+                cipher.open_into(index, segment.last, whole[begin:], data)
+                if writer is not None:
+                    writer.write_at(segment.plain_at, data)
+                tally.add(index, whole, data, stream)
+        finally:
+            wipe(plain)
+
+    lanes.run(lane)
+    return tally.digest()
+
+
+def payload_layout(obj: PinnedObject, header: Header) -> Layout:
+    """The payload's segments, from the object's length.
+
+    Raises:
+        CiphertextError: No payload has this length.
+    """
+    return Layout.of_payload(obj.size_bytes - header.size_bytes)
+
+
+def payload_cipher(obj: PinnedObject, header: Header, file_key: bytes | bytearray) -> SegmentCipher:
+    """The cipher of an object's payload, after its last segment verified.
+
+    Raises:
+        CiphertextError: The payload was cut, added to, or is another file's.
+    """
+    layout = payload_layout(obj, header)
+    start = bytearray(START_BYTES)
+    read_whole(obj, header.size_bytes, memoryview(start))
+    cipher = SegmentCipher.from_start(file_key, header.core_id, bytes(start))
+    last = bytearray(layout.segment(layout.count - 1).plain_bytes)
+    try:
+        open_segment(obj, header, cipher, layout.segment(layout.count - 1), memoryview(last))
+    finally:
+        wipe(last)
+    return cipher
+
+
+def open_segment(
+    obj: PinnedObject, header: Header, cipher: SegmentCipher, segment: Segment, plain: memoryview
+) -> None:
+    """Read one segment and decrypt it into `plain`, which has exactly its length."""
+    sealed = bytearray(segment.sealed_bytes)
+    read_whole(obj, header.size_bytes + segment.sealed_at, memoryview(sealed))
+    cipher.open_into(segment.index, segment.last, sealed, plain)
+
+
+def digest_of_payload(obj: PinnedObject, header: Header, work: Work) -> str | None:
+    """The digest of a payload as it lies there, without any key."""
+    size_bytes = obj.size_bytes - header.size_bytes
+    lanes = Lanes(work.threads)
+    tally = _Tally(work, lanes)
+    offsets = iter(range(0, size_bytes, SEGMENT_BYTES))
+
+    def lane() -> None:
+        sealed = memoryview(bytearray(SEGMENT_BYTES))
+        for offset in offsets:
+            lanes.check()
+            data = sealed[: min(SEGMENT_BYTES, size_bytes - offset)]
+            read_whole(obj, header.size_bytes + offset, data)
+            tally.add(offset // SEGMENT_BYTES, data, data)
+
+    lanes.run(lane)
+    return tally.digest()
+
+
+def read_whole(obj: PinnedObject, offset: int, wanted: memoryview) -> None:
+    """Fill `wanted` from `offset`; CiphertextError if the object ends before."""
+    done = 0
+    while done < len(wanted):
+        count = obj.readinto_at(offset + done, wanted[done:])
+        if count == 0:
+            raise CiphertextError(
+                f"{obj.uri}: it ends behind {offset + done} bytes; it was {obj.size_bytes} "
+                "when it was opened, someone cuts it meanwhile"
+            )
+        done += count
+
+
+def _either(sink: Sink) -> tuple[ObjectWriter | None, BinaryIO | None]:
+    if hasattr(sink, "write_at"):
+        return cast("ObjectWriter", sink), None
+    return None, sink
+
+
+def _write_all(stream: BinaryIO, data: memoryview) -> None:
+    done = 0
+    while done < len(data):
+        # A pipe may take less than all; a buffered stream always says all.
+        done += stream.write(data[done:])
