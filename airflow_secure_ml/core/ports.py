@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact
     from airflow_secure_ml.core.audit.query import EventQuery, Leaf
-    from airflow_secure_ml.core.validation import CheckOutcome, SuiteSource
+    from airflow_secure_ml.core.validation import CheckOutcome, RowSet, SuiteSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,8 +341,15 @@ class AuditStore(Protocol):
 class DataChecker(Protocol):
     """Something that holds data against expectations."""
 
+    def suite_digest(self, suite: SuiteSource) -> str:
+        """What the suite demands, as `sha256:…`; reads a file, calls a callable.
+
+        Raises:
+            ConfigurationError: The suite is unreadable, or asks for what is not allowed.
+        """
+
     def check(self, data: Path, suite: SuiteSource, *, find_rows: bool) -> CheckOutcome:
-        """Check a table on disk (CSV or Parquet).
+        """Check a table on disk (CSV or Parquet, told apart by content).
 
         Args:
             data: The table's path.
@@ -352,4 +359,19 @@ class DataChecker(Protocol):
         Raises:
             ConfigurationError: The suite is unreadable, or asks for what is not allowed.
             PolicyError: It cannot be checked (`why` not_checkable); a gate must not open then.
+        """
+
+
+class RowSplitter(Protocol):
+    """Something that parts a table's rows into two files of the same format."""
+
+    def split(self, data: Path, rows: RowSet, *, good: Path, bad: Path) -> tuple[int, int]:
+        """Write the rows in `rows` to `bad` and the others to `good`, both new, in order.
+
+        Returns:
+            How many rows went to `good` and to `bad`.
+
+        Raises:
+            PolicyError: The table cannot be parted (`why` not_checkable).
+            FileExistsError: Something is at `good` or `bad`.
         """
