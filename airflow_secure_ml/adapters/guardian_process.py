@@ -1,0 +1,224 @@
+"""Start the guardian and talk to it; what it does is `guardian`'s business.
+
+One JSON line each way over a socket pair, numbered, so that an answer which a timeout or a signal
+handler cut off is not taken for the next one. A guardian that cannot be started or does not
+answer is a refusal: without it plaintext could outlive its task.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.errors import PolicyError
+
+_PROGRAM = Path(__file__).resolve().parent.parent / "guardian.py"
+_READY_S = 15.0
+_ANSWER_S = 15.0
+# A signal handler may take an answer while its owner waits: look again this often.
+_SLICE_S = 0.1
+# The loader needs it where Python's own library lies in an unusual place; nothing else is passed.
+_PASSED_ON = ("LD_LIBRARY_PATH",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardianAudit:
+    """Where and how the guardian records what the task could not.
+
+    Attributes:
+        audit_dir: The trail's directory.
+        spare_dir: Where its spool goes on when that is full; None: nowhere.
+        hide: Dotted names of event fields that are kept aside.
+        airflow: Airflow's version, for emitter.open.
+    """
+
+    audit_dir: Path
+    spare_dir: Path | None = None
+    hide: tuple[str, ...] = ()
+    airflow: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShredReport:
+    """What became of the scratch directories.
+
+    Attributes:
+        answered: Whether the guardian was there to say; if not, shred and record yourself.
+        shredded: Directories that are gone.
+        left: Directories that are still there, because somebody writes to them.
+    """
+
+    answered: bool
+    shredded: tuple[Path, ...] = ()
+    left: tuple[Path, ...] = ()
+
+
+class Guardian:
+    """The guardian of this process. In a forked child every method does nothing."""
+
+    def __init__(self, process: subprocess.Popen[bytes], line: socket.socket) -> None:
+        self._process = process
+        self._line = line
+        self._pid = os.getpid()
+        self._number = 0
+        self._buffer = b""
+        self._answers: dict[int, dict[str, Any]] = {}
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        scratch: Sequence[Path] = (),
+        run: RunRef | None = None,
+        audit: GuardianAudit | None = None,
+        python: str = sys.executable,
+    ) -> Guardian:
+        """Start a guardian for this process; returns at once, `ready` waits for it.
+
+        Args:
+            scratch: Directories to shred when this process is gone, or says so.
+            run: Which task try it stands for, in its events.
+            audit: Where it records; None: nowhere.
+            python: The interpreter.
+
+        Raises:
+            PolicyError: It cannot be started (guardian_unavailable).
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - this interpreter, our own file
+                    [python, "-I", "-S", "-X", "utf8", str(_PROGRAM)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    # The task's own would keep Airflow waiting for its end.
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                    start_new_session=True,
+                )
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                ours.close()
+                raise _refusal(f"{python}: {error}") from error
+        guardian = cls(process, ours)
+        guardian._send(
+            {
+                "task_pid": os.getpid(),
+                "scratch": [str(root) for root in scratch],
+                "run": None if run is None else asdict(run),
+                "audit": None if audit is None else _audit_line(audit),
+            }
+        )
+        return guardian
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def ready(self, *, deadline_s: float = _READY_S) -> None:
+        """Return once it watches this process; call it before the first plaintext is written.
+
+        Raises:
+            PolicyError: It does not (guardian_unavailable).
+        """
+        if os.getpid() == self._pid:
+            self._demand(0, "start", deadline_s)
+
+    def add_scratch(self, root: Path, *, deadline_s: float = _ANSWER_S) -> None:
+        """Give it one more directory; returns once it has taken it. Errors as in `ready`."""
+        if os.getpid() == self._pid:
+            self._demand(self._send({"do": "add", "scratch": str(root)}), "watch", deadline_s)
+
+    def finish(self, *, deadline_s: float = _ANSWER_S) -> ShredReport:
+        """Have everything shredded now. May be called twice, and from a signal handler."""
+        if os.getpid() != self._pid:
+            return ShredReport(answered=False)
+        answer = self._answer(self._send({"do": "finish"}), deadline_s)
+        if answer is None or "done" not in answer:
+            return ShredReport(answered=False)
+        return ShredReport(
+            answered=True,
+            shredded=tuple(Path(root) for root in answer["done"]),
+            left=tuple(Path(root) for root in answer["left"]),
+        )
+
+    def bye(self, *, deadline_s: float = _ANSWER_S) -> None:
+        """Let it go, once what `finish` reported stands in the trail, so that it need not say it."""
+        if os.getpid() != self._pid:
+            return
+        self._send({"do": "bye"})
+        self.leave(deadline_s=deadline_s)
+
+    def leave(self, *, deadline_s: float = _ANSWER_S) -> None:
+        """Let it go without `bye`: it shreds what is left and records that."""
+        if os.getpid() != self._pid:
+            return
+        # Not close alone: a child that the body forked may hold the line too.
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+        self._line.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=deadline_s)
+
+    def _demand(self, number: int, action: str, deadline_s: float) -> None:
+        answer = self._answer(number, deadline_s)
+        if answer is None:
+            raise _refusal(f"asked to {action}, it did not answer within {deadline_s:g} s")
+        if not answer.get("ok"):
+            raise _refusal(f"asked to {action}, it answered: {answer.get('error')}")
+
+    def _send(self, message: Mapping[str, Any]) -> int:
+        number, self._number = self._number, self._number + 1
+        line = json.dumps({"n": number, **message}).encode() + b"\n"
+        # A guardian that is gone is found out by its missing answer. No SIGPIPE: a body may have
+        # set it back to killing the process.
+        with suppress(OSError):
+            self._line.settimeout(_ANSWER_S)
+            self._line.sendall(line, socket.MSG_NOSIGNAL)
+        return number
+
+    def _answer(self, number: int, deadline_s: float) -> dict[str, Any] | None:
+        until = time.monotonic() + deadline_s
+        while number not in self._answers and time.monotonic() < until:
+            try:
+                self._line.settimeout(_SLICE_S)
+                received = self._line.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                return None
+            if not received:
+                break
+            *lines, self._buffer = (self._buffer + received).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                self._answers[answer["n"]] = answer
+        return self._answers.pop(number, None)
+
+
+def _audit_line(audit: GuardianAudit) -> dict[str, Any]:
+    return {
+        "audit_dir": str(audit.audit_dir),
+        "spare_dir": None if audit.spare_dir is None else str(audit.spare_dir),
+        "hide": list(audit.hide),
+        "airflow": audit.airflow,
+    }
+
+
+def _refusal(found: str) -> PolicyError:
+    return PolicyError(
+        f"the guardian process is not available: {found}. Nothing was opened; "
+        "it must be able to run beside the task, with room for one process more",
+        why="guardian_unavailable",
+    )

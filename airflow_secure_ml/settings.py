@@ -1,0 +1,243 @@
+"""The section [secure_ml] of Airflow's configuration, as one frozen value.
+
+The only reader of it. Read through Airflow where Airflow is loaded, and by standard library
+elsewhere (console script): the same sources in the same order, checked by the same code. What an
+option means and its default stand in `get_provider_info`; secrets are never options.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from airflow_secure_ml.core.redaction import check_hide
+from airflow_secure_ml.errors import ConfigurationError, FormatError
+from airflow_secure_ml.settings_sources import (
+    SECTION,
+    airflow_is_loaded,
+    declared_options,
+    read_texts,
+)
+
+# A message shows the start of what was found, not a whole file pasted into an option.
+_MAX_SHOWN = 60
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
+_FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every option of [secure_ml], parsed.
+
+    Attributes:
+        key_system: Address of the key system, such as `local:///path`.
+        data_key: Key that seals where no other is named.
+        signing_key: Key that signs every output.
+        trusted_signers: Keys whose signature is accepted by default.
+        key_names: Names that lie in another key system, with its address.
+        policy_file: The rules; None: no rules.
+        scratch_dirs: Directories for opened data, in the order they are tried.
+        audit_dir: Spool and store of the audit trail.
+        audit_spare_dir: Where the spool goes on when `audit_dir` is full; None: nowhere.
+        audit_signer_dir: The log key and the last signed checkpoint.
+        audit_log_name: First part of the log's name, taken when the log is made.
+        audit_log_keys: For `core.audit.checkpoint.parse_log_keys`; empty: the key in
+            `audit_signer_dir`.
+        audit_hide: Dotted names of event fields whose text is kept aside.
+        audit_unavailable: `refuse` or `continue`.
+        listener: Whether Airflow's callbacks are recorded.
+    """
+
+    key_system: str
+    data_key: str
+    signing_key: str
+    trusted_signers: tuple[str, ...]
+    key_names: Mapping[str, str]
+    policy_file: Path | None
+    scratch_dirs: tuple[Path, ...]
+    audit_dir: Path
+    audit_spare_dir: Path | None
+    audit_signer_dir: Path
+    audit_log_name: str
+    audit_log_keys: str
+    audit_hide: tuple[str, ...]
+    audit_unavailable: str
+    listener: bool
+
+    @property
+    def continues_without_audit(self) -> bool:
+        """Whether a task goes on when its acts cannot be recorded."""
+        return self.audit_unavailable == "continue"
+
+
+_cached: Settings | None = None
+_lock = threading.Lock()
+
+
+def load_settings(*, with_airflow: bool | None = None) -> Settings:
+    """Return the settings, read on first use and then kept for this process.
+
+    Args:
+        with_airflow: Read through Airflow's own reader. None: if Airflow is loaded already.
+
+    Raises:
+        ConfigurationError: An option holds what is not allowed; names section and option.
+    """
+    global _cached
+    with _lock:
+        if _cached is None:
+            through = airflow_is_loaded() if with_airflow is None else with_airflow
+            _cached = parse_settings(read_texts(with_airflow=through))
+        return _cached
+
+
+def load_settings_without_airflow() -> Settings:
+    """Read the settings anew by standard library alone; errors as in `load_settings`."""
+    return parse_settings(read_texts(with_airflow=False))
+
+
+def reset_settings() -> None:
+    """Forget what was read, so that a test can read another environment."""
+    global _cached
+    with _lock:
+        _cached = None
+
+
+def parse_settings(texts: Mapping[str, str]) -> Settings:
+    """Make settings from the text of every option.
+
+    Args:
+        texts: Text by option; an option left out has its declared default.
+
+    Raises:
+        ConfigurationError: An unknown option, or a text that is not allowed.
+    """
+    merged = declared_options()
+    if unknown := sorted(set(texts) - set(merged)):
+        raise ConfigurationError(
+            f"[{SECTION}] {', '.join(unknown)}: no such option; allowed: {', '.join(merged)}"
+        )
+    merged.update(texts)
+    values: dict[str, Any] = {
+        field.name: _PARSERS[field.name](field.name, merged[field.name].strip())
+        for field in fields(Settings)
+    }
+    return Settings(**values)
+
+
+def _refuse(option: str, found: str, allowed: str) -> NoReturn:
+    shown = found if len(found) <= _MAX_SHOWN else found[:_MAX_SHOWN] + "…"
+    raise ConfigurationError(f"[{SECTION}] {option}: found {shown!r}; allowed: {allowed}")
+
+
+def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[str, str], str]:
+    def parse(option: str, text: str) -> str:
+        return text if pattern.fullmatch(text) else _refuse(option, text, allowed)
+
+    return parse
+
+
+_name = _matching(_NAME, "a key's name: letters, digits, `_`, `.`, `-`, at most 128")
+_address = _matching(_ADDRESS, "an address such as local:///etc/airflow/keyring.json")
+_log_name = _matching(_LOG_NAME, "letters, digits, `.`, `_`, `/`, `-`, at most 200")
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _names(option: str, text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_name(option, item) for item in _items(text)))
+
+
+def _key_names(option: str, text: str) -> Mapping[str, str]:
+    allowed = 'a JSON object of name to address, such as {"partner": "local:///…"}'
+    if not text:
+        return {}
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        _refuse(option, text, allowed)
+    # An object arrives as a list of pairs, so that a name given twice is seen.
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs
+    ):
+        _refuse(option, text, allowed)
+    if len({name for name, _ in pairs}) != len(pairs):
+        _refuse(option, text, "each name once")
+    return {_name(option, name): _address(option, address) for name, address in pairs}
+
+
+def _path(option: str, text: str) -> Path:
+    if not text.startswith("/") or "\0" in text:
+        _refuse(option, text, "an absolute path")
+    return Path(text)
+
+
+def _path_or_none(option: str, text: str) -> Path | None:
+    return _path(option, text) if text else None
+
+
+def _paths(option: str, text: str) -> tuple[Path, ...]:
+    if not _items(text):
+        _refuse(option, text, "one absolute path or more, separated by commas")
+    return tuple(_path(option, item) for item in _items(text))
+
+
+def _log_keys(option: str, text: str) -> str:
+    if text:
+        # Imported here: it needs the cryptography library, which a command may do without.
+        from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
+
+        try:
+            parse_log_keys(text)
+        except FormatError as error:
+            raise ConfigurationError(f"[{SECTION}] {option}: {error}") from error
+    return text
+
+
+def _hidden(option: str, text: str) -> tuple[str, ...]:
+    for item in _items(text):
+        if not _FIELD.fullmatch(item):
+            _refuse(option, item, "dotted names of fields, such as object.uri")
+    check_hide(_items(text))
+    return tuple(dict.fromkeys(_items(text)))
+
+
+def _unavailable(option: str, text: str) -> str:
+    return text if text in ("refuse", "continue") else _refuse(option, text, "refuse, continue")
+
+
+def _switch(option: str, text: str) -> bool:
+    # The same words as Airflow's own getboolean.
+    if text.lower() in ("true", "t", "1"):
+        return True
+    if text.lower() in ("false", "f", "0"):
+        return False
+    _refuse(option, text, "true, false")
+
+
+_PARSERS: Mapping[str, Callable[[str, str], Any]] = {
+    "key_system": _address,
+    "data_key": _name,
+    "signing_key": _name,
+    "trusted_signers": _names,
+    "key_names": _key_names,
+    "policy_file": _path_or_none,
+    "scratch_dirs": _paths,
+    "audit_dir": _path,
+    "audit_spare_dir": _path_or_none,
+    "audit_signer_dir": _path,
+    "audit_log_name": _log_name,
+    "audit_log_keys": _log_keys,
+    "audit_hide": _hidden,
+    "audit_unavailable": _unavailable,
+    "listener": _switch,
+}
