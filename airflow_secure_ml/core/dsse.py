@@ -21,6 +21,8 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_ENVELOPE_BYTES = 72 << 20
 MAX_SIGNATURES = 16
 _MAX_KEYID_BYTES = 256
+_START = b'{"payload":"'
+_MAX_REST_BYTES = 16384
 _LIMITS = Limits(max_bytes=MAX_ENVELOPE_BYTES, max_depth=3, key=None)
 
 
@@ -92,6 +94,9 @@ def parse(data: bytes) -> Envelope:
         FormatError: Not canonical JSON, another field, another type of payload, base64 with
             anything unusual, or a count or length past its limit.
     """
+    # Unsigned JSON of megabytes could be anything; here only one text in it may be long.
+    if len(data) - data.find(b'"', len(_START)) > _MAX_REST_BYTES or not data.startswith(_START):
+        raise FormatError("envelope: expected canonical JSON that begins with its payload")
     match decode(data, limits=_LIMITS):
         case {
             "payloadType": str(kind),

@@ -1,0 +1,132 @@
+"""Read a file or a directory in a store and say what it consists of.
+
+Needs no key: of a sealed file it reads the header and the payload as it lies there. Several files
+are read at once; no file is read whole into memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from airflow_secure_ml.core.digest import Digest, hasher
+from airflow_secure_ml.core.manifest import MAX_FILES, Entry, Manifest, Outline
+from airflow_secure_ml.core.ports import ObjectStore, PinnedObject
+from airflow_secure_ml.core.sealed_file.header import MAGIC
+from airflow_secure_ml.errors import FormatError, IntegrityError
+from airflow_secure_ml.services.sealed_header import read_sealed_header
+
+_T = TypeVar("_T")
+
+_BUFFER_BYTES = 1 << 20
+# Small enough that the threads end together, large enough that handing out costs nothing.
+_BATCH_FILES = 32
+
+
+def build_manifest(
+    store: ObjectStore, uri: str, *, algorithm: str = "sha256", threads: int | None = None
+) -> Manifest:
+    """Read every file of an artifact and digest its payload.
+
+    Args:
+        store: Where it lies.
+        uri: Its canonical address.
+        algorithm: Of the files' digests; the manifest's own is always sha256.
+        threads: How many files are read at once; None: one for each processor.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        FormatError: An empty directory, too many files, something that is no file, or a sealed
+            file whose header is broken.
+        IntegrityError: A file changed while it was read.
+    """
+
+    def read(pinned: PinnedObject, path: str, buffer: bytearray) -> Entry:
+        start, core_id = _start(pinned)
+        digest = _digest(pinned, start, algorithm, buffer)
+        pinned.check_unchanged()
+        size_bytes = pinned.size_bytes - start
+        return Entry(path=path, size_bytes=size_bytes, digest=digest, core_id=core_id)
+
+    return Manifest.of(_each_file(store, uri, read, threads))
+
+
+def build_outline(
+    store: ObjectStore, uri: str, *, threads: int | None = None
+) -> tuple[Outline, ...]:
+    """Read only the headers of an artifact's files: what can be known before reading it all.
+
+    Returns:
+        One outline a file, in the order of `Manifest.outline`.
+
+    Raises:
+        FileNotFoundError, FormatError: As `build_manifest`.
+    """
+
+    def read(pinned: PinnedObject, path: str, buffer: bytearray) -> Outline:
+        start, core_id = _start(pinned)
+        return Outline(path=path, size_bytes=pinned.size_bytes - start, core_id=core_id)
+
+    found = _each_file(store, uri, read, threads)
+    return tuple(sorted(found, key=lambda each: each.path.encode()))
+
+
+def _each_file(
+    store: ObjectStore,
+    uri: str,
+    read: Callable[[PinnedObject, str, bytearray], _T],
+    threads: int | None,
+) -> list[_T]:
+    """Call `read` with every file of the artifact, pinned; in no particular order of time."""
+
+    def read_batch(paths: Sequence[str]) -> list[_T]:
+        buffer = bytearray(_BUFFER_BYTES)
+        found = []
+        for path in paths:
+            with store.open(store.child(uri, path) if path else uri) as pinned:
+                found.append(read(pinned, path, buffer))
+        return found
+
+    paths = _paths(store, uri)
+    batches = [paths[at : at + _BATCH_FILES] for at in range(0, len(paths), _BATCH_FILES)]
+    if len(batches) <= 1:
+        return [each for batch in batches for each in read_batch(batch)]
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        return [each for found in pool.map(read_batch, batches) for each in found]
+
+
+def _paths(store: ObjectStore, uri: str) -> list[str]:
+    info = store.info(uri)
+    # Nothing there: opening it says so.
+    if info is None or not info.is_directory:
+        return [""]
+    paths = list(itertools.islice(store.walk(uri), MAX_FILES + 1))
+    if not 1 <= len(paths) <= MAX_FILES:
+        found = "none" if not paths else "more"
+        raise FormatError(f"{uri}: expected 1 to {MAX_FILES} files in the directory, found {found}")
+    return paths
+
+
+def _start(pinned: PinnedObject) -> tuple[int, str | None]:
+    """Where a file's payload begins, and its core_id if it is sealed."""
+    # Only the magic makes a file sealed: one that begins so and is broken is refused, not plain.
+    if pinned.read_at(0, len(MAGIC)) != MAGIC:
+        return 0, None
+    header = read_sealed_header(pinned)
+    return header.size_bytes, header.core_id.hex()
+
+
+def _digest(pinned: PinnedObject, start: int, algorithm: str, buffer: bytearray) -> Digest:
+    state = hasher(algorithm)
+    view = memoryview(buffer)
+    offset = start
+    while offset < pinned.size_bytes:
+        count = pinned.readinto_at(offset, view[: pinned.size_bytes - offset])
+        if count == 0:
+            raise IntegrityError(f"{pinned.uri}: it became shorter while it was read; read again")
+        state.update(view[:count])
+        offset += count
+    return Digest(algorithm=algorithm, hex=state.hexdigest())

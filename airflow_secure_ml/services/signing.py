@@ -1,0 +1,278 @@
+"""Verify whose statement stands for the bytes that lie at an address now.
+
+How statements are signed and where they lie is `services.statement_files`' part. Nothing here opens
+a sealed file: gates, sensors and remote tasks verify without a key. A demand without `digest`
+accepts an older artifact with its older statement: only a pinned digest excludes a replay.
+
+Source: API, Signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airflow_secure_ml.core.digest import Digest
+from airflow_secure_ml.core.manifest import Manifest, compare
+from airflow_secure_ml.core.ports import KeyRef, ObjectStore, Verifier
+from airflow_secure_ml.core.statement import Producer, Statement, Suite
+from airflow_secure_ml.errors import (
+    IntegrityError,
+    PolicyError,
+    SignatureError,
+)
+from airflow_secure_ml.services.manifests import build_manifest, build_outline
+from airflow_secure_ml.services.statement_files import (
+    SignedStatement,
+    find_statements,
+    read_statements,
+    sign_artifact,
+    statement_folder,
+)
+
+__all__ = [
+    "Candidates",
+    "Demand",
+    "SignedStatement",
+    "Verified",
+    "check_may_replace",
+    "find_statements",
+    "sign_artifact",
+    "statements_for",
+    "verify_artifact",
+    "verify_manifest",
+]
+
+# More statements than these are not read to guess which one might fit.
+MAX_UNPINNED = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a reader demands of an artifact's statements.
+
+    Attributes:
+        verifiers: The keys whose signatures are accepted.
+        digest: The artifact's pinned digest, from a Reference or an asset event; None: a bare
+            address, which is not protected against replay.
+        context: Pairs that the signed context must hold.
+        same_as: Another address that the statement may name (a rule's).
+        produced_by: DAG id and run id that a Reference names; None: any.
+    """
+
+    verifiers: Sequence[Verifier]
+    digest: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    same_as: str | None = None
+    produced_by: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """An artifact whose bytes are signed as demanded.
+
+    Attributes:
+        manifest: What lies there, and was signed.
+        statements: Every statement about these bytes that meets the demand, at least one.
+    """
+
+    manifest: Manifest
+    statements: tuple[SignedStatement, ...]
+
+    @property
+    def statement(self) -> Statement:
+        """What the task that made it signed; if none did, the newest statement."""
+        newest = sorted(self.statements, key=lambda each: each.statement.signed_ms)
+        written = [each for each in newest if each.statement.act == "write"]
+        return (written or newest)[-1].statement
+
+    @property
+    def digest(self) -> str:
+        """The artifact's digest."""
+        return self.manifest.digest
+
+    @property
+    def signers(self) -> tuple[KeyRef, ...]:
+        """Whose signatures hold."""
+        return tuple(dict.fromkeys(ref for each in self.statements for ref in each.signers))
+
+    @property
+    def suites(self) -> tuple[Suite, ...]:
+        """Which suites these bytes passed, after any accepted signer."""
+        return tuple(dict.fromkeys(s for each in self.statements for s in each.statement.suites))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Statements that may stand for an artifact of which only the headers were read.
+
+    Attributes:
+        uri: The artifact's address.
+        demand: What they meet.
+        statements: At least one.
+    """
+
+    uri: str
+    demand: Demand
+    statements: tuple[SignedStatement, ...]
+
+    def match(self, manifest: Manifest) -> Verified:
+        """Settle it with what was really read; call before anything read is used or published.
+
+        Raises:
+            IntegrityError: Not the pinned digest.
+            ManifestMismatchError: None of the candidates is about these bytes.
+        """
+        _check_pin(self.uri, manifest, self.demand)
+        fitting = [each for each in self.statements if each.digest == manifest.digest]
+        if not fitting:
+            compare(_newest(self.statements).statement.manifest, manifest)
+        return Verified(manifest=manifest, statements=tuple(fitting))
+
+
+def verify_artifact(
+    store: ObjectStore, uri: str, demand: Demand, *, threads: int | None = None
+) -> Verified:
+    """Read an artifact whole and require a statement about exactly these bytes.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        FormatError: As `build_manifest`.
+        IntegrityError: Not the pinned digest, or (ManifestMismatchError) not what was signed.
+        SignatureError: Not signed (`why` not_signed), or a signature or statement does not hold.
+        PolicyError: Signed by others only (signer_not_accepted), or as something else
+            (context_differs).
+    """
+    return verify_manifest(store, uri, build_manifest(store, uri, threads=threads), demand)
+
+
+def verify_manifest(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) -> Verified:
+    """Require a statement about bytes that the caller read and digested itself.
+
+    Raises:
+        IntegrityError, SignatureError, PolicyError: As `verify_artifact`.
+    """
+    _check_pin(uri, manifest, demand)
+    names = find_statements(store, uri, manifest.digest)
+    found = read_statements(store, names, demand.verifiers, about=manifest.outline)
+    # A link can give a true statement another's name: what it says is what counts.
+    held = [each for each in found.held if each.digest == manifest.digest]
+    fitting = tuple(each for each in held if not _objections(uri, each.statement, demand))
+    if fitting:
+        return Verified(manifest=manifest, statements=fitting)
+    if held:
+        objections = _objections(uri, _newest(held).statement, demand)
+        raise PolicyError(f"{uri}: {objections[0]}", why="context_differs")
+    if found.failures:
+        raise next(
+            (each for each in found.failures if isinstance(each, SignatureError)),
+            found.failures[0],
+        )
+    raise _unsigned(store, uri, manifest, demand)
+
+
+def _unsigned(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) -> SignatureError:
+    """Say whether signed bytes were altered, or nothing was ever signed here."""
+    others = read_statements(store, find_statements(store, uri)[-MAX_UNPINNED:], demand.verifiers)
+    about_this = [each for each in others.held if not _objections(uri, each.statement, demand)]
+    if about_this:
+        compare(_newest(about_this).statement.manifest, manifest)
+    return SignatureError(
+        f"{uri}: expected a signed statement in {statement_folder(uri)}, found none about"
+        " these bytes; sign it, or read what a secured task wrote",
+        why="not_signed",
+    )
+
+
+def statements_for(store: ObjectStore, uri: str, demand: Demand) -> Candidates:
+    """Look for a statement before anything is opened, reading headers only.
+
+    For a caller that digests while it opens: it spares a pass over the data. What it opened counts
+    only after `Candidates.match`.
+
+    Raises:
+        FileNotFoundError, FormatError, IntegrityError, SignatureError, PolicyError: As
+            `verify_artifact`; then the whole artifact was read to say exactly what is wrong.
+    """
+    outline = build_outline(store, uri)
+    names = find_statements(store, uri, demand.digest)
+    if len(names) <= MAX_UNPINNED:
+        found = read_statements(store, names, demand.verifiers, about=outline)
+        fitting = tuple(
+            each
+            for each in found.held
+            if each.statement.manifest.outline == outline
+            and not _objections(uri, each.statement, demand)
+        )
+        if fitting:
+            return Candidates(uri=uri, demand=demand, statements=fitting)
+    verified = verify_artifact(store, uri, demand)
+    return Candidates(uri=uri, demand=demand, statements=verified.statements)
+
+
+def check_may_replace(
+    store: ObjectStore, uri: str, producer: Producer, verifiers: Sequence[Verifier]
+) -> None:
+    """Return if nothing is there, or what this very DAG, task and map_index wrote there last.
+
+    The bytes may have been altered since: their owner is who can make them good again.
+
+    Raises:
+        PolicyError: Anything else lies there (`why` address_taken).
+    """
+    if store.info(uri) is None:
+        return
+    demand = Demand(verifiers=verifiers)
+    names = find_statements(store, uri)
+    if len(names) > MAX_UNPINNED:
+        names = find_statements(store, uri, build_manifest(store, uri).digest)
+    written = [
+        each
+        for each in read_statements(store, names, verifiers).held
+        if each.statement.act == "write" and not _objections(uri, each.statement, demand)
+    ]
+    last = _newest(written).statement.producer if written else None
+    if last is None or _place(last) != _place(producer):
+        owner = f"{last.dag_id}.{last.task_id}" if last else "somebody without a signed statement"
+        raise PolicyError(
+            f"{uri}: {owner} wrote what is there, only the same task may replace it;"
+            " write elsewhere, or remove it first",
+            why="address_taken",
+        )
+
+
+def _objections(uri: str, said: Statement, demand: Demand) -> list[str]:
+    """Why a statement, true as it is, does not meet the demand; empty: it does."""
+    found = []
+    if said.object not in (uri, demand.same_as):
+        found.append(
+            f"signed for {said.object}; a copy is read by a same_as rule, or after sealing anew"
+        )
+    for key, value in demand.context.items():
+        if said.context.get(key) != value:
+            found.append(f"signed with another {key!r} in its context than demanded")
+    by = said.producer
+    if demand.produced_by is not None and (
+        by is None or (by.dag_id, by.run_id) != demand.produced_by
+    ):
+        dag_id, run_id = demand.produced_by
+        found.append(f"not signed in run {run_id} of {dag_id}, which the Reference names")
+    return found
+
+
+def _check_pin(uri: str, manifest: Manifest, demand: Demand) -> None:
+    if demand.digest is None or Digest.parse(demand.digest).equals(Digest.parse(manifest.digest)):
+        return
+    raise IntegrityError(
+        f"{uri}: expected {demand.digest} (pinned by the task that made it), found"
+        f" {manifest.digest}; it was replaced since",
+        why="digest_differs",
+    )
+
+
+def _newest(statements: Sequence[SignedStatement]) -> SignedStatement:
+    return max(statements, key=lambda each: each.statement.signed_ms)
+
+
+def _place(producer: Producer) -> tuple[str, str, int]:
+    return producer.dag_id, producer.task_id, producer.map_index
