@@ -1,0 +1,184 @@
+"""The KeySystem port over a key file, and the operations that `airflow secure-ml keys` offers.
+
+The file is read anew for each question, so that a key disabled a moment ago is not used now.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow_secure_ml.adapters.local_keyring.keyfile import KeyFile
+from airflow_secure_ml.core.ed25519 import (
+    Ed25519Signer,
+    Ed25519Verifier,
+    parse_public_text,
+    public_text,
+)
+from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.keyring.model import Key, Keyring, Purpose
+from airflow_secure_ml.core.keyring.text import decode, encode
+from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.core.sealed_file.keys import KekWrapper, wipe
+from airflow_secure_ml.errors import ConfigurationError
+
+SYSTEM = "local"
+FIRST_KEYS: tuple[tuple[str, Purpose], ...] = (("data", "wrap"), ("pipeline", "sign"))
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class LocalKeyring:
+    """Keys in one file, 0600.
+
+    Args:
+        path: The file's absolute path.
+        now: The time, UTC.
+        random_bytes: Where keys come from.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: Callable[[], datetime] = _utcnow,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        if not path.is_absolute():
+            raise ConfigurationError(f"{path}: expected the keyring's absolute path")
+        self._file = KeyFile(path)
+        self._now = now
+        self._random_bytes = random_bytes
+
+    def __repr__(self) -> str:
+        return f"LocalKeyring({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """Where the keys are."""
+        return self._file.path
+
+    def wrapper(self, name: str) -> KekWrapper:
+        """The newest active version of a wrap key."""
+        with self._keyring() as keyring:
+            return keyring.wrapper(name)
+
+    def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
+        """Every version that may still open, newest first in each key; None: all keys."""
+        with self._keyring() as keyring:
+            return keyring.unwrappers(names)
+
+    def signer(self, name: str) -> Ed25519Signer:
+        """The newest active version of a sign key."""
+        with self._keyring() as keyring:
+            return keyring.signer(name)
+
+    def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
+        """Every accepted version of these sign keys, ours and trusted ones."""
+        with self._keyring() as keyring:
+            return keyring.verifiers(names)
+
+    def state_of(self, slot_type: int, slot_id: str) -> str | None:
+        """The state of the version that a slot names; None: not of this keyring."""
+        with self._keyring() as keyring:
+            return keyring.state_of(slot_type, slot_id)
+
+    def init(self, keys: Sequence[tuple[str, Purpose]] = FIRST_KEYS) -> list[KeyRef]:
+        """Make the file with its first keys.
+
+        Raises:
+            ConfigurationError: A file is there already; it stays as it is.
+        """
+        self._file.make_folder()
+        keyring = Keyring(system=SYSTEM, where=str(self.path))
+        for name, purpose in keys:
+            keyring = self._created(keyring, name, purpose)
+        try:
+            with self._file.locked():
+                self._file.make(encode(keyring))
+        finally:
+            keyring.wipe()
+        return [keyring.ref(key, key.newest) for key in keyring.keys.values()]
+
+    def keys(self) -> list[Key]:
+        """Every key with its versions and states, by name; their secrets are wiped."""
+        with self._keyring() as keyring:
+            return [key for _, key in sorted(keyring.keys.items())]
+
+    def create(self, name: str, purpose: Purpose) -> KeyRef:
+        """Make a key with its first version."""
+        return self._change(name, lambda keyring: self._created(keyring, name, purpose))
+
+    def rotate(self, name: str) -> KeyRef:
+        """Make a new version; the ones before it only open and verify from now on."""
+        stamp = self._stamp()
+        return self._change(
+            name,
+            lambda keyring: changes.rotate(
+                keyring, name, now=stamp, random_bytes=self._random_bytes
+            ),
+        )
+
+    def retire(self, name: str, version: int | None = None) -> KeyRef:
+        """Let a key, or one version of it, only open and verify."""
+        return self._change(name, lambda keyring: changes.retire(keyring, name, version))
+
+    def enable(self, name: str, version: int | None = None) -> KeyRef:
+        """Take back `disable` or `retire`."""
+        return self._change(name, lambda keyring: changes.enable(keyring, name, version))
+
+    def disable(self, name: str, version: int | None = None) -> KeyRef:
+        """Let a key, or one version of it, do nothing until it is enabled."""
+        return self._change(name, lambda keyring: changes.disable(keyring, name, version))
+
+    def destroy(self, name: str, version: int | None = None) -> KeyRef:
+        """Remove a key's bytes, or one version's, forever; its name and state stay known."""
+        return self._change(name, lambda keyring: changes.destroy(keyring, name, version))
+
+    def trust(self, name: str, text: str) -> KeyRef:
+        """Add somebody else's public keys under a name of ours; `text` is from export-public."""
+        given, stamp = parse_public_text(text), self._stamp()
+        return self._change(name, lambda keyring: changes.trust(keyring, name, given, now=stamp))
+
+    def export_public(self, name: str) -> str:
+        """The public halves of a sign key's accepted versions, as PEM."""
+        found = self.verifiers([name])
+        return public_text(name, [(int(each.ref.version), each.public_key) for each in found[::-1]])
+
+    @contextmanager
+    def _keyring(self) -> Iterator[Keyring]:
+        data = self._file.read()
+        try:
+            keyring = decode(data, system=SYSTEM, where=str(self.path))
+        finally:
+            wipe(data)
+        try:
+            yield keyring
+        finally:
+            keyring.wipe()
+
+    def _change(self, name: str, change: Callable[[Keyring], Keyring]) -> KeyRef:
+        # Read first: where no keyring is, no lock file should appear.
+        with self._keyring():
+            pass
+        with self._file.locked(), self._keyring() as keyring:
+            changed = change(keyring)
+            try:
+                self._file.replace(encode(changed))
+            finally:
+                changed.wipe()
+            key = changed.key(name)
+            return changed.ref(key, key.newest)
+
+    def _created(self, keyring: Keyring, name: str, purpose: Purpose) -> Keyring:
+        return changes.create(
+            keyring, name, purpose, now=self._stamp(), random_bytes=self._random_bytes
+        )
+
+    def _stamp(self) -> str:
+        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,147 @@
+"""Sign and verify with Ed25519, and the text that carries a public key from one place to another.
+
+Where a key comes from and whether it may be used is `core.keyring`'s part.
+
+Source: RFC 8032 (Ed25519), RFC 7468 and RFC 8410 (PEM).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+
+from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.errors import ConfigurationError, SignatureError
+
+SEED_BYTES = 32
+# 64 KiB: some hundred keys; a file of another kind is refused before it is parsed.
+MAX_TEXT_CHARS = 65536
+_BLOCK = re.compile(
+    r"(?:^# (?P<name>[a-z0-9][a-z0-9_-]{0,62})/(?P<version>[1-9][0-9]{0,8})\r?\n)?"
+    r"(?P<pem>^-----BEGIN PUBLIC KEY-----$.*?^-----END PUBLIC KEY-----$)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def public_of(seed: bytes | bytearray) -> bytes:
+    """The 32 bytes of the public key that belongs to a 32-byte seed."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+class Ed25519Signer:
+    """One version of a signing key held in memory."""
+
+    __slots__ = ("_key", "_ref")
+
+    def __init__(self, seed: bytes | bytearray, ref: KeyRef) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._ref = ref
+
+    def __repr__(self) -> str:
+        return f"Ed25519Signer({str(self._ref)!r}, key=***)"
+
+    def __reduce__(self) -> str:
+        # A pickle would carry the key into an XCom or a queue.
+        raise TypeError("Ed25519Signer holds a key and cannot be pickled")
+
+    @property
+    def ref(self) -> KeyRef:
+        """The key as events name it."""
+        return self._ref
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over `message`."""
+        return self._key.sign(message)
+
+
+class Ed25519Verifier:
+    """The public half of one version of a signing key."""
+
+    __slots__ = ("_key", "_public_key", "_ref")
+
+    def __init__(self, public_key: bytes, ref: KeyRef) -> None:
+        self._public_key = bytes(public_key)
+        self._key = Ed25519PublicKey.from_public_bytes(self._public_key)
+        self._ref = ref
+
+    def __repr__(self) -> str:
+        return f"Ed25519Verifier({str(self._ref)!r}, public_key={self._public_key.hex()})"
+
+    @property
+    def ref(self) -> KeyRef:
+        """The key as events name it."""
+        return self._ref
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes of the raw public key."""
+        return self._public_key
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return if the signature holds.
+
+        Raises:
+            SignatureError: It does not.
+        """
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature as error:
+            raise SignatureError(
+                f"{self._ref}: the signature does not hold for these bytes"
+            ) from error
+
+
+def public_text(name: str, keys: Sequence[tuple[int, bytes]]) -> str:
+    """Public keys as PEM blocks, each below a line that says which version it is."""
+    blocks = []
+    for version, public in keys:
+        pem = Ed25519PublicKey.from_public_bytes(public).public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        )
+        blocks.append(f"# {name}/{version}\n{pem.decode()}")
+    return "".join(blocks)
+
+
+def parse_public_text(text: str) -> list[tuple[int, bytes]]:
+    """Versions and public keys of what `public_text` made, or of one plain PEM block.
+
+    Raises:
+        ConfigurationError: No public key, another algorithm, a version twice or unnumbered.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise ConfigurationError(f"public keys: a text of {len(text)} characters, too long")
+    blocks = list(_BLOCK.finditer(text))
+    keys: dict[int, bytes] = {}
+    for block in blocks:
+        if block["version"] is None and len(blocks) > 1:
+            raise ConfigurationError(
+                "public keys: several, and one without a '# name/version' line"
+            )
+        version = int(block["version"] or 1)
+        if version in keys:
+            raise ConfigurationError(f"public keys: version {version} stands there twice")
+        keys[version] = _load(block["pem"])
+    if not keys:
+        raise ConfigurationError(
+            "public keys: expected PEM blocks (BEGIN PUBLIC KEY), found none; "
+            "make the file with `secure-ml keys export-public NAME`"
+        )
+    return sorted(keys.items())
+
+
+def _load(pem: str) -> bytes:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError("public keys: a PEM block that cannot be read") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError("public keys: expected Ed25519, found another algorithm")
+    return key.public_bytes_raw()

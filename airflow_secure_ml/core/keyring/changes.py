@@ -1,0 +1,159 @@
+"""The changes that a keyring allows; each returns the changed keyring and refuses what is no step.
+
+active → retired → …          disabled ⇄ active or retired          any → destroyed, forever
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from airflow_secure_ml.core.ed25519 import public_of
+from airflow_secure_ml.core.keyring.model import (
+    MAX_KEYS,
+    MAX_VERSIONS,
+    SECRET_BYTES,
+    Key,
+    Keyring,
+    Purpose,
+    Secret,
+    State,
+    Version,
+    check_name,
+)
+from airflow_secure_ml.errors import ConfigurationError, PolicyError
+
+RandomBytes = Callable[[int], bytes]
+
+
+def create(
+    keyring: Keyring, name: str, purpose: Purpose, *, now: str, random_bytes: RandomBytes
+) -> Keyring:
+    """Add a key with its first version.
+
+    Raises:
+        ConfigurationError: Not a name, taken already, not a purpose.
+    """
+    _require_free(keyring, check_name(name))
+    if purpose not in ("wrap", "sign"):
+        raise ConfigurationError(f"key {name}: expected a purpose, wrap or sign; found {purpose!r}")
+    first = _fresh(purpose, 1, now, random_bytes)
+    return keyring.with_key(Key(name=name, purpose=purpose, versions=(first,)))
+
+
+def trust(keyring: Keyring, name: str, keys: Sequence[tuple[int, bytes]], *, now: str) -> Keyring:
+    """Add somebody else's public keys, or take over the new list of one known already.
+
+    A version that left the list is disabled, since its owner no longer vouches for it.
+
+    Raises:
+        ConfigurationError: The name is that of a key of our own.
+        PolicyError: A version known already has another public key now.
+    """
+    known = keyring.keys.get(check_name(name))
+    if known is None:
+        _require_free(keyring, name)
+    elif known.purpose != "trust":
+        raise ConfigurationError(f"key {name}: a key of this keyring has that name; take another")
+    old = {each.number: each for each in known.versions} if known else {}
+    given = dict(keys)
+    for number, version in old.items():
+        if number in given and given[number] != version.public:
+            raise PolicyError(
+                f"key {name}/{number}: known with another public key; a version never changes. "
+                "Ask its owner, and destroy the old one if the new one is right",
+                why="key_not_allowed",
+            )
+        if number not in given and version.state != "destroyed":
+            old[number] = replace(version, state="disabled")
+    for number, public in given.items():
+        state: State = "active"
+        old.setdefault(number, Version(number=number, state=state, created=now, public=public))
+    versions = tuple(old[number] for number in sorted(old))
+    return keyring.with_key(Key(name=name, purpose="trust", versions=versions))
+
+
+def rotate(keyring: Keyring, name: str, *, now: str, random_bytes: RandomBytes) -> Keyring:
+    """Add a version; active ones before it are retired."""
+    key = keyring.key(name)
+    if key.purpose == "trust":
+        raise ConfigurationError(f"key {name}: somebody else's; only its owner can rotate it")
+    if len(key.versions) >= MAX_VERSIONS:
+        raise ConfigurationError(f"key {name}: expected at most {MAX_VERSIONS} versions")
+    older = tuple(
+        replace(each, state="retired") if each.state == "active" else each for each in key.versions
+    )
+    fresh = _fresh(key.purpose, key.newest.number + 1, now, random_bytes)
+    return keyring.with_key(replace(key, versions=(*older, fresh)))
+
+
+def retire(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
+    """Let active versions only open and verify from now on."""
+    return _each(keyring, name, number, lambda key, each: _to(each, "retired", ("active",)))
+
+
+def disable(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
+    """Let versions do nothing until they are enabled."""
+    return _each(
+        keyring, name, number, lambda key, each: _to(each, "disabled", ("active", "retired"))
+    )
+
+
+def enable(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
+    """Let disabled versions, and a retired newest one, work again: the newest is active."""
+
+    def enabled(key: Key, each: Version) -> Version:
+        if each is key.newest or key.purpose == "trust":
+            return _to(each, "active", ("disabled", "retired"))
+        return _to(each, "retired", ("disabled",))
+
+    return _each(keyring, name, number, enabled)
+
+
+def destroy(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
+    """Take the bytes out of versions; what only they opened is erased by this."""
+    return _each(keyring, name, number, lambda key, each: _destroyed(each))
+
+
+def _destroyed(version: Version) -> Version:
+    return replace(version, state="destroyed", secret=None)
+
+
+def _to(version: Version, state: State, sources: tuple[State, ...]) -> Version:
+    return replace(version, state=state) if version.state in sources else version
+
+
+def _each(
+    keyring: Keyring, name: str, number: int | None, change: Callable[[Key, Version], Version]
+) -> Keyring:
+    key = keyring.key(name)
+    chosen = [each for each in key.versions if number is None or each.number == number]
+    if not chosen:
+        raise PolicyError(
+            f"key {name}/{number}: expected a version from 1 to {key.newest.number}",
+            why="key_missing",
+        )
+    changed = {each.number: change(key, each) for each in chosen}
+    if number is not None and changed[number] is chosen[0]:
+        raise PolicyError(
+            f"key {name}/{number}: it is {chosen[0].state}; that step is not open to it",
+            why="key_destroyed" if chosen[0].state == "destroyed" else "key_not_allowed",
+        )
+    versions = tuple(changed.get(each.number, each) for each in key.versions)
+    return keyring.with_key(replace(key, versions=versions))
+
+
+def _fresh(purpose: Purpose, number: int, now: str, random_bytes: RandomBytes) -> Version:
+    secret = Secret(random_bytes(SECRET_BYTES))
+    public = public_of(secret.value) if purpose == "sign" else None
+    return Version(number=number, state="active", created=now, secret=secret, public=public)
+
+
+def _require_free(keyring: Keyring, name: str) -> None:
+    if name in keyring.keys:
+        raise ConfigurationError(
+            f"key {name}: expected a new name, found a key in {keyring.where}; "
+            "rotate it for a new version, or take another name"
+        )
+    if len(keyring.keys) >= MAX_KEYS:
+        raise ConfigurationError(f"{keyring.where}: expected at most {MAX_KEYS} keys")

@@ -1,0 +1,221 @@
+"""Keys, their versions and states, and which of them may wrap, open, sign or be believed.
+
+A keyring is a value: a change makes another one. The bytes of a key show in no repr.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier
+from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.core.sealed_file.keys import TYPE_LOCAL_KEK, KekWrapper
+from airflow_secure_ml.errors import ConfigurationError, PolicyError
+
+Purpose = Literal["wrap", "sign", "trust"]
+State = Literal["active", "retired", "disabled", "destroyed"]
+PURPOSES: tuple[Purpose, ...] = ("wrap", "sign", "trust")
+STATES: tuple[State, ...] = ("active", "retired", "disabled", "destroyed")
+SECRET_BYTES = 32
+# 255 versions, 1,000 keys: a file past that is not one that this release wrote.
+MAX_VERSIONS, MAX_KEYS = 255, 1000
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+_USABLE = ("active", "retired")
+_DOES = {"wrap": "seals", "sign": "signs", "trust": "belongs to somebody else and only verifies"}
+
+
+class Secret:
+    """Bytes of a key: masked, not picklable, wiped on demand."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        if len(value) != SECRET_BYTES:
+            raise ConfigurationError(
+                f"a key has {SECRET_BYTES} bytes, this one has {len(value)}; it is not used"
+            )
+        self.value = bytearray(value)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key cannot be pickled")
+
+    def wipe(self) -> None:
+        """Overwrite the bytes with zeros."""
+        self.value[:] = bytes(len(self.value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a key.
+
+    Attributes:
+        number: From 1, never given twice.
+        state: active, retired (only opens and verifies), disabled (for now), destroyed (forever).
+        created: UTC, such as `2026-11-22T03:00:00Z`.
+        secret: KEK or Ed25519 seed; None once destroyed, and where only the public half is here.
+        public: The Ed25519 public key; None for a wrap key.
+    """
+
+    number: int
+    state: State
+    created: str
+    secret: Secret | None = None
+    public: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A named key with its versions, oldest first; there is at least one."""
+
+    name: str
+    purpose: Purpose
+    versions: tuple[Version, ...]
+
+    @property
+    def newest(self) -> Version:
+        """The version made last, whatever its state."""
+        return self.versions[-1]
+
+
+def check_name(name: str) -> str:
+    """Return a key's name, or raise ConfigurationError."""
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r}: expected a key's name: a-z, 0-9, '_' and '-', 1 to 63 characters, "
+            "starting with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyring:
+    """Every key of one system: the answers that the KeySystem port gives.
+
+    Attributes:
+        system: What events call it, `local`.
+        where: What messages call it, such as the file's path.
+        keys: Keys by name.
+    """
+
+    system: str
+    where: str = field(compare=False)
+    keys: Mapping[str, Key] = field(default_factory=dict)
+
+    def key(self, name: str) -> Key:
+        """One key; PolicyError (key_missing) if there is none."""
+        found = self.keys.get(name)
+        if found is None:
+            raise PolicyError(
+                f"key {name}: expected in {self.where}, found {_listed(self.keys)}; "
+                f"make it with `airflow secure-ml keys create {name}`, or name another",
+                why="key_missing",
+            )
+        return found
+
+    def with_key(self, key: Key) -> Keyring:
+        """The same keyring with a key added or changed."""
+        return replace(self, keys=MappingProxyType({**self.keys, key.name: key}))
+
+    def wipe(self) -> None:
+        """Overwrite every key with zeros; what was made from them holds copies of its own."""
+        for key in self.keys.values():
+            for version in key.versions:
+                if version.secret is not None:
+                    version.secret.wipe()
+
+    def wrapper(self, name: str) -> KekWrapper:
+        """The newest active version of a wrap key."""
+        key = self._of_purpose(name, "wrap")
+        return self._wrapper(key, self._active(key))
+
+    def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
+        """Every version that may still open, newest first in each key."""
+        if names is None:
+            keys = [key for key in self.keys.values() if key.purpose == "wrap"]
+        else:
+            keys = [self._of_purpose(name, "wrap") for name in dict.fromkeys(names)]
+        return [
+            self._wrapper(key, version)
+            for key in keys
+            for version in reversed(key.versions)
+            if version.state in _USABLE
+        ]
+
+    def signer(self, name: str) -> Ed25519Signer:
+        """The newest active version of a sign key."""
+        key = self._of_purpose(name, "sign")
+        version = self._active(key)
+        return Ed25519Signer(_secret(key, version).value, self.ref(key, version))
+
+    def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
+        """Every version of these keys whose signatures are accepted, newest first in each."""
+        keys = [self._of_purpose(name, "sign", "trust") for name in dict.fromkeys(names)]
+        found = [
+            Ed25519Verifier(version.public, self.ref(key, version))
+            for key in keys
+            for version in reversed(key.versions)
+            if version.state in _USABLE and version.public is not None
+        ]
+        if keys and not found:
+            raise self._unusable(keys[0])
+        return found
+
+    def state_of(self, slot_type: int, slot_id: str) -> str | None:
+        """The state of the version that a slot names; None: not of this keyring."""
+        name, _, number = slot_id.rpartition("/")
+        key = self.keys.get(name)
+        if slot_type != TYPE_LOCAL_KEK or key is None or key.purpose != "wrap":
+            return None
+        return next((each.state for each in key.versions if str(each.number) == number), None)
+
+    def ref(self, key: Key, version: Version) -> KeyRef:
+        """A version as events name it."""
+        return KeyRef(system=self.system, name=key.name, version=str(version.number))
+
+    def _wrapper(self, key: Key, version: Version) -> KekWrapper:
+        ref = self.ref(key, version)
+        return KekWrapper(_secret(key, version).value, slot_id=str(ref), ref=ref)
+
+    def _of_purpose(self, name: str, *purposes: Purpose) -> Key:
+        key = self.key(name)
+        if key.purpose not in purposes:
+            raise PolicyError(
+                f"key {name}: expected one made for {' or '.join(purposes)}, "
+                f"found one that {_DOES[key.purpose]}; name another key",
+                why="key_not_allowed",
+            )
+        return key
+
+    def _active(self, key: Key) -> Version:
+        for version in reversed(key.versions):
+            if version.state == "active":
+                return version
+        raise self._unusable(key)
+
+    def _unusable(self, key: Key) -> PolicyError:
+        state = key.newest.state
+        why = "key_destroyed" if state == "destroyed" else "key_disabled"
+        advice = "rotate it to get a new version" if state == "destroyed" else "enable or rotate it"
+        return PolicyError(
+            f"key {key.name}: expected an active version in {self.where}, "
+            f"found its newest, {key.newest.number}, {state}; {advice}",
+            why=why,
+        )
+
+
+def _secret(key: Key, version: Version) -> Secret:
+    if version.secret is None:
+        raise PolicyError(f"key {key.name}/{version.number} is destroyed", why="key_destroyed")
+    return version.secret
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "no key at all"

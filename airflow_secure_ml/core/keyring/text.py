@@ -1,0 +1,152 @@
+"""A keyring as JSON text, and back; strict, since a key that is read wrong seals wrong.
+
+```json
+{"keys": {"data": {"purpose": "wrap", "versions": [{"created": "…", "number": 1,
+  "secret": "<base64>", "state": "active"}]}}, "secure_ml_keyring": 1}
+```
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from airflow_secure_ml.core.keyring.model import (
+    MAX_KEYS,
+    MAX_VERSIONS,
+    PURPOSES,
+    STATES,
+    Key,
+    Keyring,
+    Secret,
+    Version,
+    check_name,
+)
+from airflow_secure_ml.errors import ConfigurationError
+
+FORMAT = 1
+# 1,000 keys of some versions each; a larger file is not one that this release wrote.
+MAX_TEXT_BYTES = 4 << 20
+_MAX_CREATED = 32
+
+
+def encode(keyring: Keyring) -> bytes:
+    """The file's bytes."""
+    keys = {name: _key_record(key) for name, key in keyring.keys.items()}
+    record = {"secure_ml_keyring": FORMAT, "keys": keys}
+    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def decode(data: bytes | bytearray, *, system: str, where: str) -> Keyring:
+    """Read a keyring.
+
+    Raises:
+        ConfigurationError: Not such a text, or a field that this release does not write.
+            The message never holds what was found: it may be a key.
+    """
+    try:
+        record = json.loads(data, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        # Not `from error`: a JSONDecodeError carries the whole text, keys included.
+        raise ConfigurationError(
+            f"{where}: expected a keyring (JSON), found something else"
+        ) from None
+    match record:
+        case {"secure_ml_keyring": 1, "keys": dict(keys), **rest} if not rest:
+            if len(keys) > MAX_KEYS:
+                raise ConfigurationError(f"{where}: expected at most {MAX_KEYS} keys")
+            parsed = {name: _key(name, each, where) for name, each in sorted(keys.items())}
+            return Keyring(system=system, where=where, keys=MappingProxyType(parsed))
+        case {"secure_ml_keyring": int(found)} if found != FORMAT:
+            raise ConfigurationError(
+                f"{where}: keyring format {found}, this release reads {FORMAT}; upgrade"
+            )
+    raise ConfigurationError(f"{where}: expected a keyring, found another JSON text")
+
+
+def _key_record(key: Key) -> dict[str, Any]:
+    return {"purpose": key.purpose, "versions": [_version_record(each) for each in key.versions]}
+
+
+def _version_record(version: Version) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "number": version.number,
+        "state": version.state,
+        "created": version.created,
+    }
+    if version.secret is not None:
+        record["secret"] = base64.b64encode(version.secret.value).decode()
+    if version.public is not None:
+        record["public"] = base64.b64encode(version.public).decode()
+    return record
+
+
+def _key(name: str, record: object, where: str) -> Key:
+    check_name(name)
+    match record:
+        case {"purpose": str(purpose), "versions": [_, *_] as given, **rest} if (
+            not rest and len(given) <= MAX_VERSIONS
+        ):
+            for known in PURPOSES:
+                if known == purpose:
+                    versions = tuple(_version(each, f"{where}: key {name}") for each in given)
+                    key = Key(name=name, purpose=known, versions=versions)
+                    _check(key, f"{where}: key {name}")
+                    return key
+    raise ConfigurationError(f"{where}: key {name}: expected purpose and versions, nothing else")
+
+
+def _version(record: object, where: str) -> Version:
+    match record:
+        case {"number": int(number), "state": str(state), "created": str(created), **rest} if (
+            number > 0 and not set(rest) - {"secret", "public"} and len(created) <= _MAX_CREATED
+        ):
+            for known in STATES:
+                if known == state:
+                    secret = _bytes(rest, "secret", where)
+                    return Version(
+                        number=number,
+                        state=known,
+                        created=created,
+                        secret=None if secret is None else Secret(secret),
+                        public=_bytes(rest, "public", where),
+                    )
+    raise ConfigurationError(f"{where}: a version with a missing, unknown or wrong field")
+
+
+def _check(key: Key, where: str) -> None:
+    numbers = [each.number for each in key.versions]
+    if numbers != sorted(set(numbers)):
+        raise ConfigurationError(f"{where}: expected each version once, oldest first")
+    for each in key.versions:
+        has_secret, has_public = each.secret is not None, each.public is not None
+        wants_secret = key.purpose != "trust" and each.state != "destroyed"
+        if has_secret != wants_secret or has_public != (key.purpose != "wrap"):
+            raise ConfigurationError(
+                f"{where}: version {each.number} is {each.state}, and the bytes it holds "
+                "do not fit that; restore the file from a backup"
+            )
+
+
+def _bytes(record: Mapping[Any, object], name: str, where: str) -> bytes | None:
+    text = record.get(name)
+    if text is None:
+        return None
+    try:
+        value = base64.b64decode(text if isinstance(text, str) else "!", validate=True)
+    except (binascii.Error, ValueError):
+        value = b""
+    if len(value) != 32:
+        raise ConfigurationError(f"{where}: {name}: expected 32 bytes in base64")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a name twice")
+    return record

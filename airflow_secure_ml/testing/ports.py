@@ -1,0 +1,131 @@
+"""In-memory ports: what tests and `dag.test()` use where the adapters touch disks and keys.
+
+They hold the same rules as the adapters; one suite of contract tests runs against both. Nothing
+survives the process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Collection, Sequence
+
+from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier
+from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.keyring.model import Keyring, Purpose
+from airflow_secure_ml.core.sealed_file.keys import KekWrapper
+from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.testing.memory_objects import MemoryObjects
+
+__all__ = ["MemoryAudit", "MemoryKeySystem", "MemoryObjects"]
+
+_CREATED = "2026-01-01T00:00:00Z"
+
+
+class MemoryKeySystem:
+    """KeySystem with keys made on the spot.
+
+    Args:
+        keys: Names and purposes (`wrap`, `sign`) of the first keys.
+        random_bytes: Where keys come from.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[tuple[str, Purpose]] = (("data", "wrap"), ("pipeline", "sign")),
+        *,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._random_bytes = random_bytes
+        self.keyring = Keyring(system="memory", where="the test's key system")
+        for name, purpose in keys:
+            self.create(name, purpose)
+
+    def wrapper(self, name: str) -> KekWrapper:
+        """The newest active version of a wrap key."""
+        return self.keyring.wrapper(name)
+
+    def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
+        """Every version that may still open, newest first in each key; None: all keys."""
+        return self.keyring.unwrappers(names)
+
+    def signer(self, name: str) -> Ed25519Signer:
+        """The newest active version of a sign key."""
+        return self.keyring.signer(name)
+
+    def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
+        """Every accepted version of these sign keys."""
+        return self.keyring.verifiers(names)
+
+    def state_of(self, slot_type: int, slot_id: str) -> str | None:
+        """The state of the version that a slot names."""
+        return self.keyring.state_of(slot_type, slot_id)
+
+    def create(self, name: str, purpose: Purpose) -> None:
+        """Make a key with its first version."""
+        self.keyring = changes.create(
+            self.keyring, name, purpose, now=_CREATED, random_bytes=self._random_bytes
+        )
+
+    def rotate(self, name: str) -> None:
+        """Make a new version; the ones before it only open and verify from now on."""
+        self.keyring = changes.rotate(
+            self.keyring, name, now=_CREATED, random_bytes=self._random_bytes
+        )
+
+    def disable(self, name: str, version: int | None = None) -> None:
+        """Let a key, or one version of it, do nothing until it is enabled."""
+        self.keyring = changes.disable(self.keyring, name, version)
+
+    def destroy(self, name: str, version: int | None = None) -> None:
+        """Remove a key's bytes, or one version's."""
+        self.keyring = changes.destroy(self.keyring, name, version)
+
+    def trust(self, name: str, keys: Sequence[tuple[int, bytes]]) -> None:
+        """Add somebody else's public keys."""
+        self.keyring = changes.trust(self.keyring, name, keys, now=_CREATED)
+
+
+class MemoryAudit:
+    """AuditSink that keeps facts in a list.
+
+    Attributes:
+        facts: What was recorded.
+        settled: How many facts were durable at the last `settle`.
+        broken: Set by a test: `settle` fails from then on.
+        closed: Whether `close` was called.
+    """
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.settled = 0
+        self.broken = False
+        self.closed = False
+        self._emitter = secrets.token_hex(16)
+        self._guard = threading.Lock()
+
+    def record(self, fact: Fact) -> str:
+        """Take a fact; returns the event's name."""
+        with self._guard:
+            if self.closed:
+                raise ValueError("recorded after close")
+            self.facts.append(fact)
+            # Number 0 is the emitter's own opening, as in the spool.
+            return f"{self._emitter}:{len(self.facts)}"
+
+    def settle(self) -> None:
+        """Count everything recorded so far as durable."""
+        with self._guard:
+            if self.broken:
+                raise ServiceUnavailableError(
+                    service="audit",
+                    action="settle",
+                    reason="broken by a test",
+                    why="audit_unavailable",
+                )
+            self.settled = len(self.facts)
+
+    def close(self) -> None:
+        """Let go."""
+        self.closed = True
