@@ -154,7 +154,7 @@ class Guardian:
         )
 
     def bye(self, *, deadline_s: float = _ANSWER_S) -> None:
-        """Let it go, once what `finish` reported stands in the trail, so that it need not say it."""
+        """Let it go, once what `finish` reported stands in the trail: it need not say so."""
         if os.getpid() != self._pid:
             return
         self._send({"do": "bye"})
