@@ -105,7 +105,7 @@ class LocalKeyring:
             keyring.wipe()
         return [keyring.ref(key, key.newest) for key in keyring.keys.values()]
 
-    def keys(self) -> list[Key]:
+    def list_keys(self) -> list[Key]:
         """Every key with its versions and states, by name; their secrets are wiped."""
         with self._keyring() as keyring:
             return [key for _, key in sorted(keyring.keys.items())]

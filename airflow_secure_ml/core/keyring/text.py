@@ -48,13 +48,9 @@ def decode(data: bytes | bytearray, *, system: str, where: str) -> Keyring:
         ConfigurationError: Not such a text, or a field that this release does not write.
             The message never holds what was found: it may be a key.
     """
-    try:
-        record = json.loads(data, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        # Not `from error`: a JSONDecodeError carries the whole text, keys included.
-        raise ConfigurationError(
-            f"{where}: expected a keyring (JSON), found something else"
-        ) from None
+    record = _parse(data)
+    if record is None:
+        raise ConfigurationError(f"{where}: expected a keyring (JSON), found something else")
     match record:
         case {"secure_ml_keyring": 1, "keys": dict(keys), **rest} if not rest:
             if len(keys) > MAX_KEYS:
@@ -66,6 +62,14 @@ def decode(data: bytes | bytearray, *, system: str, where: str) -> Keyring:
                 f"{where}: keyring format {found}, this release reads {FORMAT}; upgrade"
             )
     raise ConfigurationError(f"{where}: expected a keyring, found another JSON text")
+
+
+def _parse(data: bytes | bytearray) -> Any:
+    # No error leaves: a JSONDecodeError carries the whole text, keys included.
+    try:
+        return json.loads(data, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _key_record(key: Key) -> dict[str, Any]:

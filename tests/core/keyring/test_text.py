@@ -1,0 +1,124 @@
+"""A keyring's text is read strictly."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.keyring.model import Keyring
+from airflow_secure_ml.core.keyring.text import decode, encode
+from airflow_secure_ml.errors import ConfigurationError
+
+NOW = "2026-11-22T03:00:00Z"
+GOOD = {
+    "secure_ml_keyring": 1,
+    "keys": {
+        "data": {
+            "purpose": "wrap",
+            "versions": [
+                {
+                    "number": 1,
+                    "state": "active",
+                    "created": NOW,
+                    "secret": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+                }
+            ],
+        }
+    },
+}
+
+
+def _decode(record):
+    return decode(json.dumps(record).encode(), system="local", where="test")
+
+
+def _changed(change):
+    record = copy.deepcopy(GOOD)
+    change(record, record["keys"]["data"], record["keys"]["data"]["versions"][0])
+    return record
+
+
+def test_a_keyring_is_read():
+    key = _decode(GOOD).keys["data"]
+
+    assert (key.purpose, key.newest.number, key.newest.state) == ("wrap", 1, "active")
+    assert bytes(key.newest.secret.value) == b"\x01" * 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r, k, v: r.pop("secure_ml_keyring"),
+        lambda r, k, v: r.update(secure_ml_keyring=2),
+        lambda r, k, v: r.update(more=1),
+        lambda r, k, v: r.update(keys=[]),
+        lambda r, k, v: r["keys"].update(BAD=k),
+        lambda r, k, v: k.update(purpose="other"),
+        lambda r, k, v: k.update(purpose="sign"),
+        lambda r, k, v: k.update(purpose="trust"),
+        lambda r, k, v: k.update(versions=[]),
+        lambda r, k, v: k.update(versions=[v, v]),
+        lambda r, k, v: k.update(more=1),
+        lambda r, k, v: v.update(number=0),
+        lambda r, k, v: v.update(number="1"),
+        lambda r, k, v: v.update(state="asleep"),
+        lambda r, k, v: v.update(state="destroyed"),
+        lambda r, k, v: v.update(more=1),
+        lambda r, k, v: v.update(created="x" * 33),
+        lambda r, k, v: v.update(secret="AQEB"),
+        lambda r, k, v: v.update(secret=1),
+        lambda r, k, v: v.update(secret="ö" * 44),
+        lambda r, k, v: v.update(public=v["secret"]),
+        lambda r, k, v: v.pop("secret"),
+    ],
+)
+def test_a_keyring_with_anything_unusual_is_refused(change):
+    with pytest.raises(ConfigurationError) as caught:
+        _decode(_changed(change))
+
+    assert "AQEB" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{", b"\xff", b'{"keys":{},"keys":{},"secure_ml_keyring":1}', b"[" * 9999]
+)
+def test_another_text_is_refused(text):
+    with pytest.raises(ConfigurationError):
+        decode(text, system="local", where="test")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["data", "a-b_c", "0"]), st.sampled_from(["wrap", "sign"])),
+        unique_by=lambda pair: pair[0],
+    ),
+    st.lists(st.sampled_from(["rotate", "retire", "disable", "enable", "destroy"]), max_size=6),
+    st.binary(min_size=32, max_size=32),
+)
+def test_what_is_written_is_read(keys, acts, secret):
+    keyring = Keyring(system="local", where="test")
+    for name, purpose in keys:
+        keyring = changes.create(keyring, name, purpose, now=NOW, random_bytes=lambda _: secret)
+        for act in acts:
+            if act == "rotate":
+                keyring = changes.rotate(keyring, name, now=NOW, random_bytes=lambda _: secret)
+            else:
+                keyring = getattr(changes, act)(keyring, name)
+
+    text = encode(keyring)
+
+    assert encode(decode(text, system="local", where="test")) == text
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data):
+    try:
+        decode(data, system="local", where="test")
+    except ConfigurationError:
+        return
+    raise AssertionError("such a keyring should not be met by chance")
