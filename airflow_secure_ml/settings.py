@@ -166,9 +166,7 @@ def _key_names(option: str, text: str) -> Mapping[str, str]:
     except (ValueError, RecursionError):
         _refuse(option, text, allowed)
     # An object arrives as a list of pairs, so that a name given twice is seen.
-    if not isinstance(pairs, list) or not all(
-        isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs
-    ):
+    if not text.startswith("{") or not all(isinstance(address, str) for _, address in pairs):
         _refuse(option, text, allowed)
     if len({name for name, _ in pairs}) != len(pairs):
         _refuse(option, text, "each name once")
