@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -64,3 +66,57 @@ def test_it_imports_nothing_slow():
     ).stdout.split()
 
     assert found == ["__future__", "airflow_secure_ml", "airflow_secure_ml.get_provider_info"]
+
+
+@pytest.fixture
+def airflow(tmp_path):
+    """Run an Airflow command with this package installed, as far as its provider goes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    point = project["entry-points"]["apache_airflow_provider"]["provider_info"]
+    dist = tmp_path / "site" / "airflow_secure_ml-0.1.0.dist-info"
+    dist.mkdir(parents=True)
+    (dist / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n"
+    )
+    (dist / "entry_points.txt").write_text(f"[apache_airflow_provider]\nprovider_info={point}\n")
+    environment = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "PYTHONPATH": f"{dist.parent}{os.pathsep}{ROOT}",
+        "PATH": os.environ["PATH"],
+    }
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    return run
+
+
+@pytest.mark.airflow
+def test_airflow_shows_the_provider(airflow):
+    providers = json.loads(airflow("-m", "airflow", "providers", "list", "--output", "json"))
+
+    (ours,) = (found for found in providers if found["package_name"] == "airflow-secure-ml")
+    assert ours["version"] == "0.1.0"
+    assert ours["description"].startswith("Secures machine-learning pipelines")
+
+
+@pytest.mark.airflow
+def test_airflow_documents_every_option_and_its_own_file_is_read(airflow, tmp_path):
+    listed = airflow(
+        "-m", "airflow", "config", "list", "--section", "secure_ml", "--include-descriptions"
+    )
+
+    for name, option in options().items():
+        assert f"{name} = " in listed
+        assert f"# {option['description']}" in listed
+    # Airflow has written an airflow.cfg of its own with every option in it by now.
+    assert "[secure_ml]" in (tmp_path / "airflow.cfg").read_text()
+    program = "from airflow_secure_ml.settings import *; print(load_settings_without_airflow())"
+    assert f"PosixPath('{tmp_path}/secure_ml/audit')" in airflow("-c", program)
