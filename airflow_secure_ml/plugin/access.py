@@ -1,0 +1,132 @@
+"""Who may see what: the reader's scope, and the token that a change must carry.
+
+Airflow's auth manager decides. An event of a DAG needs that DAG's audit log; an event without a
+DAG needs the right to all of them, as Airflow asks for its own log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.configuration import conf
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from fastapi import Depends, HTTPException, Request, status
+from sqlalchemy import select
+
+from airflow_secure_ml.core.audit.query import EventQuery
+from airflow_secure_ml.plugin.wording import fields
+
+TOKEN_HOURS = 12
+_TOKEN_PURPOSE = b"asml/v1/form\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What one reader may see.
+
+    Attributes:
+        user: The reader's id in Airflow.
+        dags: Only the events of these DAGs; None: the whole log.
+    """
+
+    user: str
+    dags: tuple[str, ...] | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the reader may see every event, and so the log's size and its proofs."""
+        return self.dags is None
+
+    def limit(self, query: EventQuery) -> EventQuery:
+        """The same query, for what this reader may see."""
+        return replace(query, dags=self.dags)
+
+    def covers(self, event: Mapping[str, Any]) -> bool:
+        """Whether this reader may see the event."""
+        return self.dags is None or fields(event, "run").get("dag") in self.dags
+
+
+def scope_of(user: GetUserDep) -> Scope:
+    """The scope of whoever asks; a route that depends on it is not anonymous.
+
+    Raises:
+        HTTPException: 403: the reader may see the audit log of no DAG.
+    """
+    manager = get_auth_manager()
+    name = str(user.get_id())
+    entity = DagAccessEntity.AUDIT_LOG
+    readable = manager.get_authorized_dag_ids(user=user, method="GET")
+    general = manager.is_authorized_dag(method="GET", access_entity=entity, user=user)
+    every_dag = manager.is_authorized_dag(method="GET", user=user)
+    if general and every_dag and readable >= _all_dags():
+        return Scope(user=name, dags=None)
+    if not general:
+        readable = {dag for dag in readable if _may_audit(user, dag)}
+    if not readable:
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, "You may not read the audit log of any DAG here."
+        )
+    return Scope(user=name, dags=tuple(sorted(readable)))
+
+
+def _all_dags() -> set[str]:
+    # Not the caller's session: that one belongs to Airflow's own request.
+    with create_session(scoped=False) as session:
+        return set(session.scalars(select(DagModel.dag_id)))
+
+
+def _may_audit(user: GetUserDep, dag_id: str) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return get_auth_manager().is_authorized_dag(
+        method="GET", access_entity=DagAccessEntity.AUDIT_LOG, details=details, user=user
+    )
+
+
+ScopeDep = Annotated[Scope, Depends(scope_of)]
+
+
+def whole_log(scope: ScopeDep) -> Scope:
+    """The scope of a reader of everything; others are refused.
+
+    Raises:
+        HTTPException: 403: the reader may see some DAGs' events only.
+    """
+    if not scope.whole:
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN,
+            "This page speaks of the whole log; it needs the right to every DAG's audit log.",
+        )
+    return scope
+
+
+WholeLogDep = Annotated[Scope, Depends(whole_log)]
+
+
+def form_token(user: str, hour: int) -> str:
+    """The token that a form of this user carries, made in this hour (since 1970)."""
+    secret = conf.get_mandatory_value("api", "secret_key").encode()
+    message = _TOKEN_PURPOSE + f"{hour}\0{user}".encode()
+    return f"{hour}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
+
+
+def check_form(request: Request, scope: Scope, token: str, hour: int) -> None:
+    """Return if a change was asked for by our own page.
+
+    Raises:
+        HTTPException: 403: another site asked, or the token is another's or too old.
+    """
+    made = token.partition(".")[0]
+    recent = made.isdecimal() and len(made) < 10 and 0 <= hour - int(made) <= TOKEN_HOURS
+    foreign = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if foreign or not recent or not hmac.compare_digest(token, form_token(scope.user, int(made))):
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, "The form is too old or not ours; load the page again."
+        )

@@ -1,0 +1,77 @@
+"""What Airflow finds through the entry point `airflow.plugins`: tabs, the pages' app, the listener.
+
+Loaded by every Airflow process, tasks included: it names things, and imports what is behind a name
+only where Airflow asks for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+log = logging.getLogger(__name__)
+
+URL_PREFIX = "/secure-ml"
+_BASE = URL_PREFIX.removeprefix("/")
+_TASK_QUERY = "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}"
+
+
+class SecureMLPlugin(AirflowPlugin):
+    """The plugin `secure_ml`."""
+
+    name = "secure_ml"
+    external_views = [  # noqa: RUF012 - Airflow's own attribute, a list there
+        {
+            "name": "Security audit",
+            "href": f"{_BASE}/events",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "security-audit",
+        },
+        {
+            "name": "Security audit",
+            "href": f"{_BASE}/dag?dag_id={{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "security-audit-dag",
+        },
+        {
+            "name": "Security audit",
+            "href": f"{_BASE}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "security-audit-run",
+        },
+        {
+            "name": "Security audit",
+            "href": f"{_BASE}/task?{_TASK_QUERY}",
+            "destination": "task_instance",
+            "url_route": "security-audit-task",
+        },
+    ]
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override] # made when asked for
+        """The pages' app; only the API server asks."""
+        from airflow_secure_ml.plugin.app import shared_app
+
+        return [{"app": shared_app(), "url_prefix": URL_PREFIX, "name": "Security audit"}]
+
+    @property
+    def listeners(self) -> list[Any]:  # type: ignore[override] # made when asked for
+        """The listener, unless `[secure_ml] listener` is false."""
+        from airflow_secure_ml.errors import ConfigurationError
+        from airflow_secure_ml.settings import load_settings
+
+        try:
+            if not load_settings(with_airflow=True).listener:
+                return []
+        except ConfigurationError:
+            # Every Airflow process asks; raising would stop those that secure nothing, too.
+            log.exception("the listener stays off until [secure_ml] is mended")
+            return []
+        if importlib.util.find_spec("airflow_secure_ml.plugin.listener") is None:
+            return []
+        return [importlib.import_module("airflow_secure_ml.plugin.listener")]

@@ -1,0 +1,105 @@
+"""The pages' FastAPI app: authorise, ask, turn into a view, answer.
+
+Airflow mounts a plugin's app without any authentication, so every route here depends on a scope,
+and nothing is mounted beside the routes. Typing imports stay at run time: FastAPI reads them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from airflow.api_fastapi.app import get_auth_manager
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.plugin.access import ScopeDep
+from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
+from airflow_secure_ml.plugin.routes_events import router as events_router
+from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
+from airflow_secure_ml.plugin.routes_run import router as run_router
+from airflow_secure_ml.plugin.trail import Trail
+
+log = logging.getLogger(__name__)
+TITLES = {401: "Please log in", 403: "Not for you", 404: "Not found", 409: "Not now"}
+
+
+@functools.cache
+def shared_app() -> FastAPI:
+    """The process's app; Airflow asks for it more than once."""
+    return create_app()
+
+
+def create_app() -> FastAPI:
+    """Build the app that the plugin mounts at /secure-ml."""
+    app = FastAPI(
+        title="Security audit",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.middleware("http")(_add_headers)
+    app.exception_handler(HTTPException)(_refused)
+    app.exception_handler(SecureMLError)(_failed)
+    app.get("/")(_start)
+    app.get("/static/{name}")(_static)
+    for router in (events_router, run_router, integrity_router):
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.auth_manager = get_auth_manager()
+    yield
+    trail: Trail | None = getattr(app.state, "trail", None)
+    if trail is not None:
+        await run_in_threadpool(trail.close)
+
+
+async def _add_headers(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+def _start(scope: ScopeDep) -> Response:
+    return RedirectResponse("events")
+
+
+def _static(name: str, scope: ScopeDep) -> Response:
+    return static_response(name)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    message = str(getattr(error, "detail", error))
+    return page(
+        "error",
+        "Error",
+        whole=False,
+        status=status,
+        heading=TITLES.get(status, "This did not work"),
+        message=message,
+        still="",
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.warning("security audit page %s failed: %s", request.url.path, error)
+    return page(
+        "error",
+        "Error",
+        whole=False,
+        status=503,
+        heading="The audit log could not be read",
+        message=str(error),
+        still="Tasks go on recording: what they do is kept in the spool and taken in later.",
+    )

@@ -1,0 +1,113 @@
+"""The run's tab: what the trail says of a DAG run, beside what Airflow says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancehistory import TaskInstanceHistory
+from airflow.utils.session import create_session
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy import select
+
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.ports import AuditStore
+from airflow_secure_ml.plugin.access import ScopeDep
+from airflow_secure_ml.plugin.filters import Token
+from airflow_secure_ml.plugin.lanes import Try, lay_out
+from airflow_secure_ml.plugin.rendering import href, page
+from airflow_secure_ml.plugin.trail import TrailDep
+
+# A page of a run with more events than this says that it shows the newest only.
+MAX_EVENTS = 5000
+PAGE_ROWS = 500
+
+router = APIRouter()
+_reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
+
+
+@router.get("/run", dependencies=[_reads_dag_log])
+def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Response:
+    """One run: lanes, refusals, what went in and out, coverage."""
+    query = scope.limit(EventQuery(dag=dag_id, run=run_id))
+    leaves = _oldest_first(trail.store, query)
+    view = lay_out(leaves, _tries(dag_id, run_id))
+    tokens = (Token(field="dag", value=dag_id), Token(field="run", value=run_id))
+    q = " ".join(str(token) for token in tokens)
+    return page(
+        "run",
+        "Run",
+        whole=scope.whole,
+        view=view,
+        dag_id=dag_id,
+        run_id=run_id,
+        event_count=f"{len(leaves):,}",
+        is_cut=len(leaves) >= MAX_EVENTS,
+        events_href=href("events", q=q),
+        event_href=lambda name: href("events", q=q, event=name),
+        object_href=lambda uri: href("events", q=str(Token(field="object", value=uri))),
+    )
+
+
+def _oldest_first(store: AuditStore, query: EventQuery) -> list[Leaf]:
+    found: list[Leaf] = []
+    bound: tuple[int, int] | None = None
+    while len(found) < MAX_EVENTS:
+        page_of = store.page(query, older_than=bound, limit=PAGE_ROWS)
+        found.extend(page_of)
+        if len(page_of) < PAGE_ROWS:
+            break
+        bound = (int(page_of[-1].event.get("time", 0)), page_of[-1].index)
+    return found[::-1]
+
+
+def _tries(dag_id: str, run_id: str) -> Sequence[Try]:
+    """Airflow's tries of a run, from its own tables."""
+    # Not the caller's session: that one belongs to Airflow's own request.
+    with create_session(scoped=False) as session:
+        now = session.execute(
+            select(
+                TaskInstance.id,
+                TaskInstance.task_id,
+                TaskInstance.map_index,
+                TaskInstance.try_number,
+                TaskInstance.state,
+                TaskInstance.start_date,
+                TaskInstance.end_date,
+            ).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        ).all()
+        earlier = session.execute(
+            select(
+                TaskInstanceHistory.task_instance_id,
+                TaskInstanceHistory.task_id,
+                TaskInstanceHistory.map_index,
+                TaskInstanceHistory.try_number,
+                TaskInstanceHistory.state,
+                TaskInstanceHistory.start_date,
+                TaskInstanceHistory.end_date,
+            ).where(TaskInstanceHistory.dag_id == dag_id, TaskInstanceHistory.run_id == run_id)
+        ).all()
+    return [_try(row) for row in (*earlier, *now)]
+
+
+def _try(row: Iterable[object]) -> Try:
+    ti, task, map_index, number, state, start, end = row
+    return Try(
+        ti=str(ti),
+        task=str(task),
+        map_index=int(str(map_index)),
+        number=int(str(number)),
+        state=str(state or "no state"),
+        start_ms=_ms(start),
+        end_ms=_ms(end),
+    )
+
+
+def _ms(moment: object) -> int | None:
+    if not isinstance(moment, datetime):
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)

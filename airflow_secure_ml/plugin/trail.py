@@ -1,0 +1,139 @@
+"""The audit trail as the pages reach it: the log to read, the spool to write, the keys to trust.
+
+Made once a process from the settings. Everything that can be slow or missing is opened by the call
+that needs it, so that the pages say what is wrong instead of keeping Airflow from starting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
+from airflow_secure_ml.adapters.spool import Spool
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.core.audit.checkpoint import (
+    Checkpoint,
+    LogKey,
+    open_checkpoint,
+    parse_log_keys,
+)
+from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.ports import AuditSink
+from airflow_secure_ml.errors import ConfigurationError, FormatError, PolicyError, SignatureError
+from airflow_secure_ml.settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """The newest checkpoint and whether its signature holds.
+
+    Attributes:
+        note: The whole note; empty if nothing was signed yet.
+        checkpoint: What is signed, if a known key signed it.
+        problem: Why it is not believed; empty if it is.
+    """
+
+    note: str = ""
+    checkpoint: Checkpoint | None = None
+    problem: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many leaves are proven; 0 without a checkpoint that holds."""
+        return self.checkpoint.size if self.checkpoint else 0
+
+
+class Trail:
+    """One process's way to the trail; safe from many threads.
+
+    Args:
+        settings: Where everything lies.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = SqliteAuditReader(settings.audit_dir / LOG_FILE)
+        self._lock = threading.Lock()
+        self._sink: AuditSink | None = None
+        self.verifying = threading.Lock()
+
+    def log_keys(self) -> tuple[LogKey, ...]:
+        """The log keys that checkpoints are believed by.
+
+        Raises:
+            ConfigurationError: Neither `audit_log_keys` nor the signer's directory names one.
+            FormatError: A line of them is not a log key.
+        """
+        lines = self.settings.audit_log_keys
+        if not lines:
+            return parse_log_keys(read_log_keys(self.settings.audit_signer_dir / PUBLIC_FILE))
+        # A line of the option may leave out its end; in a file it is a dash.
+        return parse_log_keys(
+            "\n".join(f"{line} -" if line.count(" ") == 1 else line for line in lines)
+        )
+
+    def signed(self) -> Signed:
+        """The newest checkpoint, checked."""
+        note = self.store.checkpoint()
+        if note is None:
+            return Signed()
+        try:
+            return Signed(note=note, checkpoint=open_checkpoint(note, self.log_keys()))
+        except (ConfigurationError, FormatError, PolicyError, SignatureError) as error:
+            return Signed(note=note, problem=str(error))
+
+    def record(self, *facts: Fact) -> None:
+        """Record what a reader did; returns once it is durable.
+
+        Raises:
+            ServiceUnavailableError: It cannot be recorded, so it must not be done.
+        """
+        with self._lock:
+            if self._sink is None:
+                self._sink = self._spool()
+            sink = self._sink
+        for fact in facts:
+            sink.record(fact)
+        sink.settle()
+
+    def close(self) -> None:
+        """End this process's recording."""
+        with self._lock:
+            sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close()
+
+    def _spool(self) -> AuditSink:
+        settings = self.settings
+        return Spool(
+            settings.audit_dir,
+            "api-server",
+            spare_dir=settings.audit_spare_dir,
+            hide=settings.audit_hide,
+        )
+
+
+def now_ms() -> int:
+    """The wall clock, ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def trail_of(request: Request) -> Trail:
+    """The process's trail, made on first use.
+
+    Raises:
+        ConfigurationError: [secure_ml] does not say where it lies.
+    """
+    state = request.app.state
+    if not hasattr(state, "trail"):
+        state.trail = Trail(load_settings(with_airflow=True))
+    trail: Trail = state.trail
+    return trail
+
+
+TrailDep = Annotated[Trail, Depends(trail_of)]

@@ -1,0 +1,339 @@
+"""Say in words what an event says in fields.
+
+Pure. Every string that comes out may hold what a task wrote: `visible` shows what would hide or
+reorder text, the templates escape the rest.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+MAX_SHOWN_CHARS = 300
+
+# activity: (to do it, it was done)
+VERBS = {
+    "object.verify": ("verify", "verified"),
+    "object.open": ("open", "opened"),
+    "object.validate": ("validate", "validated"),
+    "object.quarantine": ("quarantine rows of", "quarantined rows of"),
+    "object.seal": ("seal", "sealed"),
+    "object.sign": ("sign", "signed"),
+    "object.publish": ("publish", "published"),
+    "object.rewrap": ("rewrap", "rewrapped"),
+    "scratch.shred": ("shred scratch", "shredded scratch"),
+    "lease.grant": ("lease", "leased"),
+    "lease.renew": ("renew the lease of", "renewed the lease of"),
+    "lease.revoke": ("revoke the lease of", "revoked the lease of"),
+    "secret.read": ("read the secret", "read the secret"),
+    "xcom.read": ("read an XCom", "read an XCom"),
+    "xcom.write": ("write an XCom", "wrote an XCom"),
+    "key.create": ("create the key", "created the key"),
+    "key.rotate": ("rotate the key", "rotated the key"),
+    "key.disable": ("disable the key", "disabled the key"),
+    "key.destroy": ("destroy the key", "destroyed the key"),
+    "task.secure": ("secure the task", "finished the secured task"),
+    "rule.decide": ("decide by rule", "decided by rule"),
+    "trail.start": ("start the log", "started the log"),
+    "trail.verify": ("check the whole log", "checked the whole log"),
+    "trail.view": ("view who did it", "viewed who did it"),
+    "trail.export": ("export from the log", "exported from the log"),
+    "trail.prune": ("prune the log", "pruned the log"),
+    "trail.erase": ("erase a hidden value", "erased a hidden value"),
+    "trail.key": ("change the log key", "changed the log key"),
+    "trail.adopt": ("adopt the log", "adopted the log"),
+    "coverage.check": ("check coverage", "checked coverage"),
+    "alert.raise": ("raise an alert", "raised an alert"),
+    "alert.close": ("close an alert", "closed an alert"),
+}
+REASONS = {
+    "not_sealed": "it is not sealed",
+    "not_signed": "it is not signed",
+    "signature_invalid": "signature is invalid",
+    "signer_not_accepted": "signer is not accepted",
+    "key_missing": "key is missing",
+    "key_disabled": "key is disabled",
+    "key_destroyed": "key is destroyed",
+    "key_not_allowed": "key may not be used here",
+    "rule_denied": "a rule denies it",
+    "not_checkable": "it cannot be checked",
+    "output_missing": "output is missing",
+    "output_unexpected": "output is unexpected",
+    "output_outside": "output lies outside its folder",
+    "address_taken": "address is taken",
+    "try_replaced": "another try replaced this one",
+    "lease_refused": "lease was refused",
+    "service_unavailable": "a service does not answer",
+    "guardian_unavailable": "guardian did not start",
+    "audit_unavailable": "it could not be recorded",
+    "task_raised": "task raised an error",
+}
+ENDED = {
+    "cut": "without saying so",
+    "gap": "with events missing",
+    "torn": "in the middle of an event",
+}
+
+
+def visible(value: object, *, limit: int = MAX_SHOWN_CHARS) -> str:
+    """Text as it may be shown: control, format and bidirectional characters become escapes."""
+    text = value if isinstance(value, str) else str(value)
+    cut = text[:limit]
+    shown = "".join(_shown(char) for char in cut)
+    return shown + "…" if len(text) > limit else shown
+
+
+def _shown(char: str) -> str:
+    if char == " " or unicodedata.category(char)[0] not in "CZ":
+        return char
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\u{{{code:x}}}"
+
+
+def fields(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A field that should be an object; an empty one if a tampered event holds something else."""
+    value = event.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def is_hidden(value: object) -> bool:
+    """Whether this is a hidden value, which says only its hash and its length."""
+    return isinstance(value, Mapping) and set(value) == {"h", "n"}
+
+
+def plain(value: object) -> str:
+    """A fact's value as text; a hidden value says so."""
+    if isinstance(value, Mapping) and is_hidden(value):
+        return f"hidden ({visible(value['n'])} bytes)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return visible(value)
+
+
+def size(value: object) -> str:
+    """A number of bytes for a reader: 12.6 MB."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return plain(value)
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(amount) < 1000:
+            return (
+                f"{amount:.0f} {unit}"
+                if unit == "bytes" or amount >= 100
+                else f"{amount:.1f} {unit}"
+            )
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def duration(seconds: object) -> str:
+    """A number of seconds for a reader: 15 min."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return plain(seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s".replace(".0 ", " ")
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def reason(code: object) -> str:
+    """A why-code in words."""
+    text = visible(code)
+    return REASONS.get(text, text.replace("_", " "))
+
+
+def shortened(text: str, *, keep: int = 8) -> str:
+    """A digest or id, shortened in the middle."""
+    return text if len(text) <= 2 * keep + 1 else f"{text[:keep]}…{text[-keep:]}"
+
+
+def key_label(key: Mapping[str, Any]) -> str:
+    """A key as `data/3`; empty if the event names none."""
+    if "name" not in key:
+        return ""
+    return plain(key["name"]) + (f"/{plain(key['version'])}" if "version" in key else "")
+
+
+def thing(event: Mapping[str, Any]) -> str:
+    """What an event is about, by its shortest name; empty if about nothing in particular."""
+    obj, lease = fields(event, "object"), fields(event, "lease")
+    if "name" in obj or "uri" in obj:
+        return plain(obj.get("name", obj.get("uri")))
+    if "path" in lease:
+        return plain(lease["path"])
+    if str(event.get("act", "")).startswith("key."):
+        return key_label(fields(event, "key"))
+    return plain(fields(event, "rule").get("id", ""))
+
+
+def sentence(event: Mapping[str, Any]) -> str:
+    """The sentence that a person would say."""
+    act = str(event.get("act", ""))
+    special = _SPECIAL.get(act)
+    said = special(event) if special else None
+    return said or _generic(event, act)
+
+
+def _generic(event: Mapping[str, Any], act: str) -> str:
+    infinitive, past = VERBS.get(act, (visible(act), visible(act)))
+    about = thing(event)
+    object_part = f" {about}" if about else ""
+    why = f": {reason(event['why'])}" if "why" in event else ""
+    match event.get("result"):
+        case None:
+            return f"will {infinitive}{object_part}"
+        case "ok":
+            return f"{past}{object_part}{_details(event)}"
+        case "refused":
+            return f"refused to {infinitive}{object_part}{why}"
+        case "failed":
+            return f"failed to {infinitive}{object_part}{why}"
+    return f"set out to {infinitive}{object_part}; how it ended is not known"
+
+
+def _details(event: Mapping[str, Any]) -> str:
+    obj, more, lease = fields(event, "object"), fields(event, "more"), fields(event, "lease")
+    found = []
+    if "ttl_s" in lease:
+        found.append(duration(lease["ttl_s"]))
+    if "rows" in obj:
+        found.append(f"{plain(obj['rows'])} rows")
+    if "bytes" in obj:
+        found.append(size(obj["bytes"]))
+    if "signer" in more:
+        found.append(f"signed by {plain(more['signer'])}")
+    if "checked" in more:
+        found.append(f"{_count(more['checked'], 'check', 'checks')}")
+    key = key_label(fields(event, "key"))
+    if key and not str(event.get("act", "")).startswith("key."):
+        found.append(f"key {key}")
+    return "".join(f", {text}" for text in found)
+
+
+def _validate(event: Mapping[str, Any]) -> str | None:
+    more = fields(event, "more")
+    if event.get("result") != "refused" or not more.get("failed"):
+        return None
+    names = f": {_names(more['failed_names'])}" if more.get("failed_names") else ""
+    checks = f"{plain(more['failed'])} of {_count(more.get('checked', '?'), 'check', 'checks')}"
+    return f"refused {thing(event)}, {checks} failed{names}"
+
+
+def _names(value: object) -> str:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return plain(value)
+    names = [
+        plain(item.get("name", item.get("uri", "?")) if isinstance(item, Mapping) else item)
+        for item in value
+    ]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _count(value: object, one: str, many: str) -> str:
+    return f"{plain(value)} {one if value == 1 else many}"
+
+
+def _task_secure(event: Mapping[str, Any]) -> str | None:
+    more = fields(event, "more")
+    if event.get("phase") == "intent":
+        parts = [
+            f"{verb} {_names(more[name])}"
+            for name, verb in (("reads", "read"), ("writes", "write"), ("leases", "lease"))
+            if more.get(name)
+        ]
+        return "will " + "; ".join(parts) if parts else "will run secured"
+    if event.get("result") == "ok":
+        counts = [
+            _count(more[name], one, many)
+            for name, one, many in (
+                ("reads", "read", "reads"),
+                ("writes", "write", "writes"),
+                ("leases", "lease", "leases"),
+            )
+            if more.get(name)
+        ]
+        return "finished" + (f": {', '.join(counts)}" if counts else "")
+    if "why" in event:
+        verb = "was refused" if event.get("result") == "refused" else "failed"
+        return f"task {verb}: {reason(event['why'])}"
+    return None
+
+
+def _rule_decide(event: Mapping[str, Any]) -> str | None:
+    rule = fields(event, "rule")
+    if "decision" not in rule:
+        return None
+    said = "allowed" if rule["decision"] == "allow" else "denied"
+    obj = fields(event, "object")
+    about = f" {plain(obj.get('name', obj.get('uri')))}" if obj else ""
+    return f"rule {plain(rule.get('id', '?'))} {said}{about}"
+
+
+def _emitter_open(event: Mapping[str, Any]) -> str:
+    more = fields(event, "more")
+    program, host = more.get("program", "a process"), more.get("host", "?")
+    return f"{plain(program)} began recording on {plain(host)}"
+
+
+def _emitter_close(event: Mapping[str, Any]) -> str:
+    events = fields(event, "more").get("events")
+    return "ended recording" + (f" after {_count(events, 'event', 'events')}" if events else "")
+
+
+def _task_start(event: Mapping[str, Any]) -> str:
+    return "task began to run"
+
+
+def _task_end(event: Mapping[str, Any]) -> str:
+    return f"task ended: {plain(fields(event, 'more').get('state', event.get('result', '?')))}"
+
+
+def _trail_emitter(event: Mapping[str, Any]) -> str:
+    more = fields(event, "more")
+    short = shortened(plain(more.get("emitter", "?")), keep=4)
+    state = more.get("state")
+    if state == "found":
+        return f"found a recording {short} on {plain(more.get('host', '?'))}"
+    if state == "whole":
+        return f"took in recording {short}, whole, {plain(more.get('events', '?'))} events"
+    return f"recording {short} ended {ENDED.get(str(state), plain(state))}"
+
+
+def _trail_verify(event: Mapping[str, Any]) -> str | None:
+    more = fields(event, "more")
+    if event.get("result") == "ok" and "size" in more:
+        return f"checked the whole log: {plain(more['size'])} events, nothing changed"
+    if "first_bad" in more:
+        return f"found the log changed at event {plain(more['first_bad'])}"
+    return None
+
+
+def _run_event(event: Mapping[str, Any]) -> str:
+    state = fields(event, "more").get("state")
+    return "DAG run " + (
+        "began" if event.get("act") == "run.start" else f"ended: {plain(state or '?')}"
+    )
+
+
+_SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "task.secure": _task_secure,
+    "task.start": _task_start,
+    "task.end": _task_end,
+    "object.validate": _validate,
+    "rule.decide": _rule_decide,
+    "emitter.open": _emitter_open,
+    "emitter.close": _emitter_close,
+    "emitter.loss": lambda event: "events were lost: they could not be recorded",
+    "trail.emitter": _trail_emitter,
+    "trail.verify": _trail_verify,
+    "trail.beat": lambda event: "the sequencer is at work",
+    "trail.refused": lambda event: "the sequencer refused an event",
+    "run.start": _run_event,
+    "run.end": _run_event,
+    "dag.declare": lambda event: "DAG declared which tasks are secured",
+    "user.act": lambda event: "a person acted in Airflow",
+}
