@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_secure_ml.core import statement
+from airflow_secure_ml.core import dsse, statement
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.statement import Producer, Statement, Suite
 from airflow_secure_ml.errors import FormatError
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "v1" / "statement"
 ZERO = Digest(algorithm="sha256", hex="0" * 64)
 MANIFEST = Manifest.of([Entry(path="", size_bytes=5, digest=ZERO, core_id="c" * 64)])
 STATEMENT = Statement(
@@ -135,3 +141,50 @@ def test_a_huge_statement_is_refused_by_its_length():
 def test_text_that_is_not_utf_8_is_refused():
     with pytest.raises(FormatError, match="UTF-8"):
         Statement(object="file:///\ud800", manifest=MANIFEST, act="sign", signed_ms=0)
+
+
+def test_the_frozen_envelope_holds_for_any_ed25519_library():
+    record = json.loads((VECTORS / "signed.dsse.json").read_bytes())
+    public = Ed25519PrivateKey.from_private_bytes(b"\1" * 32).public_key()
+
+    payload = base64.b64decode(record["payload"])
+
+    assert payload == FROZEN
+    public.verify(
+        base64.b64decode(record["signatures"][0]["sig"]),
+        b"DSSEv1 28 application/vnd.in-toto+json %d " % len(FROZEN) + FROZEN,
+    )
+    assert dsse.parse((VECTORS / "signed.dsse.json").read_bytes()).signatures[0].key == "pipeline/3"
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@given(
+    context=st.dictionaries(texts, texts, max_size=4),
+    names=st.lists(texts, max_size=3),
+    signed_ms=st.integers(0, 2**53 - 1),
+)
+def test_any_statement_comes_back_whole(context, names, signed_ms):
+    said = Statement(
+        object="file:///x",
+        manifest=MANIFEST,
+        act="write",
+        signed_ms=signed_ms,
+        context=context,
+        suites=tuple(Suite(name=name, digest=ZERO) for name in names),
+    )
+
+    assert statement.parse(said.encode()) == said
+
+
+@given(st.integers(0, len(FROZEN) - 1), st.integers(1, 255))
+def test_a_flipped_byte_is_refused_or_says_something_else(at, flip):
+    edited = bytearray(FROZEN)
+    edited[at] ^= flip
+
+    try:
+        said = statement.parse(bytes(edited))
+    except FormatError:
+        return
+    assert said != STATEMENT
