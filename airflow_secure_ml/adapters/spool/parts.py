@@ -41,17 +41,18 @@ def boot_id(path: str = "/proc/sys/kernel/random/boot_id") -> str | None:
 class _Part:
     """One open, locked part; `size` counts what was written through it."""
 
-    __slots__ = ("fd", "folder", "is_listed", "path", "size", "system")
+    __slots__ = ("fd", "folder", "identity", "is_gone", "is_listed", "path", "size", "system")
 
     def __init__(self, system: Any, folder: str, header: SegmentHeader) -> None:
         self.system, self.folder = system, folder
         self.path = os.path.join(folder, header.file_name)
         self.size = 0
-        self.is_listed = False
+        self.is_listed = self.is_gone = False
         self.fd: int | None = system.open(self.path, _NEW_FILE, 0o600)
         try:
             # POSIX, not flock: a forked child would keep that one alive.
             system.lockf(self.fd, os.F_TLOCK, 0)
+            self.identity = _identity(system.fstat(self.fd))
         except OSError:
             self.close()
             raise
@@ -62,15 +63,20 @@ class _Part:
             raise OSError(errno.ENOSPC, f"a short write, {written} of {len(data)} bytes")
         self.size += written
 
+    def is_held(self) -> bool:
+        """Tell whether the descriptor is still this file: code in this process may close any."""
+        try:
+            return _identity(self.system.fstat(self.fd)) == self.identity
+        except OSError:
+            return False
+
     def is_named(self) -> bool:
-        """Tell whether the path still names this file."""
-        held = self.system.fstat(self.fd)
+        """Tell whether the path, and no other, names this file."""
         try:
             named = self.system.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        same = (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)
-        return bool(same and held.st_nlink == 1)
+        return bool(_identity(named) == self.identity and named.st_nlink == 1)
 
     def is_whole(self) -> bool:
         """Tell whether the file is as long as what was written."""
@@ -135,14 +141,15 @@ class Parts:
         Raises:
             OSError: No directory takes them; the next call has to bring the same bytes again.
         """
-        failure: OSError | None = None
-        for folder in (None, *self._folders):
+        self._rescue()
+        # A fresh part that fails at once is tried again too, as an open one is.
+        first = [None] if self._is_usable() else self._folders
+        failure = OSError(errno.EIO, "no directory to write to")
+        for folder in (*first, *self._folders):
+            self._pending = True
             try:
-                if folder is None and not self._is_usable():
-                    continue
-                self._pending = True
                 if folder is not None:
-                    self._open_next(folder)
+                    self._open_next(folder, HEADER_BYTES + len(self._carried) + len(frames))
                 self._put(self._carried + frames, wait=wait)
             except OSError as error:
                 failure = error
@@ -150,7 +157,7 @@ class Parts:
             self._pending, self._carried = False, b""
             self._close_old()
             return
-        raise failure or OSError(errno.EIO, "no directory to write to")
+        raise failure
 
     def close(self) -> None:
         """Let go of every part; the sequencer may then take the segment as ended."""
@@ -159,28 +166,48 @@ class Parts:
             self._old.append(part)
         self._close_old()
 
-    def _is_usable(self) -> bool:
-        """Tell whether the open part may be written; one that was removed is carried over."""
-        part = self._part
-        if part is None:
-            return False
-        if not part.is_named():
-            # Events in it were acknowledged, and the sequencer may not have opened it in time.
-            self._carried += part.read_frames()
-            self._set_aside()
-            return False
-        return not self._pending and part.is_whole() and part.size <= self._max_bytes
+    def _rescue(self) -> None:
+        """Carry over what lies in parts that were removed or replaced.
 
-    def _open_next(self, folder: str) -> None:
-        # The number is used up first: whatever strikes below, no part is opened twice.
-        self._header = replace(self._header, part=self._header.part + 1)
-        if self._header.part > MAX_PART:
-            raise OSError(errno.EFBIG, f"the emitter has used its {MAX_PART + 1} parts")
+        Events in them were acknowledged, and the sequencer may not have opened them in time.
+        """
+        held = self._old if self._part is None else [*self._old, self._part]
+        for part in held:
+            if part.is_gone:
+                continue
+            if not part.is_held():
+                # The number is another file's by now: neither read nor closed.
+                part.fd, part.is_gone = None, True
+            elif not part.is_named():
+                self._carried += part.read_frames()
+                part.is_gone = True
+
+    def _is_usable(self) -> bool:
+        part = self._part
+        if part is None or self._pending or part.is_gone:
+            return False
+        return part.is_whole() and part.size <= self._max_bytes
+
+    def _open_next(self, folder: str, needed_bytes: int) -> None:
         _prepare_folder(self._system, folder)
-        if not self._reached:
-            _check_room(self._system, folder)
-        self._set_aside()
-        self._part = _Part(self._system, folder, self._header)
+        # Checked before the file is made: retries on a full disk must not use up the numbers.
+        _check_room(self._system, folder, needed_bytes if self._reached else MIN_FREE_BYTES)
+        header = self._header
+        while header.part < 0 or self._is_taken(header):
+            header = replace(header, part=header.part + 1)
+        if header.part > MAX_PART:
+            raise OSError(errno.EFBIG, f"the emitter has used its {MAX_PART + 1} parts")
+        part = _Part(self._system, folder, header)
+        if self._part is not None:
+            self._old.append(self._part)
+        self._part, self._header = part, header
+
+    def _is_taken(self, header: SegmentHeader) -> bool:
+        """Tell whether a part was made, here or in the spare directory, held or abandoned."""
+        if self._part is not None and header.part <= self._header.part:
+            return True
+        paths = (os.path.join(folder, header.file_name) for folder in self._folders)
+        return any(os.path.lexists(path) for path in paths)
 
     def _put(self, frames: bytes, *, wait: bool) -> None:
         part = self._part
@@ -191,15 +218,14 @@ class Parts:
             part.sync()
             self._reached = True
 
-    def _set_aside(self) -> None:
-        if self._part is not None:
-            self._old.append(self._part)
-            self._part = None
-
     def _close_old(self) -> None:
         # Only now: a lock that is free says that this part's events end here.
         while self._old:
             self._old.pop().close()
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _prepare_folder(system: Any, folder: str) -> None:
@@ -222,11 +248,11 @@ def _prepare_folder(system: Any, folder: str) -> None:
         )
 
 
-def _check_room(system: Any, folder: str) -> None:
+def _check_room(system: Any, folder: str, needed_bytes: int) -> None:
     found = system.statvfs(folder)
     free = found.f_bavail * found.f_frsize
-    if free < MIN_FREE_BYTES:
-        raise OSError(errno.ENOSPC, f"{free} bytes are free, at least {MIN_FREE_BYTES} are needed")
+    if free < needed_bytes:
+        raise OSError(errno.ENOSPC, f"{free} bytes are free, at least {needed_bytes} are needed")
 
 
 def _sync_folder(system: Any, folder: str) -> None:
