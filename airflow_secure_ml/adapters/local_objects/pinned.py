@@ -91,6 +91,11 @@ class PinnedFile:
         """Inode, time of change and length."""
         return version_of(self._status)
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, for copies inside the kernel; ValueError once it was let go."""
+        return self._held()
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer only at the end."""
         # Nothing is allocated past the file's end: a forged length would ask for gigabytes.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from airflow_secure_ml.adapters.local_objects import aside
 from airflow_secure_ml.adapters.local_objects.address import relative_parts
 from airflow_secure_ml.adapters.local_objects.aside import failed
-from airflow_secure_ml.adapters.local_objects.pinned import version_of
+from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile, version_of
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -26,11 +26,13 @@ from airflow_secure_ml.errors import (
 )
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.core.ports import PinnedObject
     from collections.abc import Iterator
 
 _LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.01
-# Not every file system makes unnamed files; those without answer one of these.
+# Not every file system makes unnamed files or copies in the kernel; these answer so.
+_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 
 
@@ -101,6 +103,19 @@ class FileWriter(_Ending):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 done += count
         except OSError as error:
+            raise failed(error, "write", self._uri) from error
+
+    def copy_range(self, source: PinnedObject, source_offset: int, offset: int, length: int) -> int:
+        """Copy up to `length` bytes inside the kernel; returns how many, 0 if it cannot."""
+        if not isinstance(source, PinnedFile):
+            return 0
+        try:
+            return os.copy_file_range(
+                source.descriptor, self._descriptor, length, source_offset, offset
+            )
+        except OSError as error:
+            if error.errno in _NO_COPY:
+                return 0
             raise failed(error, "write", self._uri) from error
 
     def commit(self, *, replace: bool, if_version: str | None = None) -> str:

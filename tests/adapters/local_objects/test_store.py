@@ -311,3 +311,15 @@ def test_descriptors_are_not_leaked(store, put, tmp_path, get):
 
     assert len(os.listdir("/proc/self/fd")) == before
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > before
+
+
+def test_a_range_of_a_pinned_file_is_copied_without_reading_it(store, put, get, tmp_path):
+    source, target = (store.canonical(str(tmp_path / name)) for name in ("x", "y"))
+    put(source, b"0123456789" * 10_000)
+    with store.open(source) as pinned, store.create(target) as writer:
+        writer.write_at(0, b"head")
+        assert writer.copy_range(pinned, 5, 4, 20) == 20
+        assert writer.copy_range(object(), 0, 0, 20) == 0
+        writer.commit(replace=False)
+
+    assert get(target) == b"head56789012345678901234"
