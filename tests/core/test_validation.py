@@ -34,8 +34,8 @@ def with_condition(condition):
     return one(row_condition=condition)
 
 
-SHELL = "@__import__('os').system('touch /tmp/pwned')"
-COLUMN_SHELL = "age` == 0 or @__import__('os').system('touch /tmp/pwned') or `age"
+SHELL = "@pd.io.common.os.system('touch /tmp/pwned') == 0"
+COLUMN_SHELL = f"age` == 0 or {SHELL} or `age"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ COLUMN_SHELL = "age` == 0 or @__import__('os').system('touch /tmp/pwned') or `ag
         (with_condition("age > 0"), "a text condition could run code"),
         (
             with_condition({"type": "pass_through", "pass_through_filter": SHELL}),
-            "expected a comparison",
+            "a text condition could run code",
         ),
         (
             with_condition({"type": "and", "conditions": [SHELL]}),

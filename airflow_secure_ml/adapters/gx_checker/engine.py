@@ -168,8 +168,9 @@ def _raw(result: Any) -> Raw:
     found = result.result or {}
     counts = [found.get(key) for key in ("element_count", "missing_count", "unexpected_count")]
     checked, missing, unexpected = (None if count is None else int(count) for count in counts)
-    if unexpected is None:
-        checked = missing = None
+    # Some aggregates count distinct values under the same name: rows were not judged there.
+    if checked is None or unexpected is None:
+        checked = missing = unexpected = None
     rows = found.get("unexpected_index_list") or ()
     return Raw(
         success=bool(result.success),

@@ -71,7 +71,7 @@ def _read_parquet(file: BinaryIO) -> Any:
     table = pq.read_table(file)
     _refuse_twins(table.column_names)
     # Metadata in the file may call a column an index, which would hide it.
-    return table.to_pandas(ignore_metadata=True)
+    return table.replace_schema_metadata(None).to_pandas()
 
 
 def _refuse_twins(names: list[str]) -> None:
