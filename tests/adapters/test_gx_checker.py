@@ -319,6 +319,13 @@ def test_a_table_that_is_not_there_is_said_to_be_missing(checker, suite, tmp_pat
         checker.check(tmp_path / "absent", given, find_rows=False)
 
 
+def test_a_directory_is_no_table(checker, suite, tmp_path):
+    with pytest.raises(PolicyError, match="found a directory") as caught:
+        checker.check(tmp_path, suite(expect(NOT_NULL, column="age")), find_rows=False)
+
+    assert caught.value.why == "not_checkable"
+
+
 # Suites.
 
 

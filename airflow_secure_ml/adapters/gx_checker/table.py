@@ -30,11 +30,14 @@ def read_frame(data: Path) -> Any:
         A pandas DataFrame, index 0 … rows-1, at least one row.
 
     Raises:
-        PolicyError: It is neither, has no row, or could be read in two ways (not_checkable).
+        PolicyError: It is neither (a directory, say), has no row, or could be read in two ways
+            (not_checkable).
         FileNotFoundError: Nothing is there.
     """
     import pyarrow as pa
 
+    if data.is_dir():
+        raise not_checkable("expected one CSV or Parquet file, found a directory")
     with data.open("rb") as file:
         parquet = is_parquet(file.read(4))
         file.seek(0)
