@@ -33,6 +33,7 @@ from airflow_secure_ml.services.signing import (
     statements_for,
     verify_artifact,
 )
+from airflow_secure_ml.testing.ports import MemoryKeySystem, MemoryObjects
 
 STORE = LocalObjects()
 PATIENTS = Suite(name="patients", digest=Digest(algorithm="sha256", hex="5" * 64))
@@ -331,6 +332,24 @@ def test_a_pinned_artifact_is_verified(model):
     signed = sign(model)
 
     assert verify(model, Demand(verifiers=[PIPELINE], digest=signed.digest))
+
+
+@pytest.mark.parametrize("pin", ["", "sha256:", "ü", "../../etc", "sha256:" + "0" * 64])
+def test_a_pin_that_is_another_or_no_digest_is_refused(model, pin):
+    sign(model)
+
+    assert refusal(model, Demand(verifiers=[PIPELINE], digest=pin)).why == "digest_differs"
+
+
+def test_stores_and_keys_in_memory_serve_as_well():
+    store, keys = MemoryObjects(), MemoryKeySystem()
+    store.put("file:///a/b", b"plain")
+    uri = "file:///a/b"
+    said = Statement(object=uri, manifest=build_manifest(store, uri), act="sign", signed_ms=1)
+    signed = sign_artifact(store, said, keys.signer("pipeline"))
+
+    demand = Demand(verifiers=keys.verifiers(["pipeline"]), digest=signed.digest)
+    assert verify_artifact(store, uri, demand).statements == (signed,)
 
 
 def test_a_forged_pin_to_an_unsigned_artifact_is_refused(model):
