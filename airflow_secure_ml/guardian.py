@@ -94,10 +94,10 @@ class _Guard:
         if spool is None:
             return
         for root in self._shredded:
-            more = {"path": str(root), "because": because}
+            more = {"path": root.name, "because": because}
             spool.record(Fact(act="scratch.shred", phase="seen", result="ok", more=more))
         for root in self.roots:
-            more = {"path": str(root), "because": because}
+            more = {"path": root.name, "because": because}
             why = "service_unavailable"
             spool.record(
                 Fact(act="scratch.shred", phase="seen", result="failed", why=why, more=more)
@@ -221,4 +221,5 @@ def _say(reply: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The task waits for this end: nothing is left to write or to tidy up.
+    os._exit(main())

@@ -101,5 +101,9 @@ class NamedKeys:
         """Every accepted version of these sign keys, each from the system where its name lies."""
         return [key for name in names for key in self._system(name).verifiers([name])]
 
+    def state_of(self, slot_type: int, slot_id: str) -> str | None:
+        """The state of the version that a slot names; None: no such key where its name lies."""
+        return self._system(slot_id.rpartition("/")[0]).state_of(slot_type, slot_id)
+
     def _system(self, name: str) -> KeySystem:
         return self._elsewhere.get(name, self._default)

@@ -79,6 +79,18 @@ def test_a_name_that_lies_elsewhere_is_never_taken_from_here(two):
         partner.unwrap(body, core_id)
 
 
+def test_a_slots_state_is_asked_where_its_name_lies(two):
+    ours, partners = two
+    keys = NamedKeys(f"local://{ours}", {"partner": f"local://{partners}"})
+    slot_type = keys.wrapper("partner").slot_type
+    LocalKeyring(partners).disable("partner")
+
+    assert keys.state_of(slot_type, "partner/1") == "disabled"
+    assert keys.state_of(slot_type, "data/1") == "active"
+    assert keys.state_of(slot_type, "partner/2") is None
+    assert keys.state_of(slot_type, "nobody/1") is None
+
+
 def test_verifiers_come_from_each_names_system(two):
     ours, partners = two
     keys = NamedKeys(f"local://{ours}", {"them": f"local://{partners}"})

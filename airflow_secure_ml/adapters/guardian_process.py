@@ -71,6 +71,7 @@ class Guardian:
         self._line = line
         self._pid = os.getpid()
         self._number = 0
+        self._watches = False
         self._buffer = b""
         self._answers: dict[int, dict[str, Any]] = {}
 
@@ -127,13 +128,18 @@ class Guardian:
         return self._process.pid
 
     def ready(self, *, deadline_s: float = _READY_S) -> None:
-        """Return once it watches this process; call it before the first plaintext is written.
+        """Return once it watches this process; call it before plaintext is written, each time.
 
         Raises:
             PolicyError: It does not (guardian_unavailable).
         """
-        if os.getpid() == self._pid:
+        if os.getpid() != self._pid:
+            return
+        if not self._watches:
             self._demand(0, "start", deadline_s)
+            self._watches = True
+        elif self._process.poll() is not None:
+            raise _refusal(f"it ended with status {self._process.returncode}")
 
     def add_scratch(self, root: Path, *, deadline_s: float = _ANSWER_S) -> None:
         """Give it one more directory; returns once it has taken it. Errors as in `ready`."""
@@ -165,11 +171,16 @@ class Guardian:
         if os.getpid() != self._pid:
             return
         # Not close alone: a child that the body forked may hold the line too.
+        until = time.monotonic() + deadline_s
         with suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+            self._line.shutdown(socket.SHUT_WR)
+            # Its end of the line closes with it; waiting for that is finer than Popen.wait's naps.
+            self._line.settimeout(deadline_s)
+            while self._line.recv(65536):
+                continue
         self._line.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=deadline_s)
+            self._process.wait(timeout=max(0.0, until - time.monotonic()))
 
     def _demand(self, number: int, action: str, deadline_s: float) -> None:
         answer = self._answer(number, deadline_s)

@@ -140,7 +140,7 @@ def test_whatever_ends_a_task_its_scratch_is_shredded_and_recorded(start_task, t
         "dag": "churn", "map": -1, "run": "manual__1", "task": "train", "ti": RUN.ti, "try": 1,
     }  # fmt: skip
     because = "line_closed" if "closerange" in end else "task_died"
-    assert event["more"] == {"because": because, "path": str(root)}
+    assert event["more"] == {"because": because, "path": root.name}
 
 
 def test_a_group_told_to_end_and_then_killed_leaves_nothing(start_task, tmp_path):
@@ -271,6 +271,87 @@ def test_scratch_that_is_not_there_is_a_refusal(tmp_path):
         guardian.ready()
 
     guardian.leave()
+
+
+def test_being_ready_is_asked_before_every_plaintext(scratch):
+    guardian = Guardian.start(scratch=[scratch.root])
+    guardian.ready()
+    guardian.ready()
+    os.kill(guardian.pid, signal.SIGKILL)
+    wait_for(lambda: not is_running(guardian.pid), "the guardian is still running")
+
+    with pytest.raises(PolicyError, match="ended with status -9"):
+        guardian.ready()
+
+    guardian.leave()
+
+
+def test_a_full_trail_does_not_keep_scratch(scratch, tmp_path):
+    (tmp_path / "no-directory").write_text("")
+    audit = GuardianAudit(audit_dir=tmp_path / "no-directory", spare_dir=tmp_path / "spare")
+    guardian = Guardian.start(scratch=[scratch.root], run=RUN, audit=audit)
+    guardian.ready()
+
+    guardian.leave()
+
+    assert is_gone(scratch.root)
+    assert len(shreds(tmp_path / "spare")) == 1
+
+
+def test_what_is_hidden_is_hidden_by_the_guardian_too(scratch, tmp_path):
+    audit = GuardianAudit(audit_dir=tmp_path, hide=("run.task",))
+    guardian = Guardian.start(scratch=[scratch.root], run=RUN, audit=audit)
+    guardian.ready()
+
+    guardian.leave()
+
+    (event,) = shreds(tmp_path)
+    assert event["run"]["task"]["n"] == len("train")
+
+
+def test_what_the_task_shredded_itself_is_not_recorded_again(scratch, tmp_path):
+    audit = GuardianAudit(audit_dir=tmp_path)
+    guardian = Guardian.start(scratch=[scratch.root], run=RUN, audit=audit)
+    guardian.ready()
+
+    scratch.shred()
+    guardian.bye()
+
+    assert recorded(tmp_path) == []
+
+
+def test_bye_with_plaintext_left_is_not_believed(scratch, tmp_path):
+    audit = GuardianAudit(audit_dir=tmp_path)
+    guardian = Guardian.start(scratch=[scratch.root], run=RUN, audit=audit)
+    guardian.ready()
+
+    guardian.bye()
+
+    assert is_gone(scratch.root)
+    assert [event["more"]["because"] for event in shreds(tmp_path)] == ["left_over"]
+
+
+def test_a_call_cut_off_by_a_signal_does_not_answer_the_next(scratch):
+    guardian = Guardian.start()
+    guardian.ready()
+
+    def strike(*_):
+        raise TimeoutError("execution_timeout")
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        os.kill(guardian.pid, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises((TimeoutError, PolicyError)):
+            guardian.add_scratch(scratch.root, deadline_s=1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.kill(guardian.pid, signal.SIGCONT)
+    report = guardian.finish()
+
+    assert report.shredded == (scratch.root,)
+    guardian.bye()
 
 
 def test_a_guardian_killed_meanwhile_leaves_shredding_to_the_task(scratch):

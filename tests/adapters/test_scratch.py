@@ -220,6 +220,18 @@ def test_shredding_twice_is_quiet(place):
     assert list(place.iterdir()) == []
 
 
+def test_a_body_that_closes_every_descriptor_costs_nobody_elses(place):
+    scratch = make_scratch([place], 1)
+    os.close(scratch._marker)
+    other = os.open("/dev/null", os.O_RDONLY)
+    assert other == scratch._marker
+
+    scratch.shred()
+
+    os.close(other)
+    assert list(place.iterdir()) == []
+
+
 def test_what_cannot_be_removed_is_said(place, monkeypatch):
     scratch = make_scratch([place], 1)
     (scratch.root / "file").write_text("x")

@@ -48,6 +48,7 @@ class Scratch:
     def __init__(self, root: Path, marker: int) -> None:
         self.root = root
         self._marker = marker
+        self._identity = _identity(marker)
         self._pid = os.getpid()
 
     def path_for(self, name: str, address: str = "", *, index: int | None = None) -> Path:
@@ -78,13 +79,17 @@ class Scratch:
         # A body that forks may leave its child to run our clean-up too.
         if os.getpid() != self._pid:
             return
-        if self._marker >= 0:
-            os.close(self._marker)
-            self._marker = -1
+        self._let_go()
         if not shred_tree(self.root, deadline_s=deadline_s):
             raise ServiceUnavailableError(
                 service="scratch", action="shred", reason=f"{self.root} is still being written"
             )
+
+    def _let_go(self) -> None:
+        marker, self._marker = self._marker, -1
+        # A body may have closed every descriptor, and the number be another file's by now.
+        if marker >= 0 and _identity(marker) == self._identity:
+            os.close(marker)
 
     def __enter__(self) -> Scratch:
         return self
@@ -121,6 +126,14 @@ def make_scratch(
             if os.fstat(marker).st_nlink == 1 and is_directory(root):
                 return Scratch(root, marker)
             os.close(marker)
+
+
+def _identity(handle: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(handle)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def neutral_suffix(address: str) -> str:
