@@ -652,7 +652,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 import airflow_secure_ml.adapters.gx_checker as gx_checker
-import airflow_secure_ml.adapters.table_splitter, airflow_secure_ml.services.validation
+import airflow_secure_ml.services.validation
 from airflow_secure_ml.core.validation import SuiteSource
 gx_checker.GxChecker().suite_digest(SuiteSource.from_file(Path({str(VISITS.path)!r})))
 print(sorted({{"great_expectations", "pandas", "numpy", "pyarrow", "airflow"}} & set(sys.modules)))

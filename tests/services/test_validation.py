@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from airflow_secure_ml.adapters.gx_checker import GxChecker
-from airflow_secure_ml.adapters.table_splitter import TableSplitter
 from airflow_secure_ml.core.validation import (
     CheckOutcome,
     ExpectationResult,
@@ -70,7 +69,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def quarantine(tmp_path):
-    return Quarantine(splitter=TableSplitter(), good=tmp_path / "good", bad=tmp_path / "bad")
+    return Quarantine(splitter=GxChecker(), good=tmp_path / "good", bad=tmp_path / "bad")
 
 
 def test_data_that_passes_goes_on_as_it_is(data, quarantine):

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from airflow_secure_ml.adapters.gx_checker.checker import GxChecker
+from airflow_secure_ml.adapters.gx_checker.splitter import TableSplitter
 
-__all__ = ["GxChecker"]
+__all__ = ["GxChecker", "TableSplitter"]

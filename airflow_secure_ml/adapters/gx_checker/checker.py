@@ -17,6 +17,7 @@ from typing import Any
 from airflow_secure_ml.adapters.gx_checker.condition import select
 from airflow_secure_ml.adapters.gx_checker.engine import Raw, evaluate, silence
 from airflow_secure_ml.adapters.gx_checker.source import load_suite
+from airflow_secure_ml.adapters.gx_checker.splitter import TableSplitter
 from airflow_secure_ml.adapters.gx_checker.table import not_checkable, read_frame
 from airflow_secure_ml.core.row_condition import Condition, columns_of
 from airflow_secure_ml.core.suite import Expectation, Suite
@@ -29,8 +30,8 @@ from airflow_secure_ml.core.validation import (
 )
 
 
-class GxChecker:
-    """The DataChecker over Great Expectations."""
+class GxChecker(TableSplitter):
+    """The DataChecker over Great Expectations, and the RowSplitter of the tables it reads."""
 
     def suite_digest(self, suite: SuiteSource) -> str:
         """What the suite demands, as `sha256:…`.
