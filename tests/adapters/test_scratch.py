@@ -196,6 +196,19 @@ scratch.shred(deadline_s=5)
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
+def test_another_users_directory_beside_it_does_not_hold_shredding_up(place):
+    scratch = make_scratch([place], 1)
+    planted = scratch.root.with_name(scratch.root.name + ".gone")
+    planted.mkdir()
+    (planted / "file").mkdir()
+    os.chown(planted, 65534, 65534)
+
+    scratch.shred(deadline_s=1)
+
+    assert not scratch.root.exists()
+
+
 def test_depth_beyond_any_recursion_limit_is_removed(place):
     scratch = make_scratch([place], 1)
     here = os.open(scratch.root, os.O_RDONLY)

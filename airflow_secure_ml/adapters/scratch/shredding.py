@@ -121,8 +121,10 @@ def _open_directory(name: str | Path, within: int | None) -> int | None:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a directory, not a symlink to one, is there."""
+    """Whether a directory of this user's, not a symlink to one, is there."""
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
+        found = os.lstat(path)
+        # In /dev/shm anybody may make a directory with our name and hope that we wait for it.
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     except FileNotFoundError:
         return False
