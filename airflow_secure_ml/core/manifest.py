@@ -91,6 +91,8 @@ class Manifest:
         paths = [entry.path for entry in self.entries]
         if not 1 <= len(paths) <= MAX_FILES:
             raise FormatError(f"manifest: {len(paths)} files, expected 1 to {MAX_FILES}")
+        if len({entry.digest.algorithm for entry in self.entries}) > 1:
+            raise FormatError("manifest: digests of two algorithms; take all with one")
         if "" in paths and len(paths) > 1:
             raise FormatError("manifest: one file and a directory at once")
         for before, after in itertools.pairwise(paths):
@@ -119,6 +121,11 @@ class Manifest:
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical form: the artifact's digest."""
         return str(digest_of([self.canonical]))
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm of the files' digests."""
+        return self.entries[0].digest.algorithm
 
     @property
     def is_directory(self) -> bool:

@@ -108,12 +108,17 @@ class Candidates:
     Attributes:
         uri: The artifact's address.
         demand: What they meet.
-        statements: At least one.
+        statements: At least one, newest first.
     """
 
     uri: str
     demand: Demand
     statements: tuple[SignedStatement, ...]
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm to digest with while opening, as its signer did."""
+        return self.statements[0].statement.manifest.algorithm
 
     def match(self, manifest: Manifest) -> Verified:
         """Settle it with what was really read; call before anything read is used or published.
@@ -125,7 +130,7 @@ class Candidates:
         _check_pin(self.uri, manifest, self.demand)
         fitting = [each for each in self.statements if each.digest == manifest.digest]
         if not fitting:
-            compare(_newest(self.statements).statement.manifest, manifest)
+            compare(self.statements[0].statement.manifest, manifest)
         return Verified(manifest=manifest, statements=tuple(fitting))
 
 
@@ -142,7 +147,10 @@ def verify_artifact(
         PolicyError: Signed by others only (signer_not_accepted), or as something else
             (context_differs).
     """
-    return verify_manifest(store, uri, build_manifest(store, uri, threads=threads), demand)
+    likely = _likely(store, uri, demand)
+    algorithm = likely[0].statement.manifest.algorithm if likely else "sha256"
+    manifest = build_manifest(store, uri, algorithm=algorithm, threads=threads)
+    return verify_manifest(store, uri, manifest, demand)
 
 
 def verify_manifest(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) -> Verified:
@@ -193,20 +201,25 @@ def statements_for(store: ObjectStore, uri: str, demand: Demand) -> Candidates:
         FileNotFoundError, FormatError, IntegrityError, SignatureError, PolicyError: As
             `verify_artifact`; then the whole artifact was read to say exactly what is wrong.
     """
-    outline = build_outline(store, uri)
+    likely = _likely(store, uri, demand)
+    statements = likely or verify_artifact(store, uri, demand).statements
+    return Candidates(uri=uri, demand=demand, statements=statements)
+
+
+def _likely(store: ObjectStore, uri: str, demand: Demand) -> tuple[SignedStatement, ...]:
+    """Statements that meet the demand and fit what the headers tell, newest first."""
     names = find_statements(store, uri, demand.digest)
-    if len(names) <= MAX_UNPINNED:
-        found = read_statements(store, names, demand.verifiers, about=outline)
-        fitting = tuple(
-            each
-            for each in found.held
-            if each.statement.manifest.outline == outline
-            and not _objections(uri, each.statement, demand)
-        )
-        if fitting:
-            return Candidates(uri=uri, demand=demand, statements=fitting)
-    verified = verify_artifact(store, uri, demand)
-    return Candidates(uri=uri, demand=demand, statements=verified.statements)
+    if not 1 <= len(names) <= MAX_UNPINNED:
+        return ()
+    outline = build_outline(store, uri)
+    found = read_statements(store, names, demand.verifiers, about=outline).held
+    fitting = [
+        each
+        for each in found
+        if each.statement.manifest.outline == outline
+        and not _objections(uri, each.statement, demand)
+    ]
+    return tuple(sorted(fitting, key=lambda each: -each.statement.signed_ms))
 
 
 def check_may_replace(

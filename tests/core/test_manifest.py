@@ -96,6 +96,13 @@ def test_a_file_and_a_directory_at_once_is_refused():
         Manifest.of([entry(""), entry("a")])
 
 
+def test_digests_of_two_algorithms_are_refused():
+    other = Entry(path="b", size_bytes=1, digest=Digest(algorithm="blake3", hex="0" * 64))
+
+    with pytest.raises(FormatError, match="two algorithms"):
+        Manifest.of([entry("a"), other])
+
+
 GOOD = entry("a").as_record()
 
 

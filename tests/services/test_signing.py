@@ -106,7 +106,8 @@ def verify(path: Path, demand: Demand = TRUSTED):
     manifest = build_manifest(STORE, uri_of(path))
     early = statements_for(STORE, uri_of(path), demand).match(manifest)
     whole = verify_artifact(STORE, uri_of(path), demand)
-    assert early == whole
+    assert early.manifest == whole.manifest
+    assert set(early.signers) == set(whole.signers)
     return whole
 
 
@@ -153,6 +154,25 @@ def test_a_directory_is_signed_as_one(tmp_path):
     sign(folder)
 
     assert [entry.path for entry in verify(folder).manifest.entries] == ["a", "b"]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "blake3"])
+def test_the_signers_algorithm_is_the_readers(model, algorithm):
+    manifest = build_manifest(STORE, uri_of(model), algorithm=algorithm)
+    sign(model, manifest=manifest)
+
+    candidates = statements_for(STORE, uri_of(model), TRUSTED)
+
+    assert candidates.algorithm == algorithm
+    assert candidates.match(manifest) == verify_artifact(STORE, uri_of(model), TRUSTED)
+
+
+def test_an_altered_payload_is_refused_under_blake3_too(model):
+    sign(model, manifest=build_manifest(STORE, uri_of(model), algorithm="blake3"))
+    model.write_bytes(sealed(b"pAyload"))
+
+    with pytest.raises(ManifestMismatchError):
+        verify_artifact(STORE, uri_of(model), TRUSTED)
 
 
 def test_not_signed_is_said(model):
