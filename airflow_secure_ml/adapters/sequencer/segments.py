@@ -1,0 +1,190 @@
+"""Follow spool segments by open descriptors, so that an unlink loses nothing.
+
+Links, devices and anything else that is not a plain file are never opened. Not for a process that
+writes segments itself: closing a descriptor here would drop that writer's lock.
+
+Source: AUDIT_TRAIL, Spool and Sequencer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import resource
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_secure_ml.adapters.sequencer.locks import lock_holder
+from airflow_secure_ml.core.audit.ports import Segment
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9]{4})\.seg", re.ASCII)
+# 64 MiB and 10,000 files: whoever writes rubbish into the spool must not fill the disk twice.
+REFUSED_BYTES = 64 * 2**20
+REFUSED_FILES = 10_000
+_SPARE_DESCRIPTORS = 64
+
+
+@dataclass(slots=True, kw_only=True)
+class _Followed:
+    """A segment that is held open."""
+
+    descriptor: int
+    directory: Path
+    name: str
+    emitter: str
+    part: int
+    owner_uid: int
+
+
+class SpoolSegments:
+    """A SegmentSource over spool directories.
+
+    Args:
+        directories: Where segments appear; one that is not there yet is empty.
+        refused: Where refused bytes are kept.
+    """
+
+    def __init__(self, directories: Sequence[Path], refused: Path) -> None:
+        self._directories = tuple(directories)
+        self._refused = refused
+        self._followed: dict[tuple[int, int], _Followed] = {}
+        self._skipped: set[str] = set()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 65536 if most == resource.RLIM_INFINITY else min(most, 65536)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        self._limit = wanted - _SPARE_DESCRIPTORS
+
+    def scan(self) -> Sequence[Segment]:
+        """Every segment, by emitter and part; new files are opened, unlinked ones stay."""
+        for directory in self._directories:
+            for entry in _entries(directory):
+                self._follow(directory, entry)
+        found = [self._state(identity) for identity in self._followed]
+        return sorted(found, key=lambda segment: (segment.emitter, segment.part, segment.token))
+
+    def read(self, token: str, at: int, length: int) -> bytes:
+        """Up to `length` bytes of a segment from `at`."""
+        return os.pread(self._followed[_identity(token)].descriptor, length, at)
+
+    def remove(self, tokens: Collection[str]) -> None:
+        """Let go of segments that are whole in the log, unlink them, make that durable."""
+        touched = set()
+        for token in tokens:
+            identity = _identity(token)
+            followed = self._followed.pop(identity)
+            path = followed.directory / followed.name
+            # Another file may stand under the name by now; that one has not been read.
+            if _identity_at(path) == identity:
+                path.unlink(missing_ok=True)
+                touched.add(followed.directory)
+            os.close(followed.descriptor)
+        for directory in touched:
+            _sync(directory)
+
+    def keep_refused(self, leaf_hash: str, data: bytes) -> bool:
+        """Keep refused bytes for inspection; False: the space set aside for them is used up."""
+        self._refused.mkdir(mode=0o700, exist_ok=True)
+        path = self._refused / f"{leaf_hash}.bin"
+        kept = [entry.stat(follow_symlinks=False).st_size for entry in os.scandir(self._refused)]
+        if path.exists():
+            return True
+        if len(kept) >= REFUSED_FILES or sum(kept) + len(data) > REFUSED_BYTES:
+            return False
+        aside = path.with_suffix(".tmp")
+        aside.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(aside, flags, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        _sync(self._refused)
+        return True
+
+    def close(self) -> None:
+        """Let go of every segment; may be called twice."""
+        for followed in self._followed.values():
+            os.close(followed.descriptor)
+        self._followed.clear()
+
+    def _follow(self, directory: Path, entry: os.DirEntry[str]) -> None:
+        name = _NAME.fullmatch(entry.name)
+        if name is None or len(self._followed) >= self._limit:
+            return
+        path = directory / entry.name
+        identity = _identity_at(path)
+        if identity is None or identity in self._followed:
+            return
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._skip(path, error.strerror or "cannot be opened")
+            return
+        found = os.fstat(descriptor)
+        identity = (found.st_dev, found.st_ino)
+        if not stat.S_ISREG(found.st_mode) or identity in self._followed:
+            os.close(descriptor)
+            self._skip(path, "not a plain file, or linked twice")
+            return
+        self._followed[identity] = _Followed(
+            descriptor=descriptor,
+            directory=directory,
+            name=entry.name,
+            emitter=name[1],
+            part=int(name[2]),
+            owner_uid=found.st_uid,
+        )
+
+    def _skip(self, path: Path, reason: str) -> None:
+        if str(path) not in self._skipped:
+            self._skipped.add(str(path))
+            log.warning("spool segment %s is left alone: %s", path, reason)
+
+    def _state(self, identity: tuple[int, int]) -> Segment:
+        followed = self._followed[identity]
+        # The lock first: what is written before it is let go of is then within the length.
+        is_held = lock_holder(followed.descriptor) is not None
+        return Segment(
+            token=f"{identity[0]}:{identity[1]}",
+            emitter=followed.emitter,
+            part=followed.part,
+            owner_uid=followed.owner_uid,
+            is_held=is_held,
+            size_bytes=os.fstat(followed.descriptor).st_size,
+        )
+
+
+def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            yield from entries
+    except FileNotFoundError:
+        return
+
+
+def _identity_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _identity(token: str) -> tuple[int, int]:
+    device, _, inode = token.partition(":")
+    return int(device), int(inode)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,225 @@
+"""Read an audit log beside its writer: pages, single leaves, proofs' hashes, one whole view.
+
+Each call opens the file read-only for itself, so any thread may call, and a log that was put in
+the file's place is seen at once. Nothing is believed to be well-formed: who wrote the file may
+be the attacker.
+
+Source: AUDIT_TRAIL, Sequencer and Tree.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_secure_ml.adapters.sqlite_audit import schema
+from airflow_secure_ml.adapters.sqlite_audit.queries import where
+from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.tree import Edge
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError, FormatError
+
+BUSY_S = 10.0
+# Bytes, not text: a tampered leaf need not be UTF-8.
+_LEAF = "idx, CAST(data AS BLOB), hash"
+MAX_PAGE = 1000
+
+
+@contextmanager
+def open_log(path: Path, *, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+    """Open a log's file as SQLite; `mode` is ro or rw.
+
+    Raises:
+        ConfigurationError: There is no such file.
+        AuditLogError: It is not a database, or a damaged one.
+    """
+    if not path.is_file():
+        raise ConfigurationError(
+            f"audit log {path}: no such file; the sequencer makes it when the first event comes"
+        )
+    try:
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise AuditLogError(f"audit log {path}: SQLite says: {error}") from error
+
+
+class SqliteAuditReader:
+    """An AuditStore over one file.
+
+    Args:
+        path: The log's file, `<audit_dir>/trail.db`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def origin(self) -> str:
+        """The log's name, as checkpoints carry it."""
+        return str(self._one("SELECT origin FROM log")[0])
+
+    def size(self) -> int:
+        """Number of leaves."""
+        return int(self._one("SELECT size FROM log")[0])
+
+    def page(
+        self,
+        query: EventQuery,
+        *,
+        older_than: tuple[int, int] | None = None,
+        newer_than: tuple[int, int] | None = None,
+        limit: int = 50,
+    ) -> Sequence[Leaf]:
+        """Leaves that match, newest first by (time, index); keyset bounds are exclusive.
+
+        With `newer_than` alone, the leaves nearest above the bound are taken.
+        """
+        condition, values = where(query)
+        order = "ASC" if newer_than is not None and older_than is None else "DESC"
+        if older_than is not None:
+            condition, values = f"{condition} AND (time, idx) < (?, ?)", [*values, *older_than]
+        if newer_than is not None:
+            condition, values = f"{condition} AND (time, idx) > (?, ?)", [*values, *newer_than]
+        # Every word of it comes from `where` and this function; values are parameters.
+        sql = (
+            f"SELECT {_LEAF} FROM leaf WHERE {condition} "  # noqa: S608 - no text from outside
+            f"ORDER BY time {order}, idx {order} LIMIT ?"
+        )
+        found = self._leaves(sql, [*values, max(0, min(limit, MAX_PAGE))])
+        return found if order == "DESC" else found[::-1]
+
+    def count(self, query: EventQuery, *, at_most: int) -> int:
+        """How many leaves match, counting no further than `at_most`."""
+        condition, values = where(query)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM leaf WHERE {condition} LIMIT ?)"  # noqa: S608 - as above
+        return int(self._one(sql, [*values, at_most])[0])
+
+    def leaf(self, index: int) -> Leaf | None:
+        """One leaf by its index from 0."""
+        found = self._leaves(f"SELECT {_LEAF} FROM leaf WHERE idx = ?", [index])  # noqa: S608 - a constant
+        return found[0] if found else None
+
+    def find(self, event: str) -> Leaf | None:
+        """One leaf by its event's name, `<emitter>:<seq>`."""
+        emitter, _, seq = event.partition(":")
+        if not (seq.isascii() and seq.isdigit() and len(seq) <= 16):
+            return None
+        sql = f"SELECT {_LEAF} FROM leaf WHERE emitter = ? AND seq = ?"  # noqa: S608 - a constant
+        found = self._leaves(sql, [emitter, int(seq)])
+        return found[0] if found else None
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+        with open_log(self._path) as connection:
+            return schema.read_hashes(connection, start, stop)
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """A full tile's 8192 bytes; None: it is not full."""
+        with open_log(self._path) as connection:
+            return schema.read_tile(connection, level, n)
+
+    def checkpoint(self, *, at_most: int | None = None) -> str | None:
+        """The newest signed note whose size is at most `at_most`; None: none yet."""
+        sql = "SELECT note FROM checkpoint WHERE size <= ? ORDER BY size DESC LIMIT 1"
+        with open_log(self._path) as connection:
+            row = connection.execute(sql, [2**53 if at_most is None else at_most]).fetchone()
+        return None if row is None else str(row[0])
+
+    def reveal(self, hidden: str) -> str | None:
+        """The value behind a hidden value's hash; None: erased."""
+        with open_log(self._path) as connection:
+            row = connection.execute("SELECT value FROM aside WHERE h = ?", [hidden]).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    @contextmanager
+    def whole(self) -> Iterator[WholeLog]:
+        """One consistent view of everything stored, for as long as the block lasts."""
+        with open_log(self._path) as connection:
+            connection.execute("BEGIN")
+            yield _Snapshot(connection)
+
+    def _one(self, sql: str, values: Sequence[str | int] = ()) -> Any:
+        with open_log(self._path) as connection:
+            row = connection.execute(sql, values).fetchone()
+        if row is None:
+            raise AuditLogError(f"audit log {self._path}: its table log is empty")
+        return row
+
+    def _leaves(self, sql: str, values: Sequence[str | int]) -> list[Leaf]:
+        with open_log(self._path) as connection:
+            rows = connection.execute(sql, values).fetchall()
+        return [_leaf(index, data, found) for index, data, found in rows]
+
+
+class _Snapshot:
+    """A WholeLog over one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def origin(self) -> str:
+        return str(self._log()[0])
+
+    def edge(self) -> Edge:
+        _, size, edge = self._log()
+        try:
+            return Edge.from_bytes(size, edge)
+        except FormatError as error:
+            raise AuditLogError(str(error)) from error
+
+    def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
+        yield from self._connection.execute(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        return schema.read_tile(self._connection, level, n)
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        return schema.read_hashes(self._connection, start, stop)
+
+    def tiles(self) -> Collection[tuple[int, int]]:
+        rows = self._connection.execute("SELECT level, n FROM tile")
+        return {(level, n) for level, n in rows}
+
+    def checkpoints(self) -> Iterator[tuple[int, str]]:
+        yield from self._connection.execute("SELECT size, note FROM checkpoint ORDER BY size")
+
+    def emitters(self) -> Sequence[EmitterRow]:
+        return schema.read_emitters(self._connection)
+
+    def faults(self) -> Sequence[str]:
+        rows = self._connection.execute("PRAGMA integrity_check(10)").fetchall()
+        found = [str(row[0]) for row in rows if row[0] != "ok"]
+        expected, stored = schema.expected_objects(), schema.objects(self._connection)
+        for kind, name in sorted(expected.keys() | stored.keys()):
+            # SQLite itself adds sqlite_stat1 and the like; they hold no events.
+            if name.startswith("sqlite_stat"):
+                continue
+            if expected.get((kind, name), "") != stored.get((kind, name), ""):
+                found.append(f"{kind} {name} is not as this release makes it")
+        return found
+
+    def _log(self) -> tuple[str, int, bytes]:
+        rows = self._connection.execute("SELECT origin, size, edge FROM log").fetchall()
+        if len(rows) != 1:
+            raise AuditLogError(f"audit log: {len(rows)} rows in table log, expected 1")
+        origin, size, edge = rows[0]
+        return str(origin), int(size), bytes(edge)
+
+
+def _leaf(index: int, data: bytes, found: bytes) -> Leaf:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise AuditLogError(f"audit log: leaf {index} is not JSON", index=index) from error
+    if not isinstance(event, dict):
+        raise AuditLogError(f"audit log: leaf {index} is not an event", index=index)
+    return Leaf(index=index, data=bytes(data), hash=bytes(found), event=event)

@@ -1,0 +1,84 @@
+"""The audit log's tables, and what tells a changed schema from this release's.
+
+Every column that pages filter by is computed from the event's bytes: there is no second copy of a
+fact that could be edited.
+
+Source: AUDIT_TRAIL, Sequencer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from airflow_secure_ml.core.audit.ports import EmitterRow
+
+FORMAT = 1
+
+SCHEMA = """
+CREATE TABLE log(origin TEXT, format INT, size INT, edge BLOB) STRICT;
+CREATE TABLE leaf(idx INTEGER PRIMARY KEY, data TEXT NOT NULL, hash BLOB NOT NULL,
+  emitter TEXT AS (data->>'$.emitter'), seq INT AS (data->>'$.seq'),
+  time INT AS (data->>'$.time'), act TEXT AS (data->>'$.act'),
+  result TEXT AS (data->>'$.result'), dag TEXT AS (data->>'$.run.dag'),
+  run TEXT AS (data->>'$.run.run'), task TEXT AS (data->>'$.run.task'),
+  ti TEXT AS (data->>'$.run.ti'), uri TEXT AS (data->>'$.object.uri'),
+  "key" TEXT AS (data->>'$.key.name'), lease TEXT AS (data->>'$.lease.id')) STRICT;
+CREATE UNIQUE INDEX leaf_event ON leaf(emitter, seq);
+CREATE INDEX leaf_time ON leaf(time, result);
+CREATE INDEX leaf_dag ON leaf(dag, time, result);
+CREATE INDEX leaf_run ON leaf(dag, run, time);
+CREATE INDEX leaf_ti ON leaf(ti);
+CREATE INDEX leaf_act ON leaf(act, time);
+CREATE INDEX leaf_uri ON leaf(uri, time);
+CREATE INDEX leaf_key ON leaf("key", time);
+CREATE INDEX leaf_lease ON leaf(lease);
+CREATE INDEX leaf_hash ON leaf(hash);
+CREATE TABLE tile(level INT, n INT, hashes BLOB, PRIMARY KEY(level,n)) STRICT;
+CREATE TABLE emitter(id TEXT PRIMARY KEY, next_seq INT, last BLOB, part INT, at INT, state TEXT,
+  first_ms INT, last_ms INT) STRICT;
+CREATE TABLE checkpoint(size INTEGER PRIMARY KEY, note TEXT NOT NULL, signed_ms INT) STRICT;
+CREATE TABLE aside(h TEXT PRIMARY KEY, subject TEXT, salt BLOB, value TEXT) STRICT;
+CREATE TABLE tally(hour INT, result TEXT, n INT, PRIMARY KEY(hour,result)) STRICT;
+"""
+
+EMITTER_COLUMNS = "id, next_seq, last, part, at, state, first_ms, last_ms"
+
+
+def objects(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str | None]:
+    """Every table, index, view and trigger of a database: (type, name) → its SQL."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema")
+    return {(kind, name): sql for kind, name, sql in rows}
+
+
+def expected_objects() -> Mapping[tuple[str, str], str | None]:
+    """What `objects` gives for a log that nobody changed."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(SCHEMA)
+        return objects(connection)
+    finally:
+        connection.close()
+
+
+def read_emitters(connection: sqlite3.Connection) -> tuple[EmitterRow, ...]:
+    """Every emitter's row."""
+    rows = connection.execute(f"SELECT {EMITTER_COLUMNS} FROM emitter ORDER BY id")  # noqa: S608 - a constant
+    names = [name.strip() for name in EMITTER_COLUMNS.split(",")]
+    return tuple(EmitterRow(**dict(zip(names, row, strict=True))) for row in rows)
+
+
+def read_hashes(connection: sqlite3.Connection, start: int, stop: int) -> tuple[bytes, ...]:
+    """Stored leaf hashes of indices start … stop-1."""
+    rows = connection.execute(
+        "SELECT hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop)
+    )
+    return tuple(row[0] for row in rows)
+
+
+def read_tile(connection: sqlite3.Connection, level: int, n: int) -> bytes | None:
+    """A full tile's bytes; None: not stored."""
+    row = connection.execute(
+        "SELECT hashes FROM tile WHERE level = ? AND n = ?", (level, n)
+    ).fetchone()
+    return None if row is None else bytes(row[0])

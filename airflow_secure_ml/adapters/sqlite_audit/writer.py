@@ -1,0 +1,223 @@
+"""Write an audit log: one process, one transaction a batch, durable when it returns.
+
+That there is one writer only is the sequencer's lock's business; a second one is refused here
+because the size it started from is no longer the log's.
+
+Source: AUDIT_TRAIL, Sequencer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from airflow_secure_ml.adapters.sqlite_audit import schema
+from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
+from airflow_secure_ml.core.audit.tree import Edge
+from airflow_secure_ml.errors import AuditLogError, FormatError, ServiceUnavailableError
+
+HOUR_MS = 3_600_000
+BUSY_S = 10.0
+
+
+class SqliteAuditWriter:
+    """A LogWriter over one file; a context manager.
+
+    Args:
+        path: The log's file; made with mode 0600 if it is not there.
+        origin: The log's name.
+
+    Raises:
+        AuditLogError: The file is of another log, of a later format, or damaged.
+    """
+
+    def __init__(self, path: Path, origin: str) -> None:
+        self._path = path
+        # SQLite would use the umask; its -wal and -shm files take this file's mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        try:
+            with self._translated("open"):
+                self._prepare(origin)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, origin: str) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        # NORMAL does not sync the commit: a batch could be lost after its segments are unlinked.
+        execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            if not schema.objects(self._connection):
+                for statement in schema.SCHEMA.split(";"):
+                    execute(statement)
+                execute("INSERT INTO log VALUES (?, ?, 0, x'')", (origin, schema.FORMAT))
+        if schema.objects(self._connection) != schema.expected_objects():
+            raise AuditLogError(f"audit log {self._path}: its tables are not this release's")
+        found, number = execute("SELECT origin, format FROM log").fetchone() or ("", 0)
+        if (found, number) != (origin, schema.FORMAT):
+            raise AuditLogError(
+                f"audit log {self._path}: log {found!r} of format {number}, the signer is for "
+                f"{origin!r} of format {schema.FORMAT}; give each log a signer directory of its own"
+            )
+
+    def origin(self) -> str:
+        """The log's name."""
+        with self._translated("read"):
+            return str(self._connection.execute("SELECT origin FROM log").fetchone()[0])
+
+    def edge(self) -> Edge:
+        """The stored edge."""
+        with self._translated("read"):
+            size, edge = self._connection.execute("SELECT size, edge FROM log").fetchone()
+        try:
+            return Edge.from_bytes(size, edge)
+        except FormatError as error:
+            raise AuditLogError(f"audit log {self._path}: {error}") from error
+
+    def emitters(self) -> Sequence[EmitterRow]:
+        """Every emitter's row."""
+        with self._translated("read"):
+            return schema.read_emitters(self._connection)
+
+    def event_hash(self, emitter: str, seq: int) -> bytes | None:
+        """Leaf hash of an event by its name; None: not in the log."""
+        sql = "SELECT hash FROM leaf WHERE emitter = ? AND seq = ?"
+        with self._translated("read"):
+            row = self._connection.execute(sql, (emitter, seq)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def event_count(self, emitter: str) -> int:
+        """How many of an emitter's events are in the log."""
+        sql = "SELECT count(*) FROM leaf WHERE emitter = ?"
+        with self._translated("read"):
+            return int(self._connection.execute(sql, (emitter,)).fetchone()[0])
+
+    def has_refused(self, leaf_hash: str) -> bool:
+        """Whether a trail.refused names the bytes of this hex leaf hash already."""
+        sql = "SELECT 1 FROM leaf WHERE act = 'trail.refused' AND data->>'$.more.hash' = ?"
+        with self._translated("read"):
+            return self._connection.execute(sql, (leaf_hash,)).fetchone() is not None
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+        with self._translated("read"):
+            return schema.read_hashes(self._connection, start, stop)
+
+    def leaf_data(self, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes of the leaves start … stop-1, as stored."""
+        sql = "SELECT CAST(data AS BLOB) FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx"
+        with self._translated("read"):
+            for row in self._connection.execute(sql, (start, stop)):
+                yield bytes(row[0])
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """A full tile's 8192 bytes; None: it is not full."""
+        with self._translated("read"):
+            return schema.read_tile(self._connection, level, n)
+
+    def append(self, batch: Batch) -> None:
+        """Add a batch whole, durably, or not at all.
+
+        Raises:
+            AuditLogError: The log's size is not `batch.old_size`, or an event stands twice.
+            ServiceUnavailableError: The file cannot be written now (full disk, read-only).
+        """
+        with self._translated("append"), self._transaction():
+            size = self._connection.execute("SELECT size FROM log").fetchone()[0]
+            if size != batch.old_size:
+                raise AuditLogError(
+                    f"audit log {self._path}: {size} leaves, the batch begins at {batch.old_size}; "
+                    "two sequencers write one log"
+                )
+            self._insert(batch)
+
+    def publish(self, note: str, *, size: int, signed_ms: int) -> None:
+        """Keep a signed checkpoint."""
+        with self._translated("publish"):
+            self._connection.execute(
+                "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", (size, note, signed_ms)
+            )
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _insert(self, batch: Batch) -> None:
+        many = self._connection.executemany
+        many(
+            "INSERT INTO leaf(idx, data, hash) VALUES (?, ?, ?)",
+            [
+                (batch.old_size + at, leaf.data.decode("utf-8"), leaf.hash)
+                for at, leaf in enumerate(batch.leaves)
+            ],
+        )
+        many(
+            "INSERT INTO tile VALUES (?, ?, ?)",
+            [(level, n, hashes) for (level, n), hashes in batch.tiles.items()],
+        )
+        many(
+            f"INSERT OR REPLACE INTO emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (e.id, e.next_seq, e.last, e.part, e.at, e.state, e.first_ms, e.last_ms)
+                for e in batch.emitters
+            ],
+        )
+        many(
+            "INSERT OR IGNORE INTO aside(h, salt, value) VALUES (?, ?, ?)",
+            [(aside.h, bytes.fromhex(aside.salt), aside.value) for aside in batch.asides],
+        )
+        tally = Counter(
+            (leaf.event["time"] // HOUR_MS, leaf.event.get("result", "intent"))
+            for leaf in batch.leaves
+        )
+        many(
+            "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            [(hour, result, n) for (hour, result), n in tally.items()],
+        )
+        self._connection.execute(
+            "UPDATE log SET size = ?, edge = ?", (batch.edge.size, batch.edge.to_bytes())
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise ServiceUnavailableError(
+                service="audit log", action=action, reason=str(error), why="audit_unavailable"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise AuditLogError(
+                f"audit log {self._path}: {action}: SQLite says: {error}"
+            ) from error

@@ -1,0 +1,205 @@
+"""The sequencer as a program: `python -I -m airflow_secure_ml.sequencer`.
+
+Introduces the spool, the log and its key to `services.auditing`, and handles what belongs to a
+process: its session, its signals, its lock. Imports neither Airflow nor anything it does not need.
+
+Source: AUDIT_TRAIL, Sequencer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from airflow_secure_ml.adapters.log_signer import LogSigner
+    from airflow_secure_ml.adapters.sequencer import SpoolSegments
+    from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditWriter
+
+log = logging.getLogger("airflow_secure_ml.sequencer")
+
+SPOOL_DIRECTORY = "spool"
+REFUSED_DIRECTORY = "refused"
+LOG_OUTPUT = "sequencer.log"
+READY = b"ready"
+# A detached sequencer writes a few lines a day; a fault that repeats must not fill the disk.
+MAX_OUTPUT_BYTES = 1 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sequencer; returns the exit status.
+
+    0: done, or another one runs. 1: the log is not what its key signed. 2: wrong configuration.
+    3: the log or its key cannot be reached.
+    """
+    options = _parse(arguments)
+    if options.detach:
+        return _detached(options)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return _guarded(options, lambda: None)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="airflow_secure_ml.sequencer", description=__doc__)
+    parser.add_argument("--audit-dir", type=Path, required=True)
+    parser.add_argument("--signer-dir", type=Path, required=True)
+    parser.add_argument("--spare-dir", type=Path, action="append", default=[])
+    parser.add_argument("--once", action="store_true", help="take what is there now, then end")
+    parser.add_argument("--idle-s", type=float, default=None, help="end after so long a rest")
+    parser.add_argument("--detach", action="store_true", help="run in a session of its own")
+    return parser.parse_args(arguments)
+
+
+def _detached(options: argparse.Namespace) -> int:
+    """Fork; the parent says whether the child got as far as having the log open."""
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            answer = pipe.read()
+        if answer != READY:
+            sys.stderr.write(answer.decode("utf-8", "replace") or "the sequencer ended at once\n")
+        return 0 if answer == READY else 3
+    os.close(reader)
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o077)
+    options.audit_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _redirect(options.audit_dir / LOG_OUTPUT)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    def ready(message: bytes = READY) -> None:
+        os.write(writer, message)
+        os.close(writer)
+
+    status = _guarded(options, ready, ready)
+    # Not sys.exit: what the parent had open and buffered is the parent's.
+    os._exit(status)
+
+
+def _redirect(path: Path) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    output = os.open(path, flags, 0o600)
+    if os.fstat(output).st_size > MAX_OUTPUT_BYTES:
+        os.ftruncate(output, 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def _guarded(
+    options: argparse.Namespace,
+    ready: Callable[[], None],
+    failed: Callable[[bytes], None] = lambda message: None,
+) -> int:
+    from airflow_secure_ml.errors import ConfigurationError, SecureMLError, ServiceError
+
+    is_ready = False
+
+    def once_ready() -> None:
+        nonlocal is_ready
+        if not is_ready:
+            is_ready = True
+            ready()
+
+    try:
+        _serve(options, once_ready)
+    except (SecureMLError, OSError) as error:
+        log.error("%s", error)
+        if not is_ready:
+            failed(f"{error}\n".encode())
+        if isinstance(error, ConfigurationError):
+            return 2
+        return 3 if isinstance(error, (ServiceError, OSError)) else 1
+    return 0
+
+
+def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
+    """Take turns at the lock for as long as there is something in the spool."""
+    import threading
+
+    from airflow_secure_ml.adapters.log_signer import LogSigner
+    from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
+    from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditWriter
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopped.set())
+    signer = LogSigner(options.signer_dir)
+    lock = SequencerLock(options.audit_dir)
+    directories = [options.audit_dir / SPOOL_DIRECTORY, *options.spare_dir]
+    while lock.acquire():
+        segments = SpoolSegments(directories, options.audit_dir / REFUSED_DIRECTORY)
+        try:
+            with SqliteAuditWriter(options.audit_dir / LOG_FILE, signer.origin) as writer:
+                ready()
+                _run(options, writer, segments, signer, stopped)
+        finally:
+            lock.release()
+        # Who made a segment just before the lock was free has started no other sequencer.
+        is_over = options.once or stopped.is_set() or not segments.scan()
+        segments.close()
+        if is_over:
+            return
+    ready()
+    log.info("another sequencer works on %s", options.audit_dir)
+
+
+def _run(
+    options: argparse.Namespace,
+    writer: SqliteAuditWriter,
+    segments: SpoolSegments,
+    signer: LogSigner,
+    stopped: Event,
+) -> None:
+    import secrets
+    import time
+
+    from airflow_secure_ml import __version__
+    from airflow_secure_ml.services.auditing import run_sequencer
+    from airflow_secure_ml.services.checkpointing import Checkpointer
+    from airflow_secure_ml.services.own_events import Clock, Host
+    from airflow_secure_ml.services.sequencing import Sequencer
+
+    steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    clock = Clock(
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        mono_ms=lambda: time.clock_gettime_ns(steady) // 1_000_000,
+    )
+    facts = {
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "program": "sequencer",
+        "version": __version__,
+    }
+    sequencer = Sequencer(
+        log=writer,
+        segments=segments,
+        clock=clock,
+        host=Host(name=socket.gethostname(), facts=facts),
+        random_bytes=secrets.token_bytes,
+    )
+    run_sequencer(
+        sequencer,
+        Checkpointer(log=writer, signer=signer, clock=clock),
+        clock=clock,
+        wait=stopped.wait,
+        stop=stopped.is_set,
+        on_trouble=lambda error: log.error("%s", error),
+        once=options.once,
+        idle_s=options.idle_s,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Follow one emitter's segments and decide which of its frames become leaves.
+
+Decides alone: frames in, decisions out; what is read and what is stored is the sequencer's
+business. An emitter that breaks the rules holds up nobody but itself.
+
+Source: AUDIT_TRAIL, Sequencer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core.audit.event import parse_event
+from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, Frame
+from airflow_secure_ml.core.audit.ports import EmitterRow, NewLeaf
+from airflow_secure_ml.core.audit.tree import leaf_hash
+from airflow_secure_ml.core.redaction import Aside, hidden_hash
+from airflow_secure_ml.errors import FormatError
+
+# Only the sequencer may say these: a task that could would pass judgement on itself.
+RESERVED_ACTS = frozenset({"trail.start", "trail.emitter", "trail.refused", "trail.beat"})
+
+# (emitter, seq) → leaf hash of an event that is in the log, or in the batch being made.
+KnownHash = Callable[[str, int], bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Bytes that do not become a leaf.
+
+    Attributes:
+        data: The bytes.
+        why: A code of AUDIT_TRAIL's list.
+        because: What is wrong, in a few words.
+        seq: The event's number, where it could be read.
+    """
+
+    data: bytes
+    why: str
+    because: str
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Early:
+    """An event that does not follow the one before it; it may have to wait.
+
+    Attributes:
+        seq: Its number.
+    """
+
+    seq: int
+
+
+class Duplicate:
+    """An event that is in the log already, byte for byte."""
+
+
+Decision = NewLeaf | Aside | Refusal | Early | Duplicate
+
+
+@dataclass(slots=True, kw_only=True)
+class Cursor:
+    """How far one segment was read.
+
+    Attributes:
+        at: Bytes read; 0 until its header was.
+        is_stuck: The frame at `at` is an event that does not fit.
+        stuck_seq: That event's seq.
+        is_at_end: Nothing more could be read when it was last looked at.
+        is_foreign: Its header does not fit its name; none of it is believed.
+    """
+
+    at: int = 0
+    is_stuck: bool = False
+    stuck_seq: int = 0
+    is_at_end: bool = False
+    is_foreign: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Follower:
+    """One emitter, as far as the log and its segments tell.
+
+    Attributes:
+        row: Its row after all decisions so far.
+        count: How many of its events are in the log.
+        is_found: Whether trail.emitter `found` was said.
+        is_closed: Whether the newest event that was read is emitter.close.
+        is_changed: Whether an event was added since its end was last recorded.
+        torn_bytes: Bytes of its removed segments that were no whole frame.
+        cursors: By segment token.
+        waits_since_ms: Since when an event waits without a lock being held.
+        quiet_since_ms: Since when nobody holds a lock and nothing is left to read.
+    """
+
+    row: EmitterRow
+    count: int = 0
+    is_found: bool = False
+    is_closed: bool = False
+    is_changed: bool = False
+    torn_bytes: int = 0
+    cursors: dict[str, Cursor] = field(default_factory=dict)
+    waits_since_ms: int | None = None
+    quiet_since_ms: int | None = None
+
+    def decide(self, frame: Frame, known: KnownHash, *, take_early: bool = False) -> Decision:
+        """Decide on one frame; a leaf also moves the emitter's row on.
+
+        Args:
+            frame: The frame.
+            known: Looks an event up by its name.
+            take_early: An event that does not fit is taken, and leaves a gap.
+        """
+        if frame.kind == ASIDE:
+            return _aside(frame.payload)
+        if frame.kind != EVENT:
+            return _refuse(frame.payload, "misconfigured", f"frame of kind {frame.kind}")
+        try:
+            event = parse_event(frame.payload)
+        except FormatError as error:
+            return _refuse(frame.payload, "not_checkable", str(error))
+        if event["emitter"] != self.row.id:
+            return _refuse(frame.payload, "context_differs", "names another emitter", event)
+        if event["act"] in RESERVED_ACTS:
+            return _refuse(frame.payload, "rule_denied", "only the sequencer says this", event)
+        return self._place(frame.payload, event, known, take_early=take_early)
+
+    def _place(
+        self, data: bytes, event: dict[str, Any], known: KnownHash, *, take_early: bool
+    ) -> Decision:
+        seq, found = event["seq"], leaf_hash(data)
+        before = known(self.row.id, seq)
+        if before == found:
+            if seq == self.row.next_seq - 1:
+                self.is_closed = event["act"] == "emitter.close"
+            return Duplicate()
+        if before is not None:
+            return _refuse(
+                data, "digest_differs", "another event of this name is in the log", event
+            )
+        prev = None if self.row.last is None else self.row.last.hex()
+        fits = seq == self.row.next_seq and event.get("prev") == prev
+        if not fits and not take_early and seq >= self.row.next_seq:
+            return Early(seq=seq)
+        self._advance(event, found, fits=fits)
+        return NewLeaf(data=data, hash=found, event=event)
+
+    def _advance(self, event: dict[str, Any], found: bytes, *, fits: bool) -> None:
+        row = self.row
+        state = "live" if fits and row.state not in {"gap", "gap_ended"} else "gap"
+        # An event that fills a hole late does not become the newest.
+        if event["seq"] >= row.next_seq:
+            row = replace(row, next_seq=event["seq"] + 1, last=found)
+            self.is_closed = event["act"] == "emitter.close"
+        first = row.first_ms if self.count else event["time"]
+        self.row = replace(row, state=state, first_ms=first, last_ms=event["time"])
+        self.count += 1
+        self.is_changed = True
+
+    def end_state(self) -> str:
+        """How the emitter ended: gap, whole, torn or cut."""
+        if self.row.state in {"gap", "gap_ended"}:
+            return "gap"
+        if self.is_closed:
+            return "whole"
+        return "torn" if self.torn_bytes else "cut"
+
+
+def _refuse(data: bytes, why: str, because: str, event: dict[str, Any] | None = None) -> Refusal:
+    return Refusal(data=data, why=why, because=because, seq=None if event is None else event["seq"])
+
+
+def _aside(payload: bytes) -> Aside | Refusal:
+    try:
+        record = canonical.decode(payload)
+        found = Aside(h=record["h"], salt=record["salt"], value=record["value"])
+        if hidden_hash(found.value, bytes.fromhex(found.salt)) == found.h:
+            return found
+    except (FormatError, KeyError, TypeError, ValueError, AttributeError):
+        return _refuse(b"", "not_checkable", "a hidden value that is not in the documented form")
+    return _refuse(b"", "digest_differs", "a hidden value that does not give its hash")

@@ -1,0 +1,320 @@
+"""Derive a whole log again from its leaves and hold it against everything that was kept.
+
+Reads only, believes nothing that is stored, and names the first leaf that is wrong.
+
+Source: AUDIT_TRAIL, Must be caught and Review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
+from airflow_secure_ml.core.audit.event import parse_event
+from airflow_secure_ml.core.audit.ports import WholeLog
+from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, build_tiles
+from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, HASH_BYTES, Edge, leaf_hash
+from airflow_secure_ml.errors import AuditLogError, PolicyError, SecureMLError
+from airflow_secure_ml.services.following import RESERVED_ACTS
+
+WHOLE, TAMPERED, INCOMPLETE, CANNOT_TELL = 0, 1, 4, 5
+CHUNK = 1024
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        status: 0 whole, 1 tampered, 4 incomplete, 5 cannot tell.
+        origin: The log's name.
+        size: Number of leaves by the log's own account.
+        checked: Leaves derived again.
+        root: Their root, hex.
+        checkpoints: Signed checkpoints that hold.
+        signed_size: Size of the newest of them: later leaves are covered by none yet.
+        first_bad: The first leaf that is wrong; None: no single one is to blame.
+        problem: What is wrong, empty if nothing is.
+        ends: How many emitters ended in which state (whole, cut, gap, torn) or still live.
+        refused: How many times bytes were refused.
+        kept_size: Size of the checkpoint that was brought along; None: none was.
+    """
+
+    status: int
+    origin: str = ""
+    size: int = 0
+    checked: int = 0
+    root: str = ""
+    checkpoints: int = 0
+    signed_size: int = 0
+    first_bad: int | None = None
+    problem: str = ""
+    ends: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    kept_size: int | None = None
+
+    def raise_for_status(self) -> None:
+        """Return if the log is whole.
+
+        Raises:
+            AuditLogError: It was tampered with or has holes; `index` is the first bad leaf.
+            PolicyError: It cannot be told.
+        """
+        if self.status == CANNOT_TELL:
+            raise PolicyError(self.problem, why="signer_not_accepted")
+        if self.status:
+            raise AuditLogError(self.problem, index=self.first_bad)
+
+
+def verify_log(
+    log: WholeLog,
+    keys: Sequence[LogKey],
+    *,
+    kept: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Verify a log: leaves, chains, tiles, edge, checkpoints, the store's structure.
+
+    Args:
+        log: One consistent view of what is stored.
+        keys: Keys that may sign checkpoints; from elsewhere, not from beside the log.
+        kept: A checkpoint's note that somebody kept; the only thing that shows a log rolled back
+            together with its signer.
+        progress: Called with (leaves done, leaves in all).
+
+    Returns:
+        The report; nothing found in the log is raised.
+    """
+    run = _Run(log=log, keys=keys)
+    try:
+        return run.verify(kept, progress or (lambda done, total: None))
+    except AuditLogError as error:
+        return run.report(TAMPERED, str(error), error.index)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Chain:
+    """One emitter's events so far."""
+
+    next_seq: int = 0
+    last: bytes | None = None
+    newest: int = 0
+    broken_at: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One verification."""
+
+    log: WholeLog
+    keys: Sequence[LogKey]
+    origin: str = ""
+    size: int = 0
+    edge: Edge = field(default_factory=Edge)
+    chains: dict[str, _Chain] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
+    sequencers: set[str] = field(default_factory=set)
+    refused: int = 0
+    checkpoints: int = 0
+    signed_size: int = 0
+    tiles: int = 0
+    kept: Checkpoint | None = None
+
+    def verify(self, kept: str | None, progress: Progress) -> Report:
+        self.origin = self.log.origin()
+        stored = self.log.edge()
+        self.size = stored.size
+        if not self.keys:
+            return self.report(CANNOT_TELL, "no key of the log is known; give log_keys")
+        if kept is not None:
+            try:
+                self.kept = open_checkpoint(kept, self.keys, origin=self.origin)
+            except SecureMLError as error:
+                return self.report(CANNOT_TELL, f"the checkpoint brought along: {error}")
+        self._derive(progress)
+        self._check_structure(stored)
+        hole = self._check_chains()
+        if hole is not None:
+            return self.report(INCOMPLETE, f"events are missing before leaf {hole}", hole)
+        if self.size and not self.checkpoints:
+            return self.report(INCOMPLETE, "no checkpoint was signed yet", 0)
+        return self.report(WHOLE, "")
+
+    def report(self, status: int, problem: str, first_bad: int | None = None) -> Report:
+        states = [self.ends.get(key, "live") for key in self.chains if key not in self.sequencers]
+        return Report(
+            status=status,
+            origin=self.origin,
+            size=self.size,
+            checked=self.edge.size,
+            root=self.edge.root().hex(),
+            checkpoints=self.checkpoints,
+            signed_size=self.signed_size,
+            first_bad=first_bad,
+            problem=problem,
+            ends={state: states.count(state) for state in sorted(set(states))},
+            refused=self.refused,
+            kept_size=None if self.kept is None else self.kept.size,
+        )
+
+    def _derive(self, progress: Progress) -> None:
+        """Hash leaf by leaf, comparing roots at every size that somebody signed."""
+        signed = self._signed()
+        due = next(signed, None)
+        chunk: list[bytes] = []
+        for index, data, stored_hash in self.log.leaves():
+            at = self.edge.size + len(chunk)
+            if due is not None and due[0] == at:
+                self._extend(chunk)
+                due = self._compare(due, signed)
+            if index != at:
+                raise _bad(min(index, at), "is missing, or another stands in its place")
+            found = leaf_hash(data)
+            if found != stored_hash:
+                raise _bad(at, "does not give its stored hash; it was changed")
+            self._read(at, data, found)
+            chunk.append(found)
+            if len(chunk) >= CHUNK:
+                self._extend(chunk)
+                progress(self.edge.size, self.size)
+        self._extend(chunk)
+        while due is not None and due[0] == self.edge.size:
+            due = self._compare(due, signed)
+        progress(self.edge.size, self.size)
+        if due is not None:
+            raise _bad(self.edge.size, f"is missing: a checkpoint over {due[0]} leaves was signed")
+
+    def _signed(self) -> Iterator[tuple[int, Checkpoint, bool]]:
+        """(size, checkpoint, whether it was brought along), by size."""
+        kept = self.kept
+        for size, note in self.log.checkpoints():
+            if kept is not None and kept.size <= size:
+                yield kept.size, kept, True
+                kept = None
+            yield size, self._open(size, note), False
+        if kept is not None:
+            yield kept.size, kept, True
+
+    def _open(self, size: int, note: str) -> Checkpoint:
+        try:
+            found = open_checkpoint(note, self.keys, origin=self.origin)
+        except SecureMLError as error:
+            raise AuditLogError(f"checkpoint over {size} leaves: {error}") from error
+        if found.size != size:
+            raise AuditLogError(f"checkpoint over {size} leaves: its note says {found.size}")
+        return found
+
+    def _compare(
+        self,
+        due: tuple[int, Checkpoint, bool],
+        signed: Iterator[tuple[int, Checkpoint, bool]],
+    ) -> tuple[int, Checkpoint, bool] | None:
+        size, checkpoint, is_kept = due
+        root = self.edge.root() if size else EMPTY_ROOT
+        if root != checkpoint.root:
+            whose = "the checkpoint brought along" if is_kept else f"the checkpoint over {size}"
+            raise AuditLogError(
+                f"audit log: {whose} has another root; a leaf from {self.signed_size} to "
+                f"{size - 1} was changed",
+                index=self._suspect(self.signed_size),
+            )
+        if not is_kept:
+            self.checkpoints += 1
+            self.signed_size = size
+        following = next(signed, None)
+        # One size may be signed and brought along as well.
+        if following is not None and following[0] == size:
+            return self._compare(following, signed)
+        return following
+
+    def _suspect(self, low: int, otherwise: int | None = None) -> int:
+        """The first leaf from `low` on that does not fit its emitter's chain, if there is one."""
+        broken = [c.broken_at for c in self.chains.values() if c.broken_at is not None]
+        return min(
+            (at for at in broken if at >= low), default=low if otherwise is None else otherwise
+        )
+
+    def _extend(self, chunk: list[bytes]) -> None:
+        """Append to the edge and hold each tile that becomes full against the stored one."""
+        old = self.edge.size
+        built = build_tiles(old, chunk, self.log.leaf_hashes, self.log.tile)
+        for (level, n), hashes in built.items():
+            if self.log.tile(level, n) != hashes:
+                at = n * TILE_WIDTH ** (level + 1)
+                raise AuditLogError(
+                    f"audit log: tile {level}/{n} is not what its leaves give",
+                    index=at if level else at + _differing(hashes, self.log.tile(level, n)),
+                )
+        self.tiles += len(built)
+        self.edge = self.edge.append(chunk)
+        chunk.clear()
+
+    def _read(self, at: int, data: bytes, found: bytes) -> None:
+        try:
+            event = parse_event(data)
+        except SecureMLError as error:
+            raise _bad(at, f"is not an event: {error}") from error
+        emitter, seq = event["emitter"], event["seq"]
+        chain = self.chains.setdefault(emitter, _Chain())
+        prev = None if chain.last is None else chain.last.hex()
+        if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
+            chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
+        if seq >= chain.next_seq:
+            chain.next_seq, chain.last, chain.newest = seq + 1, found, at
+        self._note(at, event)
+
+    def _note(self, at: int, event: dict[str, Any]) -> None:
+        more, act = event.get("more", {}), event["act"]
+        if act == "trail.start" and at:
+            raise _bad(at, "says that a log begins here")
+        if at == 0 and (act != "trail.start" or more.get("origin") != self.origin):
+            raise _bad(0, f"does not begin the log {self.origin!r}")
+        # Nobody else could say these: the sequencer refuses them from a spool.
+        if act in RESERVED_ACTS:
+            self.sequencers.add(event["emitter"])
+        if act == "trail.emitter" and more.get("state") != "found":
+            self.ends[str(more.get("emitter"))] = str(more.get("state"))
+        self.refused += act == "trail.refused"
+
+    def _check_structure(self, stored: Edge) -> None:
+        if self.edge != stored:
+            raise AuditLogError(
+                f"audit log: {self.edge.size} leaves, its table says {stored.size} with "
+                f"{'this' if self.edge.size == stored.size else 'another'} edge; it was cut or "
+                "added to",
+                index=self._suspect(0, min(self.edge.size, stored.size)),
+            )
+        if len(self.log.tiles()) != self.tiles:
+            raise AuditLogError("audit log: tiles are stored that no leaves stand behind")
+        faults = self.log.faults()
+        if faults:
+            raise AuditLogError(f"audit log: {'; '.join(faults)}")
+
+    def _check_chains(self) -> int | None:
+        """The first leaf before which an emitter's events are missing, said by the sequencer."""
+        gaps = {row.id for row in self.log.emitters() if row.state in {"gap", "gap_ended"}}
+        holes = []
+        for emitter, chain in self.chains.items():
+            if chain.broken_at is None:
+                continue
+            if emitter not in gaps and self.ends.get(emitter) != "gap":
+                raise _bad(chain.broken_at, "does not fit its emitter's chain")
+            holes.append(chain.broken_at)
+        return min(holes, default=None)
+
+
+def _differing(derived: bytes, stored: bytes | None) -> int:
+    """Which hash of a tile differs first; 0 if the tile is not there."""
+    steps = range(0, len(derived), HASH_BYTES)
+    kept = stored or b""
+    return next(
+        (at // HASH_BYTES for at in steps if derived[at:][:HASH_BYTES] != kept[at:][:HASH_BYTES]), 0
+    )
+
+
+def _bad(index: int, what: str) -> AuditLogError:
+    return AuditLogError(f"audit log: leaf {index} {what}", index=index)
