@@ -1,19 +1,19 @@
 """Every exception that this package raises, in one tree that says whose fault it is.
 
-    SecureMLError
-    ├── ConfigurationError          fix the deployment; a retry cannot help
-    │   └── MissingExtraError       (also ImportError)
-    ├── FormatError                 not a format, or a version, that this release reads
-    ├── IntegrityError              what was read is not what was written: stop and look
-    │   ├── CiphertextError
-    │   ├── SignatureError
-    │   ├── ManifestMismatchError   .added .missing .changed
-    │   └── AuditLogError           .index
-    ├── PolicyError                 the bytes are fine and the answer is no
-    │   └── ValidationFailedError   .report_uri .failed
-    └── ServiceError                another system; .service .action .reason
-        ├── ServiceRefusedError     it said no: a retry cannot help
-        └── ServiceUnavailableError it did not answer: retry
+SecureMLError
+├── ConfigurationError          fix the deployment; a retry cannot help
+│   └── MissingExtraError       (also ImportError)
+├── FormatError                 not a format, or a version, that this release reads
+├── IntegrityError              what was read is not what was written: stop and look
+│   ├── CiphertextError
+│   ├── SignatureError
+│   ├── ManifestMismatchError   .added .missing .changed
+│   └── AuditLogError           .index
+├── PolicyError                 the bytes are fine and the answer is no
+│   └── ValidationFailedError   .report_uri .failed
+└── ServiceError                another system; .service .action .reason
+    ├── ServiceRefusedError     it said no: a retry cannot help
+    └── ServiceUnavailableError it did not answer: retry
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ class SecureMLError(Exception):
 
     # Exceptions pickle by their positional arguments; keyword attributes travel as state.
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+        return (rebuild, (type(self), self.args, self.__dict__.copy()))
 
 
-def _rebuild(
+def rebuild(
     cls: type[SecureMLError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> SecureMLError:
+    """Make an error of a class from another's arguments and attributes."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

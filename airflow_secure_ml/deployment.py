@@ -1,0 +1,241 @@
+"""The ports that the settings stand for, made on first use and kept for this process.
+
+The one place where adapters are introduced to services; tasks, operators, pages and the command
+line come here. Airflow is not imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_secure_ml.core.policy import Rules
+from airflow_secure_ml.core.policy_file import MAX_POLICY_BYTES, parse_rules
+from airflow_secure_ml.errors import ConfigurationError, SecureMLError
+from airflow_secure_ml.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.audit.event import Fact, RunRef
+    from airflow_secure_ml.core.ports import AuditSink, DataChecker, KeySystem, ObjectStore
+    from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard
+    from airflow_secure_ml.services.run_plan import Plan
+    from airflow_secure_ml.services.secured_run import SecuredRun
+
+log = logging.getLogger(__name__)
+
+
+class Deployment:
+    """Settings, and what they stand for.
+
+    Args:
+        settings: The options of [secure_ml].
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def keys(self) -> KeySystem:
+        """The key system, with the names that lie elsewhere."""
+        from airflow_secure_ml.key_systems import NamedKeys
+
+        return NamedKeys(self.settings.key_system, self.settings.key_names)
+
+    @cached_property
+    def local_objects(self) -> ObjectStore:
+        """Objects in files of this machine."""
+        from airflow_secure_ml.adapters.local_objects import LocalObjects
+
+        return LocalObjects()
+
+    @cached_property
+    def checker(self) -> DataChecker:
+        """Great Expectations; imported only when something is checked."""
+        from airflow_secure_ml.adapters.gx_checker import GxChecker
+
+        return GxChecker()
+
+    @cached_property
+    def rules(self) -> Rules | None:
+        """The platform team's rules; None: no policy_file is set."""
+        path = self.settings.policy_file
+        if path is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_POLICY_BYTES + 1)
+        except OSError as error:
+            raise ConfigurationError(
+                f"[secure_ml] policy_file: {path}: {error.strerror}; expected a readable file"
+            ) from error
+        return parse_rules(data, canonical=self.local_objects.canonical)
+
+    def store(self, uri: str) -> ObjectStore:
+        """The store of an address.
+
+        Raises:
+            ConfigurationError: A scheme that this release has no store for.
+        """
+        scheme, found, _ = uri.partition("://")
+        if found and scheme != "file":
+            raise ConfigurationError(
+                f"{uri}: this release reads and writes local paths and file:// addresses, not "
+                f"{scheme}://"
+            )
+        return self.local_objects
+
+    def canonical(self, address: str) -> str:
+        """The one form of an address; ConfigurationError as in `store` and in the store itself."""
+        return self.store(address).canonical(address)
+
+    def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
+        """A new emitter of this process, and a sequencer for it on this machine."""
+        from airflow_secure_ml.adapters.spool import Spool
+
+        settings = self.settings
+        spool = Spool(
+            settings.audit_dir,
+            program,
+            run=run,
+            airflow=_airflow_version(),
+            spare_dir=settings.audit_spare_dir,
+            hide=settings.audit_hide,
+            on_unavailable=settings.audit_unavailable,
+        )
+        return _SequencedSink(spool, self.ensure_sequencer)
+
+    def ensure_sequencer(self) -> None:
+        """Start the log's sequencer on this machine, unless one runs."""
+        from airflow_secure_ml.adapters.sequencer import ensure_sequencer
+
+        spare = self.settings.audit_spare_dir
+        ensure_sequencer(
+            self.settings.audit_dir,
+            self.settings.audit_signer_dir,
+            spares=() if spare is None else (spare,),
+        )
+
+    def secured_run(
+        self,
+        make_plan: Callable[[], Plan],
+        *,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        operator: str,
+        sink: AuditSink,
+        run: RunRef | None,
+        still_ours: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> SecuredRun:
+        """A secured run over this deployment's ports; it has not begun.
+
+        Args:
+            make_plan: What is to be read and written.
+            reads: Names, for the intent.
+            writes: Names, for the intent.
+            operator: What runs, for the intent.
+            sink: Where its facts go.
+            run: The task try; None outside Airflow.
+            still_ours: Raises if another try took over.
+            tell: Takes one line for each act.
+        """
+        from airflow_secure_ml.services.journal import Journal
+        from airflow_secure_ml.services.secured_run import Declared, SecuredRun
+
+        declared = Declared(reads=reads, writes=writes, operator=operator)
+        desk = self._desk(run, still_ours)
+        return SecuredRun(desk, make_plan, declared, Journal(sink, run, tell))
+
+    def _desk(self, run: RunRef | None, still_ours: Callable[[], None]) -> Desk:
+        from airflow_secure_ml.services.desk import Desk
+
+        settings = self.settings
+        return Desk(
+            keys=self.keys,
+            store=self.store,
+            scratch_store=self.local_objects,
+            checker=self.checker,
+            rules=self.rules,
+            data_key=settings.data_key,
+            signing_key=settings.signing_key,
+            trusted_signers=settings.trusted_signers,
+            make_scratch=self._make_scratch,
+            guard=functools.partial(self._guard, run),
+            still_ours=still_ours,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+        )
+
+    def _make_scratch(self, need_bytes: int) -> ScratchDirectory:
+        from airflow_secure_ml.adapters.scratch.making import make_scratch, sweep
+
+        sweep(self.settings.scratch_dirs)
+        return make_scratch(self.settings.scratch_dirs, need_bytes)
+
+    def _guard(self, run: RunRef | None, root: Path) -> ScratchGuard:
+        from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
+
+        settings = self.settings
+        audit = GuardianAudit(
+            audit_dir=settings.audit_dir,
+            spare_dir=settings.audit_spare_dir,
+            hide=settings.audit_hide,
+            airflow=_airflow_version() or "",
+        )
+        return Guardian.start(scratch=[root], run=run, audit=audit)
+
+
+class _SequencedSink:
+    """A sink that sees to it, once it is durable, that somebody sequences what it wrote."""
+
+    def __init__(self, sink: AuditSink, ensure: Callable[[], None]) -> None:
+        self._sink, self._ensure = sink, ensure
+        self._sequenced = False
+
+    def record(self, fact: Fact) -> str:
+        return self._sink.record(fact)
+
+    def settle(self) -> None:
+        self._sink.settle()
+        if self._sequenced:
+            return
+        self._sequenced = True
+        try:
+            self._ensure()
+        except SecureMLError as error:
+            # What is in the spool is durable, and any later sequencer takes it up.
+            log.warning("the audit trail's sequencer did not start: %s", error)
+
+    def close(self) -> None:
+        self._sink.close()
+
+
+_current: Deployment | None = None
+
+
+def deployment() -> Deployment:
+    """The deployment of this process.
+
+    Raises:
+        ConfigurationError: The settings cannot be read.
+    """
+    global _current
+    if _current is None:
+        _current = Deployment(load_settings())
+    return _current
+
+
+def use_deployment(other: Deployment | None) -> None:
+    """Put another deployment in its place (tests); None: back to the settings."""
+    global _current
+    _current = other
+
+
+def _airflow_version() -> str | None:
+    airflow = sys.modules.get("airflow")
+    return None if airflow is None else str(getattr(airflow, "__version__", "")) or None

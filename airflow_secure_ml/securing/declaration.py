@@ -1,0 +1,223 @@
+"""What a task declares with `secure()`, checked while the DAG is parsed.
+
+Each refusal is a ConfigurationError, which Airflow shows as the DAG's import error; it names the
+entry and says what to do. No key, store or file is touched here.
+
+Source: API, "Refused at parse time".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.securing.options import Reads, Writes, is_reference
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_CONTEXT_KEY = re.compile(r"[a-z0-9._-]{1,64}")
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_LATE_NAME = re.compile(r"\bsecure(?:\.(\w+)|\[\s*['\"](\w+)['\"]\s*\])")
+_RESERVED = frozenset({"secure", "args"})
+_WRITTEN_CONTEXT = frozenset({"object", "dag_id", "task_id", "run_id", "map_index"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """The reads and writes of one task, by name.
+
+    Attributes:
+        reads: Name to Reads; a name given without options has empty ones.
+        writes: Name to Writes.
+    """
+
+    reads: Mapping[str, Reads]
+    writes: Mapping[str, Writes]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name, reads first."""
+        return (*self.reads, *self.writes)
+
+    def addressed(self, name: str) -> bool:
+        """Whether the declaration itself says where `name` lies."""
+        entry = self.reads.get(name)
+        where = entry.source if entry is not None else self.writes[name].target
+        return where is not None
+
+
+def declare(reads: Any, writes: Any, credentials: Any, remote: bool) -> Declaration:
+    """Bring what the author typed into one form.
+
+    Raises:
+        ConfigurationError: Anything that "Refused at parse time" lists and that can be seen
+            without the task.
+    """
+    if credentials:
+        names = ", ".join(map(repr, credentials))
+        raise ConfigurationError(
+            f"secure(credentials={{{names}: …}}): this release leases no credentials; "
+            "remove credentials= until a release that reads Vault is installed"
+        )
+    if remote:
+        raise ConfigurationError(
+            "secure(remote=True): this release secures only tasks whose body runs on the worker; "
+            "verify a remote job's inputs with VerifyArtifactOperator and sign its outputs with "
+            "SignArtifactOperator instead"
+        )
+    found = Declaration(
+        reads={name: _as_reads(name, entry) for name, entry in _entries("reads", reads)},
+        writes={name: _as_writes(name, entry) for name, entry in _entries("writes", writes)},
+    )
+    if not found.names:
+        raise ConfigurationError(
+            "secure(): nothing to secure; name at least one entry in reads= or writes="
+        )
+    for name in found.reads.keys() & found.writes.keys():
+        raise ConfigurationError(
+            f"secure(): {name!r} stands in reads and in writes; give each its own name"
+        )
+    return found
+
+
+def _entries(kind: str, given: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(given, str):
+        raise ConfigurationError(
+            f"secure({kind}={given!r}): expected a mapping of names to addresses, or a list of "
+            f"names; write {kind}={{'data': {given!r}}}"
+        )
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    elif isinstance(given, Collection):
+        pairs = [(name, None) for name in given]
+    else:
+        raise ConfigurationError(
+            f"secure({kind}=…): expected a mapping or a list of names, found {type(given).__name__}"
+        )
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"secure({kind}=…): {name!r} cannot be a name; use a letter, then letters, "
+                "digits and _, at most 64"
+            )
+        if name in seen:
+            raise ConfigurationError(f"secure({kind}=…): {name!r} stands there twice")
+        if name in _RESERVED:
+            raise ConfigurationError(
+                f"secure({kind}=…): {name!r} is taken by templates ({{{{ {name}.… }}}}); rename it"
+            )
+        seen.add(name)
+    return pairs
+
+
+def _as_reads(name: str, entry: Any) -> Reads:
+    found = entry if isinstance(entry, Reads) else Reads(source=entry)
+    where = f"reads[{name!r}]"
+    if isinstance(entry, Writes):
+        raise ConfigurationError(f"secure(): {where} is a Writes; use Reads or an address")
+    _check_address(where, found.source)
+    _check_address(f"{where}.quarantine", found.quarantine)
+    _check_suite(where, found.expect)
+    _check_context(where, found.context, {"object"})
+    if found.stream and (found.expect is not None or found.quarantine is not None):
+        raise ConfigurationError(
+            f"secure(): {where} is streamed and has expectations; a stream is not held, so it "
+            "cannot be checked first: validate it in a task before, or drop stream=True"
+        )
+    if found.quarantine is not None and found.expect is None:
+        raise ConfigurationError(
+            f"secure(): {where} has quarantine= without expect=; say which rows are bad"
+        )
+    if found.signed_by is not None:
+        signers = (found.signed_by,) if isinstance(found.signed_by, str) else found.signed_by
+        found = replace(found, signed_by=tuple(signers))
+        if not found.signed_by:
+            raise ConfigurationError(
+                f"secure(): {where}.signed_by is empty; name a sign key or leave it out"
+            )
+    return found
+
+
+def _as_writes(name: str, entry: Any) -> Writes:
+    found = entry if isinstance(entry, Writes) else Writes(target=entry)
+    where = f"writes[{name!r}]"
+    if isinstance(entry, Reads):
+        raise ConfigurationError(f"secure(): {where} is a Reads; use Writes or an address")
+    if is_reference(found.target) or type(found.target).__name__ == "Asset":
+        raise ConfigurationError(
+            f"secure(): {where} must be an address; name the asset in Writes(…, asset=…)"
+        )
+    _check_address(where, found.target)
+    _check_suite(where, found.expect)
+    _check_context(where, found.context, _WRITTEN_CONTEXT)
+    return found
+
+
+def _check_address(where: str, address: Any) -> None:
+    for one in address if isinstance(address, (list, tuple)) else (address,):
+        if one is None or not isinstance(one, (str, os.PathLike)):
+            continue
+        text = os.fspath(one) if isinstance(one, os.PathLike) else one
+        fixed = _JINJA.sub("", text)
+        if any(sign in fixed for sign in "*?["):
+            raise ConfigurationError(
+                f"secure(): {where} = {text!r} is a glob; name one file or directory, or map "
+                "the task over a list of addresses"
+            )
+        if "\0" in text:
+            raise ConfigurationError(f"secure(): {where} holds a NUL")
+
+
+def _check_suite(where: str, suite: Any) -> None:
+    if suite is None or isinstance(suite, (str, os.PathLike)) or callable(suite):
+        return
+    raise ConfigurationError(
+        f"secure(): {where}.expect is a {type(suite).__name__}; give a JSON file's path, or a "
+        "callable that returns the suite (it is called on the worker only)"
+    )
+
+
+def _check_context(where: str, context: Mapping[str, str], taken: Collection[str]) -> None:
+    for key, value in context.items():
+        if key in taken:
+            raise ConfigurationError(
+                f"secure(): {where}.context[{key!r}] is set by the package; use another key"
+            )
+        if not _CONTEXT_KEY.fullmatch(key) or not isinstance(value, str):
+            raise ConfigurationError(
+                f"secure(): {where}.context[{key!r}]: a key is 1 to 64 of a-z 0-9 . _ - and a "
+                "value is text"
+            )
+
+
+def late_names(value: Any) -> set[str]:
+    """Names that `{{ secure.… }}` mentions anywhere in a template field's value."""
+    if isinstance(value, str):
+        return {
+            first or second
+            for block in _JINJA.findall(value)
+            for first, second in _LATE_NAME.findall(block)
+        }
+    if isinstance(value, Mapping):
+        return {name for item in value.values() for name in late_names(item)}
+    if isinstance(value, (list, tuple, set)):
+        return {name for item in value for name in late_names(item)}
+    return set()
+
+
+def varies_by_map_index(address: Any) -> bool:
+    """Whether a template gives each mapped instance an address of its own."""
+    if not isinstance(address, (str, os.PathLike)):
+        return address is None
+    blocks = " ".join(_JINJA.findall(str(address)))
+    return bool(re.search(r"\bargs\b|\bmap_index|\bti\b|\btask_instance\b", blocks))
+
+
+def varies_by_task(address: str) -> bool:
+    """Whether a template may render differently in another task of the DAG."""
+    blocks = " ".join(_JINJA.findall(address))
+    return bool(re.search(r"\bargs\b|\bti\b|\btask\b|\btask_instance", blocks))

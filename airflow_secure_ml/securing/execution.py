@@ -1,0 +1,182 @@
+"""Run a wrapped task: plan, open, bind, body, publish; and what each way out of the body means.
+
+Source: SECURE_TASK, "Order, whatever happens" and "What leaves the body".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_secure_ml.deployment import deployment
+from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLError
+from airflow_secure_ml.recording import run_of, sink_of_this_process
+from airflow_secure_ml.securing.addresses import make_plan
+from airflow_secure_ml.securing.binding import bound_fields
+from airflow_secure_ml.securing.declaration import Declaration
+from airflow_secure_ml.securing.surface import surfaced
+from airflow_secure_ml.securing.wrapping import MARK
+from airflow_secure_ml.services.secured_run import Ending, SecuredRun
+
+log = logging.getLogger("airflow.task.secure_ml")
+
+RUN = "_secure_ml_run"
+
+
+def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
+    """Run `body` between opening its inputs and publishing its outputs.
+
+    Returns:
+        What the body returned, unchanged.
+
+    Raises:
+        SecureMLError: A refusal or a failure of the package, as a class that Airflow does not
+            retry unless another system was unavailable.
+        BaseException: Whatever the body raised, unchanged.
+    """
+    declaration: Declaration = getattr(type(operator), MARK)
+    try:
+        run = begin(declaration, operator, context)
+    except SecureMLError as error:
+        raise surfaced(error) from error.__cause__
+    object.__setattr__(operator, RUN, run)
+    try:
+        with run:
+            return _run_body(run, operator, context, body)
+    except SecureMLError as error:
+        # The body's own exceptions pass unchanged, also those it got from this package.
+        if run.raised_by_body(error):
+            raise
+        raise surfaced(error) from error.__cause__
+
+
+def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
+    """A secured run for a task, its plan made and its intent not yet recorded."""
+    here, run = deployment(), run_of(context["ti"])
+    return here.secured_run(
+        lambda: make_plan(declaration, operator, context, here.canonical),
+        reads=list(declaration.reads),
+        writes=list(declaration.writes),
+        operator=type(operator).__name__,
+        sink=sink_of_this_process(run, program="task"),
+        run=run,
+        still_ours=Ours(context["ti"]),
+        tell=log.info,
+    )
+
+
+def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], Any]) -> Any:
+    value, leaving = None, None
+    with bound_fields(operator, run.open()):
+        try:
+            value = body()
+        except BaseException as error:
+            if not _means_success(error):
+                run.end(_ending(error), error)
+                raise
+            leaving = error
+    _check_returned(run, value)
+    _stop_timer()
+    references = run.publish()
+    _announce(operator, context, references)
+    if leaving is not None:
+        raise leaving
+    return value
+
+
+def _means_success(error: BaseException) -> bool:
+    from airflow.sdk.exceptions import DagRunTriggerException, DownstreamTasksSkipped
+
+    return isinstance(error, (DownstreamTasksSkipped, DagRunTriggerException))
+
+
+def _ending(error: BaseException) -> Ending:
+    from airflow.sdk.exceptions import (
+        AirflowRescheduleException,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskAwaitingInput,
+        TaskDeferred,
+    )
+
+    if isinstance(error, (TaskDeferred, TaskAwaitingInput, AirflowRescheduleException)):
+        return Ending.PAUSED
+    if isinstance(error, AirflowSkipException):
+        return Ending.SKIPPED
+    if isinstance(error, AirflowTaskTimeout):
+        return Ending.TIMED_OUT
+    return Ending.RAISED
+
+
+def _check_returned(run: SecuredRun, value: Any) -> None:
+    """Refuse a returned dict that would overwrite a reference in XCom."""
+    if isinstance(value, Mapping):
+        for name in run.output_names:
+            if name in value:
+                raise ConfigurationError(
+                    f"the body returned a dict with the key {name!r}, which is the XCom key of "
+                    f"writes[{name!r}]; rename one of them"
+                )
+
+
+def _announce(operator: Any, context: Any, references: Mapping[str, Mapping[str, Any]]) -> None:
+    """References by XCom, and in the events of the assets that the author named."""
+    declaration: Declaration = getattr(type(operator), MARK)
+    for name, reference in references.items():
+        context["ti"].xcom_push(key=name, value=dict(reference))
+        asset = declaration.writes[name].asset
+        if asset is not None:
+            context["outlet_events"][asset].extra["secure_ml"] = dict(reference)
+
+
+def _stop_timer() -> None:
+    # execution_timeout strikes as an exception from a signal: never between two publishes.
+    if threading.current_thread() is threading.main_thread():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def killed(operator: Any) -> None:
+    """Airflow asked the task to stop: nothing of it is published from here on."""
+    run: SecuredRun | None = getattr(operator, RUN, None)
+    if run is not None:
+        run.forbid_publishing()
+
+
+class Ours:
+    """Asks whether this process still is the try that Airflow believes to be running.
+
+    A supervisor that was killed leaves its task running as an orphan, and a cleared task runs
+    anew elsewhere; neither may publish.
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+        self._parent = os.getppid()
+
+    def __call__(self) -> None:
+        """Return if it does.
+
+        Raises:
+            PolicyError: It does not (try_replaced).
+        """
+        if os.getppid() != self._parent:
+            raise PolicyError(
+                "the supervisor of this try is gone, so another try may be running; nothing was "
+                "published",
+                why="try_replaced",
+            )
+        ti = self._ti
+        states = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        found = states.get(ti.run_id, {})
+        state = next(iter(found.values()), None)
+        if state is not None and str(state) != "running":
+            raise PolicyError(
+                f"Airflow says that this try is {state}, not running; nothing was published",
+                why="try_replaced",
+            )

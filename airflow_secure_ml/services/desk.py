@@ -1,0 +1,125 @@
+"""What a secured run works with: ports, rules and names, introduced once for each run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from airflow_secure_ml.core.policy import Decision, Rules
+from airflow_secure_ml.core.ports import DataChecker, KeySystem, ObjectStore
+from airflow_secure_ml.errors import FormatError, PolicyError
+from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.run_plan import Plan
+
+
+class ScratchDirectory(Protocol):
+    """A private directory in memory for plaintext."""
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+
+    def path_for(self, name: str, address: str = "", *, index: int | None = None) -> Path:
+        """A neutral path that does not exist yet, in a directory of its own."""
+
+
+class ShredReport(Protocol):
+    """What became of the scratch directories."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the guard was there to say."""
+
+    @property
+    def shredded(self) -> Sequence[Path]:
+        """Directories that are gone."""
+
+    @property
+    def left(self) -> Sequence[Path]:
+        """Directories that are still there."""
+
+
+class ScratchGuard(Protocol):
+    """Removes plaintext when the run cannot do it itself."""
+
+    def ready(self) -> None:
+        """Return once it watches; PolicyError (guardian_unavailable) if it does not."""
+
+    def finish(self) -> ShredReport:
+        """Have everything shredded now."""
+
+    def bye(self) -> None:
+        """Let it go, once what `finish` reported stands in the trail."""
+
+    def leave(self) -> None:
+        """Let it go without that: it shreds what is left, and records it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Everything that a secured run may touch.
+
+    Attributes:
+        keys: The key system.
+        store: From a canonical address to its store.
+        scratch_store: A store over scratch paths.
+        checker: Holds data against expectations.
+        rules: The platform team's rules; None: there are none.
+        data_key: Key of a write that names none.
+        signing_key: Key that signs every write.
+        trusted_signers: Signers accepted where nothing else is said.
+        make_scratch: A scratch directory with room for so many bytes.
+        guard: A guard of a scratch directory, started and not waited for.
+        still_ours: Raises PolicyError (try_replaced) if another try took over.
+        now_ms: Wall clock, ms since 1970 UTC.
+    """
+
+    keys: KeySystem
+    store: Callable[[str], ObjectStore]
+    scratch_store: ObjectStore
+    checker: DataChecker
+    rules: Rules | None
+    data_key: str
+    signing_key: str
+    trusted_signers: tuple[str, ...]
+    make_scratch: Callable[[int], ScratchDirectory]
+    guard: Callable[[Path], ScratchGuard]
+    still_ours: Callable[[], None]
+    now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One run's desk, plan and journal.
+
+    Attributes:
+        desk: What it works with.
+        plan: What it is to read and write.
+        journal: Where it says what it does.
+    """
+
+    desk: Desk
+    plan: Plan
+    journal: Journal
+
+    @property
+    def today(self) -> dt.date:
+        """The day in UTC, for rules that begin on one."""
+        return dt.datetime.fromtimestamp(self.desk.now_ms() / 1000, tz=dt.UTC).date()
+
+    def obey(self, decision: Decision, action: str, name: str) -> None:
+        """Record a rule's decision, and return if it allows.
+
+        Raises:
+            PolicyError: It denies; FormatError where plain data is what it denies.
+        """
+        self.journal.decided(decision.as_record(), {"action": action}, decision.why)
+        for warning in decision.warnings:
+            self.journal.tell(f"{name}: {warning}")
+        if decision.allow:
+            return
+        kind = FormatError if decision.why == "not_sealed" else PolicyError
+        raise kind(f"{name}: {'; '.join(decision.reasons)}", why=decision.why)

@@ -1,0 +1,121 @@
+"""Say what a secured run does, in the trail and in the task's own log.
+
+Every fact carries the run it belongs to, since one process may run several; every outcome names
+the run's intent.
+
+Source: AUDIT_TRAIL, Event; API, "One line in the task's own log for each act".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_secure_ml.core.audit.event import Fact, RunRef
+from airflow_secure_ml.core.ports import AuditSink, KeyRef
+from airflow_secure_ml.errors import SecureMLError, ServiceError
+
+
+class Journal:
+    """The facts of one secured run.
+
+    Args:
+        sink: Where they go.
+        run: The task try; None outside Airflow.
+        tell: Takes one line in plain words for each act.
+        clock: Seconds, for durations; any zero.
+    """
+
+    def __init__(
+        self,
+        sink: AuditSink,
+        run: RunRef | None,
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sink, self._run, self._clock = sink, run, clock
+        self.tell = tell
+        self.intent: str | None = None
+
+    def begin(self, more: Mapping[str, Any]) -> None:
+        """Record the run's intent and make it durable: before any key, credential or byte."""
+        fact = Fact(act="task.secure", phase="intent", run=self._run, more=more)
+        self.intent = self._sink.record(fact)
+        self.settle()
+
+    def intend(self, act: str, **parts: Any) -> str:
+        """Record what is about to be done; returns the event's name."""
+        return self._sink.record(Fact(act=act, phase="intent", run=self._run, **parts))
+
+    def did(
+        self, act: str, *, since: float | None = None, of: str | None = None, **parts: Any
+    ) -> str:
+        """Record that an act succeeded; returns the event's name."""
+        return self._outcome(act, "ok", None, since, of, parts)
+
+    def decided(self, rule: Mapping[str, Any], more: Mapping[str, Any], why: str | None) -> str:
+        """Record a rule's decision; `why` for a denial."""
+        result = "ok" if why is None else "refused"
+        return self._outcome("rule.decide", result, why, None, None, {"rule": rule, "more": more})
+
+    def refused(
+        self, act: str, error: SecureMLError, *, of: str | None = None, **parts: Any
+    ) -> str:
+        """Record that an act was refused, or failed if another system is to blame."""
+        result = "failed" if isinstance(error, ServiceError) else "refused"
+        return self._outcome(act, result, error.why, None, of, parts)
+
+    def ended(self, result: str, why: str | None, more: Mapping[str, Any]) -> None:
+        """Record the run's outcome; durable after `settle`."""
+        self._outcome("task.secure", result, why, None, None, {"more": more})
+
+    def settle(self) -> None:
+        """Return when all of it would survive a power loss; ServiceUnavailableError if not."""
+        self._sink.settle()
+
+    def now(self) -> float:
+        """Seconds, for `since`."""
+        return self._clock()
+
+    def _outcome(
+        self,
+        act: str,
+        result: str,
+        why: str | None,
+        since: float | None,
+        of: str | None,
+        parts: Mapping[str, Any],
+    ) -> str:
+        given = dict(parts)
+        if since is not None:
+            given["more"] = {**(given.get("more") or {}), "ms": self._ms(since)}
+        return self._sink.record(
+            Fact(
+                act=act,
+                phase="outcome",
+                result=result,
+                why=why,
+                of=of or self.intent,
+                run=self._run,
+                **given,
+            )
+        )
+
+    def _ms(self, since: float) -> int:
+        return max(0, round((self._clock() - since) * 1000))
+
+
+def key_facts(key: KeyRef) -> dict[str, str]:
+    """A key as events name it."""
+    return {"system": key.system, "name": key.name, "version": key.version}
+
+
+def in_words(size_bytes: int) -> str:
+    """A size as a person says it: `12 MB`."""
+    size = float(size_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

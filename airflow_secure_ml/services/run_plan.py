@@ -1,0 +1,113 @@
+"""What one secured run is to read and write: addresses made canonical, names made plain.
+
+Values only. Who makes a plan (a wrapped task, an operator, a notebook) decides nothing here;
+`services.secured_run` carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.validation import SuiteSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What an input must be, said by someone before it was opened.
+
+    Attributes:
+        digest: The artifact's digest, `sha256:…`.
+        by: `reference` or `asset`: who said so.
+        dag_id: The DAG whose signed statement must vouch for it.
+        run_id: The run whose signed statement must vouch for it.
+    """
+
+    digest: str
+    by: str
+    dag_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One object or directory to open.
+
+    Attributes:
+        name: The declared name; inputs of a list share it.
+        uri: The canonical address.
+        signed_by: Sign keys of which one must vouch; None: the rule's, then the default.
+        suite: Expectations to hold it against; None: none.
+        quarantine: Canonical address for failing rows; None: a failing row refuses the input.
+        sealed: False: a plain object is accepted too.
+        stream: Hand out a reader instead of a copy in scratch.
+        context: Pairs demanded besides `object`.
+        pin: What it must be; None: whatever lies there now.
+    """
+
+    name: str
+    uri: str
+    signed_by: tuple[str, ...] | None = None
+    suite: SuiteSource | None = None
+    quarantine: str | None = None
+    sealed: bool = True
+    stream: bool = False
+    context: Mapping[str, str] = field(default_factory=dict)
+    pin: Pin | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The address's ending without its dot, such as `csv`."""
+        return PurePosixPath(self.uri).suffix.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One object or directory to publish.
+
+    Attributes:
+        name: The declared name.
+        uri: The canonical address.
+        key: The wrap key; None: the rule's, then the default.
+        suite: Expectations to hold it against before publishing; None: none.
+        sealed: False: published plain, but signed.
+        context: Pairs added to the encryption context.
+    """
+
+    name: str
+    uri: str
+    key: str | None = None
+    suite: SuiteSource | None = None
+    sealed: bool = True
+    context: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def suffix(self) -> str:
+        """The address's ending without its dot, such as `csv`."""
+        return PurePosixPath(self.uri).suffix.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything one run is to read and write.
+
+    Attributes:
+        inputs: In the order of the declaration.
+        outputs: In the order of the declaration.
+        listed: Names of inputs whose address was a list: the body gets a list for them.
+        dag_id: The DAG, for rules and the written context; empty outside Airflow.
+        task_id: The task.
+        run_id: The DAG run.
+        map_index: -1 if unmapped.
+    """
+
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    listed: frozenset[str] = frozenset()
+    dag_id: str = ""
+    task_id: str = ""
+    run_id: str = ""
+    map_index: int = -1

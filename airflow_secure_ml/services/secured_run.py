@@ -1,0 +1,280 @@
+"""One secured run: everything that happens around a body, in the order that makes it safe.
+
+Durable intent, rules, signatures, opening, validation; the body; validation, sealing, signing,
+publishing; then shredding. Four durable points, whatever the number of inputs and outputs.
+
+Source: SECURE_TASK, "Order, whatever happens"; AUDIT_TRAIL, "When it is durable".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from airflow_secure_ml.errors import PolicyError, SecureMLError, ServiceError
+from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
+from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.run_plan import Input, Output, Plan
+from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
+from airflow_secure_ml.services.secured_outputs import (
+    Published,
+    check_output,
+    publish,
+    stage_output,
+)
+
+Bound = Mapping[str, Path | list[Path] | BinaryIO]
+
+
+class Ending(enum.Enum):
+    """How a body was left without anything to publish, as the trail says it."""
+
+    PAUSED = "paused"
+    SKIPPED = "skipped"
+    RAISED = "task_raised"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What is known of a run before its plan is made, for its intent.
+
+    Attributes:
+        reads: Names.
+        writes: Names.
+        operator: The operator's class, or what else runs.
+    """
+
+    reads: Sequence[str]
+    writes: Sequence[str]
+    operator: str
+
+
+class SecuredRun:
+    """One run; a context manager that leaves no plaintext and no half-published output behind.
+
+    Args:
+        desk: What it works with.
+        make_plan: What is to be read and written; called once the run may record a refusal.
+        declared: For the intent, should the plan not come about.
+        journal: Where it says what it does.
+    """
+
+    def __init__(
+        self, desk: Desk, make_plan: Callable[[], Plan], declared: Declared, journal: Journal
+    ) -> None:
+        self._desk, self._make_plan, self._declared = desk, make_plan, declared
+        self._journal = journal
+        self._stack = contextlib.ExitStack()
+        self._work: Work | None = None
+        self._guard: ScratchGuard | None = None
+        self._scratch: ScratchDirectory | None = None
+        self._made: dict[str, Path] = {}
+        self._quarantined: list[tuple[Output, Path]] = []
+        self._stopped = False
+        self._body_error: BaseException | None = None
+        self._ended: tuple[str, str | None, str] | None = None
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what is to be written."""
+        return tuple(self._declared.writes)
+
+    def raised_by_body(self, error: BaseException) -> bool:
+        """Whether an error came out of the body."""
+        return error is self._body_error
+
+    def forbid_publishing(self) -> None:
+        """Have `publish` refuse from here on; safe from a signal handler."""
+        self._stopped = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def open(self) -> Bound:
+        """Do everything that comes before the body.
+
+        Returns:
+            What the body gets under each name: a path, a list of them, or a binary file.
+
+        Raises:
+            SecureMLError: The body must not run; recorded and durable once the run was left.
+        """
+        plan = self._begin()
+        work = self._work = Work(desk=self._desk, plan=plan, journal=self._journal)
+        scratch = self._prepare_scratch(work)
+        for output in plan.outputs:
+            check_output(work, output)
+        bound = self._open_inputs(work, scratch)
+        for output in plan.outputs:
+            assert scratch is not None
+            self._made[output.name] = scratch.path_for(output.name, output.uri)
+        self._journal.settle()
+        return {**bound, **self._made}
+
+    def publish(self) -> Mapping[str, dict[str, Any]]:
+        """Do everything that comes after a body that succeeded.
+
+        Returns:
+            A Reference for each output, by name.
+
+        Raises:
+            SecureMLError: Nothing more is published; recorded and durable once the run was left.
+        """
+        assert self._work is not None
+        work = self._work
+        staged = [
+            stage_output(work, item, self._made[item.name], self._stack)
+            for item in work.plan.outputs
+        ]
+        bad = [stage_output(work, item, made, self._stack) for item, made in self._quarantined]
+        if not staged and not bad:
+            self._ended = ("ok", None, "done")
+            return {}
+        published = publish(work, [*bad, *staged], self._refuse_if_stopped)
+        self._ended = ("ok", None, "done")
+        return {one.staged.item.name: _reference(one) for one in published[len(bad) :]}
+
+    def end(self, ending: Ending, error: BaseException) -> None:
+        """Say how the body was left; nothing is published."""
+        self._body_error = error
+        if ending in (Ending.PAUSED, Ending.SKIPPED):
+            self._ended = ("ok", None, ending.value)
+        else:
+            self._ended = ("failed", ending.value, "body")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, SecureMLError) and error is not self._body_error:
+            result = "failed" if isinstance(error, ServiceError) else "refused"
+            self._ended = (result, error.why, "package")
+        elif self._ended is None:
+            self._ended = ("failed", "bug", "package")
+        recorded = False
+        try:
+            self._stack.close()
+            self._shred()
+            self._record_end()
+            recorded = True
+        except SecureMLError:
+            # The body's own exception is what its author must see.
+            if error is None:
+                raise
+            self._journal.tell("the end of this run could not be recorded in the audit trail")
+        finally:
+            if self._guard is not None:
+                (self._guard.bye if recorded else self._guard.leave)()
+
+    def _begin(self) -> Plan:
+        """Point 1: the intent is durable before any key or byte is touched."""
+        try:
+            plan = self._make_plan()
+        except SecureMLError:
+            names = {
+                "reads": [{"name": name} for name in self._declared.reads],
+                "writes": [{"name": name} for name in self._declared.writes],
+            }
+            self._journal.begin({**names, "operator": self._declared.operator})
+            raise
+        self._journal.begin(
+            {
+                "reads": [{"name": one.name, "uri": one.uri} for one in plan.inputs],
+                "writes": [{"name": one.name, "uri": one.uri} for one in plan.outputs],
+                "operator": self._declared.operator,
+            }
+        )
+        return plan
+
+    def _prepare_scratch(self, work: Work) -> ScratchDirectory | None:
+        """A directory with room for all inputs, and its guard on its way."""
+        if not work.plan.outputs and all(item.stream for item in work.plan.inputs):
+            return None
+        need = sum(size_of(work, item) for item in work.plan.inputs)
+        self._scratch = self._desk.make_scratch(need)
+        self._guard = self._desk.guard(self._scratch.root)
+        return self._scratch
+
+    def _open_inputs(self, work: Work, scratch: ScratchDirectory | None) -> dict[str, Any]:
+        opened: dict[str, list[OpenedInput]] = defaultdict(list)
+        for item in work.plan.inputs:
+            index = len(opened[item.name]) if item.name in work.plan.listed else None
+            if self._guard is not None and not item.stream:
+                self._guard.ready()
+            target = Path()
+            if not item.stream:
+                assert scratch is not None
+                target = scratch.path_for(item.name, item.uri, index=index)
+            one = open_input(work, item, target, self._stack)
+            opened[item.name].append(one)
+            if one.bad_rows is not None:
+                self._quarantined.append((_quarantine_output(item), one.bad_rows))
+        if self._guard is not None:
+            self._guard.ready()
+        return {
+            name: [one.value for one in several] if name in work.plan.listed else several[0].value
+            for name, several in opened.items()
+        }
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise PolicyError(
+                "Airflow asked this task to stop; nothing was published", why="try_replaced"
+            )
+        self._desk.still_ours()
+
+    def _shred(self) -> None:
+        if self._guard is None or self._scratch is None:
+            return
+        report = self._guard.finish()
+        if report.left or not report.answered:
+            raise ServiceError(
+                service="scratch", action="shred", reason="something still writes to it"
+            )
+        for root in report.shredded:
+            self._journal.did("scratch.shred", more={"path": root.name})
+
+    def _record_end(self) -> None:
+        """Point 4: how it ended is durable before the task returns or raises."""
+        assert self._ended is not None
+        result, why, step = self._ended
+        more: dict[str, object] = {"step": step}
+        if self._work is not None:
+            more |= {
+                "reads": len(self._work.plan.inputs),
+                "writes": len(self._work.plan.outputs),
+                "leases": 0,
+            }
+        if self._journal.intent is not None:
+            self._journal.ended(result, why, more)
+            self._journal.settle()
+
+
+def _quarantine_output(item: Input) -> Output:
+    assert item.quarantine is not None
+    return Output(name=f"{item.name}.quarantine", uri=item.quarantine)
+
+
+def _reference(one: Published) -> dict[str, Any]:
+    staged = one.staged
+    return {
+        "secure_ml": 1,
+        "name": staged.item.name,
+        "uri": staged.item.uri,
+        "version": one.version,
+        "digest": staged.manifest.digest,
+        "bytes": staged.plaintext_bytes,
+        "rows": None if staged.report is None else staged.report.rows,
+        "key": None if staged.key is None else str(staged.key),
+        "signed_by": [one.signer.name],
+        "event": one.event,
+    }
