@@ -75,6 +75,11 @@ class SealedReader(io.RawIOBase):
             self._key = unlocked.key
 
     @property
+    def uri(self) -> str:
+        """The sealed object's address."""
+        return self._obj.uri
+
+    @property
     def size_bytes(self) -> int:
         """Length of the plaintext."""
         return self._layout.plaintext_bytes
@@ -131,6 +136,10 @@ class SealedReader(io.RawIOBase):
             count = self.readinto_at(self._position, memoryview(buffer).cast("B"))
             self._position += count
             return count
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError if the sealed object changed since it was pinned."""
+        self._obj.check_unchanged()
 
     def readinto_at(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset` without moving; safe from many threads."""

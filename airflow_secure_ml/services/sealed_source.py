@@ -22,7 +22,7 @@ from airflow_secure_ml.core.sealed_file.payload import (
 from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError
 
 Plaintext: TypeAlias = str | os.PathLike[str] | int | BinaryIO | PinnedObject
-"""A path, a descriptor, a stream (pipes too), or an object of a store."""
+"""A path, a descriptor, a stream (pipes too), an object of a store, or a `SealedReader`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
