@@ -111,7 +111,7 @@ class Spool:
             program: What this process is, such as `task`, `guardian`, `scheduler`.
             run: What events belong to that name no run themselves.
             airflow: Airflow's version, where it is loaded.
-            spare_dir: Where to go on when `audit_dir` cannot be written.
+            spare_dir: A further spool directory, 0700, for when `audit_dir` cannot be written.
             hide: Fields to hide (option audit_hide).
             on_unavailable: `refuse` raises at a point not reached; `continue` counts it.
             now_ms: Wall clock, ms since 1970 UTC.
@@ -127,8 +127,10 @@ class Spool:
             raise ConfigurationError(
                 f"[secure_ml] audit_unavailable: refuse or continue, not {on_unavailable!r}"
             )
-        bases = [audit_dir] if spare_dir is None else [audit_dir, spare_dir]
-        self._folders = tuple(os.path.join(os.fspath(base), "spool") for base in bases)
+        folders = [os.path.join(os.fspath(audit_dir), "spool")]
+        if spare_dir is not None:
+            folders.append(os.fspath(spare_dir))
+        self._folders = tuple(folders)
         self._program, self._run, self._airflow = program, run, airflow
         self._hide = check_hide(hide)
         self._goes_on = on_unavailable == "continue"

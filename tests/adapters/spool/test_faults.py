@@ -76,7 +76,7 @@ def test_a_full_disk_goes_on_in_the_spare_directory(make_spool, system, tmp_path
 
     assert main
     assert read_spools(tmp_path).names() == {*names, f"{spool.emitter}:0"}
-    assert len(list((tmp_path / "spare").rglob("*.seg"))) == 1
+    assert len(list((tmp_path / "spare").glob("*.seg"))) == 1
 
 
 def test_a_sync_that_failed_is_never_trusted_again(make_spool, system, tmp_path):
