@@ -69,7 +69,7 @@ def is_running(pid: int) -> bool:
 
 def recorded(audit_dir: Path) -> list[dict[str, object]]:
     events = []
-    for segment in sorted((audit_dir / "spool").glob("*.seg")):
+    for segment in sorted(audit_dir.rglob("*.seg")):
         frames = read_frames(segment.read_bytes(), HEADER_BYTES).frames
         events += [json.loads(found.payload) for found in frames if found.kind == EVENT]
     return events
