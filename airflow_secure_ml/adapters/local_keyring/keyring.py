@@ -110,6 +110,11 @@ class LocalKeyring:
         with self._keyring() as keyring:
             return [key for _, key in sorted(keyring.keys.items())]
 
+    def find_key(self, name: str) -> Key:
+        """One key with its versions and states; PolicyError (key_missing) if there is none."""
+        with self._keyring() as keyring:
+            return keyring.key(name)
+
     def create(self, name: str, purpose: Purpose) -> KeyRef:
         """Make a key with its first version."""
         return self._change(name, lambda keyring: self._created(keyring, name, purpose))

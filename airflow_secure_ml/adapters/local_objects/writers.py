@@ -26,8 +26,9 @@ from airflow_secure_ml.errors import (
 )
 
 if TYPE_CHECKING:
-    from airflow_secure_ml.core.ports import PinnedObject
     from collections.abc import Iterator
+
+    from airflow_secure_ml.core.ports import PinnedObject
 
 _LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.01

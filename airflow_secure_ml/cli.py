@@ -1,0 +1,282 @@
+"""The command line: `secure-ml …`, and the same below `airflow secure-ml …`.
+
+Both are made from one declaration. What a command does is imported when it runs, and Airflow never
+by the console script: `secure-ml --help` costs what Python costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from airflow_secure_ml import __version__
+
+PROGRAM = "secure-ml"
+
+
+class Argument(NamedTuple):
+    """One argument: its flags or name, and what argparse takes besides."""
+
+    flags: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+class Command(NamedTuple):
+    """One command; `run` is `module.function` below `airflow_secure_ml.commands`."""
+
+    name: str
+    help: str
+    run: str
+    arguments: tuple[Argument, ...]
+
+
+class Group(NamedTuple):
+    """Commands below a word."""
+
+    name: str
+    help: str
+    commands: tuple[Command, ...]
+
+
+def _arg(*flags: str, **options: Any) -> Argument:
+    return Argument(flags, options)
+
+
+def _command(name: str, help_text: str, run: str, *arguments: Argument) -> Command:
+    return Command(name, help_text, run, (*arguments, _JSON))
+
+
+_JSON = _arg("--json", action="store_true", help="print JSON, for programs")
+_NAME = _arg("name", metavar="NAME", help="the key's name")
+_VERSION = _arg("name", metavar="NAME[/VERSION]", help="the key, or one version of it")
+_KEYS = _arg("--key", metavar="KEY", action="append", help="a key's name; may be given again")
+_CONTEXT = _arg(
+    "--context",
+    metavar="K=V",
+    action="append",
+    help="a pair of the encryption context; may be given again",
+)
+_REPLACE = _arg("--replace", action="store_true", help="replace what lies at DST")
+_ROOT = _arg(
+    "--data-set",
+    metavar="DIR",
+    help="the data set that the file belongs to; else the nearest folder above it that is one",
+)
+
+_KEY_COMMANDS = (
+    _command("init", "make the keyring, its first keys, and the audit log's key", "keys.init"),
+    _command(
+        "create",
+        "make a key",
+        "keys.create",
+        _NAME,
+        _arg("--for", dest="purpose", choices=("wrap", "sign"), required=True, help="what it does"),
+    ),
+    _command("list", "show keys, versions and states; never a key itself", "keys.list_keys"),
+    _command("rotate", "make a new version; older ones only open and verify", "keys.rotate", _NAME),
+    _command("retire", "let it only open and verify from now on", "keys.retire", _VERSION),
+    _command("enable", "take back disable or retire", "keys.enable", _VERSION),
+    _command("disable", "let it do nothing until it is enabled", "keys.disable", _VERSION),
+    _command(
+        "destroy",
+        "remove its bytes, forever: what only it opens is lost",
+        "keys.destroy",
+        _VERSION,
+        _arg("--yes", action="store_true", help="do not ask"),
+    ),
+    _command(
+        "usage",
+        "count which versions open the sealed files below some paths",
+        "keys.usage",
+        _NAME,
+        _arg("paths", metavar="PATH", nargs="+", help="files and folders"),
+    ),
+    _command(
+        "export-public",
+        "print the public halves of a sign key, for others to trust",
+        "keys.export_public",
+        _NAME,
+    ),
+    _command(
+        "trust",
+        "accept somebody else's signatures",
+        "keys.trust",
+        _arg("name", metavar="NAME", help="what to call the signer here"),
+        _arg("file", metavar="FILE", help="what export-public printed, or PEM; - reads a pipe"),
+    ),
+)
+
+_AUDIT_COMMANDS = (
+    _command(
+        "verify",
+        "derive the whole log anew; exit 1 tampered, 4 incomplete, 5 cannot tell",
+        "audit.verify",
+        _arg(
+            "--checkpoint",
+            metavar="FILE",
+            help="a checkpoint kept elsewhere; only it shows a log rolled back with its signer",
+        ),
+    ),
+    _command(
+        "show",
+        "show events, newest last",
+        "audit.show",
+        _arg("--limit", type=int, default=50, metavar="N", help="at most so many (50)"),
+        _arg("--dag", metavar="DAG", help="of one DAG"),
+        _arg("--run", metavar="RUN", help="of one DAG run"),
+        _arg("--task", metavar="TASK", help="of one task"),
+        _arg("--act", metavar="ACT", action="append", help="an activity, or its start: object."),
+        _arg(
+            "--result",
+            action="append",
+            choices=("ok", "refused", "failed", "unknown", "intent"),
+            help="with this result; may be given again",
+        ),
+        _arg("--uri", metavar="ADDRESS", help="about one object"),
+    ),
+    _command(
+        "sequencer",
+        "put recorded events into the log, until stopped",
+        "audit.sequencer",
+        _arg("--once", action="store_true", help="take what is there, sign it, end"),
+    ),
+)
+
+COMMANDS: tuple[Command | Group, ...] = (
+    Group("keys", "make and manage keys", _KEY_COMMANDS),
+    _command(
+        "seal",
+        "seal a file",
+        "sealed.seal",
+        _arg("source", metavar="SRC", help="a plain file; - reads a pipe"),
+        _arg("target", metavar="DST", help="the sealed file; - writes a pipe"),
+        _KEYS,
+        _CONTEXT,
+        _REPLACE,
+    ),
+    _command(
+        "open",
+        "open a sealed file; DST appears only when all of it was verified",
+        "sealed.open_sealed",
+        _arg("source", metavar="SRC", help="a sealed file; - reads a pipe"),
+        _arg(
+            "target",
+            metavar="DST",
+            help="the plain file; - writes a pipe: each part is verified before it is "
+            "written, and only exit status 0 says that it was all",
+        ),
+        _CONTEXT,
+        _arg("--any-context", action="store_true", help="demand nothing of the context"),
+        _ROOT,
+        _REPLACE,
+    ),
+    _command(
+        "inspect",
+        "show a sealed file's header, without a key; nothing in it is proved",
+        "sealed.inspect",
+        _arg("file", metavar="FILE", help="a sealed file"),
+    ),
+    _command(
+        "rewrap",
+        "change which keys open a sealed file; the list is complete",
+        "sealed.rewrap",
+        _arg("file", metavar="FILE", help="a sealed file, or a data set's .asmk"),
+        _KEYS,
+        _ROOT,
+    ),
+    _command(
+        "sign",
+        "sign a file or folder as it is now",
+        "signed.sign",
+        _arg("path", metavar="PATH", help="what to sign"),
+        _arg("--key", metavar="KEY", help="the sign key; else [secure_ml] signing_key"),
+    ),
+    _command(
+        "verify",
+        "require a signature over a file or folder as it is now",
+        "signed.verify",
+        _arg("path", metavar="PATH", help="what to verify"),
+        _arg(
+            "--signed-by",
+            metavar="KEY",
+            action="append",
+            help="whose signature; may be given again; else [secure_ml] trusted_signers",
+        ),
+    ),
+    Group("audit", "the audit trail", _AUDIT_COMMANDS),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `secure-ml`; returns the exit status.
+
+    0 done · 1 refused · 2 wrong use or configuration · 3 another system failed.
+    """
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Keys, sealed files, signatures and the audit trail."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    _add(parser, COMMANDS)
+    parsed = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    return _run(parsed.command_path, parsed)
+
+
+def get_cli_commands() -> list[Any]:
+    """The same commands as Airflow's own classes, for `airflow secure-ml …`."""
+    from airflow.cli import cli_config
+
+    config: Any = cli_config
+
+    def action(command: Command) -> Any:
+        return config.ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=_under_airflow(command.run),
+            args=[config.Arg(each.flags, **each.options) for each in command.arguments],
+        )
+
+    def made(entry: Command | Group) -> Any:
+        if isinstance(entry, Command):
+            return action(entry)
+        return config.GroupCommand(
+            name=entry.name, help=entry.help, subcommands=[action(each) for each in entry.commands]
+        )
+
+    return [
+        config.GroupCommand(
+            name=PROGRAM,
+            help="Keys, sealed files, signatures and the audit trail",
+            subcommands=[made(entry) for entry in COMMANDS],
+        )
+    ]
+
+
+def _add(parser: argparse.ArgumentParser, entries: Sequence[Command | Group]) -> None:
+    words = parser.add_subparsers(metavar="COMMAND", required=True)
+    for entry in entries:
+        below = words.add_parser(entry.name, help=entry.help, description=entry.help)
+        if isinstance(entry, Group):
+            _add(below, entry.commands)
+            continue
+        below.set_defaults(command_path=entry.run)
+        for argument in entry.arguments:
+            below.add_argument(*argument.flags, **argument.options)
+
+
+def _under_airflow(run: str) -> Callable[[argparse.Namespace], None]:
+    def call(parsed: argparse.Namespace) -> None:
+        sys.exit(_run(run, parsed))
+
+    return call
+
+
+def _run(run: str, parsed: argparse.Namespace) -> int:
+    from airflow_secure_ml.commands.running import run_command
+
+    return run_command(run, parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

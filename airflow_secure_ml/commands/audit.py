@@ -1,0 +1,149 @@
+"""`audit …`: derive the log anew, show its events, run its sequencer."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
+from airflow_secure_ml.commands.session import Session
+from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
+from airflow_secure_ml.services.verifying import WHOLE, Report, verify_log
+
+# A new log's first checkpoint comes a second after its first leaf.
+_FIRST_CHECKPOINT_S = 5.0
+_POLL_S = 0.1
+_MAX_NOTE_CHARS = 65536
+_WORDS = {0: "whole", 1: "TAMPERED", 4: "incomplete", 5: "cannot tell"}
+
+
+def verify(arguments: argparse.Namespace, session: Session) -> Result:
+    """Derive the whole log anew and hold it against every checkpoint."""
+    kept = None if arguments.checkpoint is None else _read_note(arguments.checkpoint)
+    with session.act("trail.verify") as outcome:
+        reader = _reader(session)
+        _await_checkpoint(reader)
+        with reader.whole() as log:
+            report = verify_log(log, _log_keys(session), kept=kept)
+        outcome.more = {"size": report.checked, "root": report.root}
+        if report.first_bad is not None:
+            outcome.more["first_bad"] = report.first_bad
+        if report.problem:
+            outcome.more["because"] = report.problem[:500]
+    data = {**asdict(report), "verdict": _WORDS[report.status]}
+    return Result(data=data, lines=_report_lines(report), status=report.status)
+
+
+def show(arguments: argparse.Namespace, session: Session) -> Result:
+    """Show events, newest last."""
+    query = EventQuery(
+        dag=arguments.dag,
+        run=arguments.run,
+        task=arguments.task,
+        acts=tuple(arguments.act or ()),
+        results=tuple(arguments.result or ()),
+        uri=arguments.uri,
+    )
+    session.see("trail.view", more={"page": "cli audit show"})
+    leaves = list(_reader(session).page(query, limit=arguments.limit))[::-1]
+    data = [{"index": leaf.index, "event": leaf.event} for leaf in leaves]
+    return Result(data=data, lines=[_event_line(leaf) for leaf in leaves])
+
+
+def sequencer(arguments: argparse.Namespace, session: Session) -> Result:
+    """Run the sequencer in this process until it is stopped."""
+    from airflow_secure_ml import sequencer as program
+
+    settings = session.settings
+    words = ["--audit-dir", str(settings.audit_dir), "--signer-dir", str(settings.audit_signer_dir)]
+    if settings.audit_spare_dir is not None:
+        words += ["--spare-dir", str(settings.audit_spare_dir)]
+    if arguments.once:
+        words.append("--once")
+    status = program.main(words)
+    if status == WRONG_USE:
+        raise ConfigurationError("sequencer: it could not start; its message stands above")
+    if status == OTHER_SYSTEM:
+        raise ServiceUnavailableError(
+            service="sequencer", action="run", reason="its message stands above"
+        )
+    data = {"status": status, "audit_dir": str(settings.audit_dir)}
+    return Result(data=data, lines=[], status=status)
+
+
+def _reader(session: Session) -> SqliteAuditReader:
+    return SqliteAuditReader(session.settings.audit_dir / LOG_FILE)
+
+
+def _log_keys(session: Session) -> tuple[LogKey, ...]:
+    lines = session.settings.audit_log_keys
+    if lines:
+        return parse_log_keys(lines)
+    return parse_log_keys(read_log_keys(session.settings.audit_signer_dir / PUBLIC_FILE))
+
+
+def _await_checkpoint(reader: SqliteAuditReader) -> None:
+    deadline = time.monotonic() + _FIRST_CHECKPOINT_S
+    while reader.checkpoint() is None and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _read_note(name: str) -> str:
+    try:
+        with Path(name).open(encoding="utf-8") as stream:
+            return stream.read(_MAX_NOTE_CHARS)
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: expected a checkpoint's text") from error
+
+
+def _report_lines(report: Report) -> list[str]:
+    lines = [
+        f"{report.origin}: {_WORDS[report.status]}",
+        f"{report.checked} of {report.size} leaves derived anew, root {report.root}",
+        f"{report.checkpoints} checkpoints hold, the newest covers {report.signed_size} leaves",
+    ]
+    if report.status != WHOLE:
+        where = "" if report.first_bad is None else f" (first bad leaf: {report.first_bad})"
+        lines.append(f"{report.problem}{where}")
+    if report.ends:
+        ends = ", ".join(f"{count} {state}" for state, count in report.ends.items())
+        lines.append(f"emitters: {ends}")
+    return lines
+
+
+def _event_line(leaf: Leaf) -> str:
+    event = leaf.event
+    when = datetime.fromtimestamp(event["time"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    said = event.get("result", event["phase"])
+    if "why" in event:
+        said = f"{said} ({event['why']})"
+    return f"{leaf.index:>7}  {when}  {event['act']:<16}  {said:<24}  {_about(event)}".rstrip()
+
+
+def _about(event: Mapping[str, Any]) -> str:
+    run = event.get("run", {})
+    parts = [
+        ".".join(_shown(run[part]) for part in ("dag", "task") if part in run),
+        _shown(event.get("object", {}).get("uri", "")),
+        "/".join(_shown(part) for part in _key_parts(event.get("key", {}))),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _key_parts(key: Mapping[str, Any]) -> list[Any]:
+    return [key[part] for part in ("name", "version") if part in key]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else "(hidden)"

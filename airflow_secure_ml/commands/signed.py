@@ -1,0 +1,78 @@
+"""`sign` and `verify`: statements beside a file or folder, without a key that opens it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from airflow_secure_ml.commands.running import Result
+from airflow_secure_ml.commands.session import Session, key_facts
+from airflow_secure_ml.core.sealed_file.header import MAGIC
+from airflow_secure_ml.core.statement import Statement
+from airflow_secure_ml.services.manifests import build_manifest
+from airflow_secure_ml.services.sealed_header import read_sealed_header
+from airflow_secure_ml.services.signing import Demand, sign_artifact, verify_artifact
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.ports import ObjectStore
+
+
+def sign(arguments: argparse.Namespace, session: Session) -> Result:
+    """Vouch for a file or folder as it is now; other signatures stay."""
+    uri = session.address(arguments.path)
+    name = arguments.key or session.settings.signing_key
+    with session.act("object.sign", object={"uri": uri}, key={"name": name}) as outcome:
+        signer = session.keys.signer(name)
+        manifest = build_manifest(session.store, uri)
+        outcome.key = key_facts(signer.ref)
+        outcome.object = {"digest": manifest.digest}
+        said = Statement(
+            object=uri,
+            manifest=manifest,
+            act="sign",
+            signed_ms=time.time_ns() // 1_000_000,
+            context=_context(session.store, uri),
+        )
+        signed = sign_artifact(session.store, said, signer)
+        outcome.more = {"statement": signed.uri}
+    data = {
+        "object": uri,
+        "digest": manifest.digest,
+        "signer": str(signer.ref),
+        "statement": signed.uri,
+    }
+    return Result(data=data, lines=[f"signed {uri} with {signer.ref}", f"statement {signed.uri}"])
+
+
+def verify(arguments: argparse.Namespace, session: Session) -> Result:
+    """Require an accepted signature over a file or folder as it is now."""
+    uri = session.address(arguments.path)
+    names = arguments.signed_by or list(session.settings.trusted_signers)
+    more = {"expected": ", ".join(names)}
+    with session.act("object.verify", object={"uri": uri}, more=more) as outcome:
+        demand = Demand(verifiers=session.keys.verifiers(names))
+        verified = verify_artifact(session.store, uri, demand)
+        signers = [str(ref) for ref in verified.signers]
+        outcome.object = {"digest": verified.digest}
+        outcome.more = {"signers": signers}
+    data = {
+        "object": uri,
+        "digest": verified.digest,
+        "signers": signers,
+        "suites": [suite.name for suite in verified.suites],
+        "statements": [each.uri for each in verified.statements],
+    }
+    return Result(data=data, lines=[f"verified {uri}: signed by {', '.join(signers)}"])
+
+
+def _context(store: ObjectStore, uri: str) -> Mapping[str, str]:
+    """What a sealed file's header says; core_id, which is signed, commits to it."""
+    info = store.info(uri)
+    if info is None or info.is_directory:
+        return {}
+    with store.open(uri) as pinned:
+        if pinned.read_at(0, len(MAGIC)) != MAGIC:
+            return {}
+        return read_sealed_header(pinned).core.context
