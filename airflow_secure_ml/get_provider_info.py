@@ -17,6 +17,7 @@ def get_provider_info() -> dict[str, object]:
             "validated inputs, and an audit trail that cannot be changed unnoticed."
         ),
         "integrations": [{"integration-name": "Secure ML", "tags": ["service"]}],
+        "cli": ["airflow_secure_ml.cli.get_cli_commands"],
         "config": {
             "secure_ml": {
                 "description": "Keys, rules, scratch space and audit trail of airflow-secure-ml.",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
-from airflow_secure_ml.adapters.scratch.making import Scratch, make_scratch
+from airflow_secure_ml.adapters.scratch.making import Scratch, make_scratch, sweep
 from airflow_secure_ml.core.audit.event import RunRef
 from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, read_frames
 from airflow_secure_ml.errors import PolicyError
@@ -173,6 +173,8 @@ def test_a_task_killed_at_any_moment_leaves_nothing(start_task, tmp_path):
         if not rest:
             # Killed before it had a guardian, hence before any plaintext: the sweep is next.
             assert [path.name for path in root.iterdir()] == [".owner"]
+            sweep([SHM])
+            assert is_gone(root)
             continue
         wait_for(lambda root=root: is_gone(root), f"{root} is still there")
         wait_for(lambda pid=int(rest[0]): not is_running(pid), "the guardian is still running")
