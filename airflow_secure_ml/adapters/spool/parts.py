@@ -26,7 +26,7 @@ from airflow_secure_ml.core.audit.frame import (
 MIN_FREE_BYTES: Final = 8 << 20
 
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def boot_id(path: str = "/proc/sys/kernel/random/boot_id") -> str | None:
