@@ -177,28 +177,30 @@ class _Snapshot:
             raise AuditLogError(str(error)) from error
 
     def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
-        yield from self._connection.execute(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
+        return self._rows(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
 
     def tile(self, level: int, n: int) -> bytes | None:
-        return schema.read_tile(self._connection, level, n)
+        with _damage():
+            return schema.read_tile(self._connection, level, n)
 
     def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
-        return schema.read_hashes(self._connection, start, stop)
+        with _damage():
+            return schema.read_hashes(self._connection, start, stop)
 
     def tiles(self) -> Collection[tuple[int, int]]:
-        rows = self._connection.execute("SELECT level, n FROM tile")
-        return {(level, n) for level, n in rows}
+        return set(self._rows("SELECT level, n FROM tile"))
 
     def checkpoints(self) -> Iterator[tuple[int, str]]:
-        yield from self._connection.execute("SELECT size, note FROM checkpoint ORDER BY size")
+        return self._rows("SELECT size, note FROM checkpoint ORDER BY size")
 
     def emitters(self) -> Sequence[EmitterRow]:
-        return schema.read_emitters(self._connection)
+        with _damage():
+            return schema.read_emitters(self._connection)
 
     def faults(self) -> Sequence[str]:
-        rows = self._connection.execute("PRAGMA integrity_check(10)").fetchall()
-        found = [str(row[0]) for row in rows if row[0] != "ok"]
-        expected, stored = schema.expected_objects(), schema.objects(self._connection)
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)") if row[0] != "ok"]
+        with _damage():
+            expected, stored = schema.expected_objects(), schema.objects(self._connection)
         for kind, name in sorted(expected.keys() | stored.keys()):
             # SQLite itself adds sqlite_stat1 and the like; they hold no events.
             if name.startswith("sqlite_stat"):
@@ -208,11 +210,26 @@ class _Snapshot:
         return found
 
     def _log(self) -> tuple[str, int, bytes]:
-        rows = self._connection.execute("SELECT origin, size, edge FROM log").fetchall()
+        rows = list(self._rows("SELECT origin, size, edge FROM log"))
         if len(rows) != 1:
             raise AuditLogError(f"audit log: {len(rows)} rows in table log, expected 1")
         origin, size, edge = rows[0]
         return str(origin), int(size), bytes(edge)
+
+    def _rows(self, sql: str) -> Iterator[Any]:
+        # Not `yield from`: it would close the cursor, perhaps after the connection.
+        with _damage():
+            for row in self._connection.execute(sql):  # noqa: UP028 - as above
+                yield row
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What SQLite cannot read in the middle of a log is the log's fault, found like any other."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise AuditLogError(f"audit log: SQLite says: {error}") from error
 
 
 def _leaf(index: int, data: bytes, found: bytes) -> Leaf:
