@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.ports import AuditStore
-from airflow_secure_ml.plugin.filters import STATUSES, Filter
+from airflow_secure_ml.plugin.filters import EVERYTHING, STATUSES, Filter
 from airflow_secure_ml.plugin.rendering import href
 
 # Counting goes no further: a page has to be there in 200 ms at a million events.
@@ -76,6 +76,9 @@ def build(store: AuditStore, query: EventQuery, found: Filter) -> tuple[Facet, .
             name="activity", choices=tuple(act for act in acts if act.chosen or act.count != "0")
         ),
         Facet(name="last", choices=times),
+        Facet(
+            name="show", choices=(_choice(found, "show", EVERYTHING, "the log’s own events too"),)
+        ),
     )
 
 

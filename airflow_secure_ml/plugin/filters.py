@@ -24,6 +24,13 @@ STATUSES = {
     "unknown": "unknown",
     "intent": "intent",
 }
+# What the log says of itself is left out unless it is asked for: it would bury the rest.
+EVERYTHING = "everything"
+DEFAULT_ACTS = (
+    "task.", "rule.", "object.", "scratch.", "lease.", "secret.", "xcom.", "key.", "run.", "user.",
+    "coverage.", "alert.", "emitter.loss", "trail.refused", "trail.key", "trail.adopt",
+    "trail.verify", "trail.view", "trail.export", "trail.prune", "trail.erase",
+)  # fmt: skip
 MAX_FILTER_CHARS = 2000
 
 _TOKEN = re.compile(
@@ -110,6 +117,10 @@ def parse_filter(text: str, *, now: datetime) -> Filter:
                 words.append(token.value)
             case "act":
                 acts.append(token.value.removesuffix("*"))
+            case "show" if token.value == EVERYTHING:
+                single["show"] = EVERYTHING
+            case "show":
+                problems.append(f"{token}: there is only show:{EVERYTHING}")
             case "status" if token.value in STATUSES:
                 results.append(STATUSES[token.value])
             case "status":
@@ -124,6 +135,7 @@ def parse_filter(text: str, *, now: datetime) -> Filter:
                 problems.append(f"{field} is given twice")
             case field:
                 single[field] = token.value
+    shows_all = bool(single.keys() & {"show", "emitter"})
     query = EventQuery(
         dag=single.get("dag"),
         run=single.get("run"),
@@ -132,7 +144,7 @@ def parse_filter(text: str, *, now: datetime) -> Filter:
         uri=single.get("object"),
         key=single.get("key"),
         emitter=single.get("emitter"),
-        acts=tuple(acts),
+        acts=tuple(acts) or (() if shows_all else DEFAULT_ACTS),
         results=tuple(results),
         text=" ".join(words) or None,
         from_ms=times.get("after"),

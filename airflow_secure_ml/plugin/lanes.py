@@ -27,7 +27,7 @@ STEPS = {
     "object.publish": ("up", "published"),
 }
 # Per cent of the line: two marks closer than this would cover each other.
-MARK_GAP = 2.1
+MARK_GAP = 2.6
 LAST_MARK = 98.5
 MIN_BAR = 0.6
 DIRECTIONS = {"object.open": "read", "object.publish": "written"}

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
-from airflow_secure_ml.core.audit.tiles import node_reader
-from airflow_secure_ml.core.audit.tree import inclusion_path
 from airflow_secure_ml.plugin.trail import Trail
+from airflow_secure_ml.services.proving import prove
 
-PROOF_FORMAT = "airflow-secure-ml proof, version 1"
+HOW = (
+    "SHA-256(00, leaf) is the leaf hash; fold the path as RFC 9162, 2.1.3.2 says; compare with the "
+    "checkpoint's root; check its signature (C2SP signed-note) with a log key from elsewhere."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class Proof:
         note: The checkpoint, whole.
         signer: Whose key signed it.
         vkeys: The log keys, as this server names them.
+        exported: The proof as `services.proving.check_proof` reads it.
     """
 
     index: int
@@ -35,28 +38,16 @@ class Proof:
     note: str
     signer: str
     vkeys: tuple[str, ...]
+    exported: Mapping[str, Any]
 
     @property
     def size(self) -> str:
         """The tree's size for a reader."""
         return f"{self.tree_size:,}"
 
-    def as_file(self, leaf: Leaf) -> Mapping[str, Any]:
+    def as_file(self) -> dict[str, Any]:
         """The proof with its event, as it is downloaded."""
-        return {
-            "format": PROOF_FORMAT,
-            "event": leaf.data.decode("utf-8"),
-            "leaf_hash": leaf.hash.hex(),
-            "index": self.index,
-            "path": list(self.path),
-            "checkpoint": self.note,
-            "log_keys": list(self.vkeys),
-            "how": (
-                "SHA-256(00, event) is the leaf hash; fold the path as RFC 9162, 2.1.3.2 says; "
-                "compare with the checkpoint's root; check its signature with a log key that you "
-                "got elsewhere (C2SP signed-note)."
-            ),
-        }
+        return {**self.exported, "log_keys": list(self.vkeys), "how": HOW}
 
 
 def prove_event(trail: Trail, leaf: Leaf) -> Proof | None:
@@ -66,18 +57,17 @@ def prove_event(trail: Trail, leaf: Leaf) -> Proof | None:
         The proof against the newest checkpoint that holds; None if none covers the leaf. Whether
         the proof is right is for the reader to check: the store may be a tampered one.
     """
-    signed = trail.signed()
-    checkpoint = signed.checkpoint
+    checkpoint = trail.signed().checkpoint
     if checkpoint is None or leaf.index >= checkpoint.size:
         return None
-    reader = node_reader(trail.store.leaf_hashes, trail.store.tile)
-    path = inclusion_path(leaf.index, checkpoint.size, reader)
+    exported = prove(trail.store, leaf.index)
     return Proof(
         index=leaf.index,
-        tree_size=checkpoint.size,
-        path=tuple(node.hex() for node in path),
+        tree_size=exported["size"],
+        path=tuple(exported["path"]),
         root=checkpoint.root.hex(),
-        note=signed.note,
+        note=exported["checkpoint"],
         signer=checkpoint.origin,
         vkeys=tuple(key.vkey() for key in trail.log_keys()),
+        exported=exported,
     )

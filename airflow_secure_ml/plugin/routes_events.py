@@ -20,13 +20,12 @@ from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_
 from airflow_secure_ml.plugin.filters import FIELDS, Filter, Token, parse_filter
 from airflow_secure_ml.plugin.proofs import Proof, prove_event
 from airflow_secure_ml.plugin.rendering import fragment, href, page
-from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields, is_hidden, visible
 
 PAGE_ROWS = 50
 COUNT_AT_MOST = 10_000
 NEIGHBOURS = 2
-HOUR_MS = 3_600_000
 
 router = APIRouter()
 _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
@@ -152,7 +151,7 @@ def proof(
             more={"format": "proof", "query": name, "events": 1},
         )
     )
-    body = json.dumps(proven.as_file(leaf), indent=1, ensure_ascii=True)
+    body = json.dumps(proven.as_file(), indent=1, ensure_ascii=True)
     headers = {"Content-Disposition": f'attachment; filename="proof-{leaf.index}.json"'}
     return Response(body, media_type="application/json", headers=headers)
 

@@ -2,16 +2,76 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import time
+from typing import Annotated, Any
 
-from airflow_secure_ml.plugin.access import WholeLogDep
-from airflow_secure_ml.plugin.rendering import page
-from airflow_secure_ml.plugin.trail import TrailDep
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import StreamingResponse
+
+from airflow_secure_ml.core.audit.query import EventQuery
+from airflow_secure_ml.plugin import facets, integrity, views
+from airflow_secure_ml.plugin.access import Scope, WholeLogDep, check_form, form_token
+from airflow_secure_ml.plugin.rendering import href, page
+from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.verification import Verdict, as_lines, verify_now
+from airflow_secure_ml.plugin.wording import size
+
+CHECKS_SHOWN = 5
 
 router = APIRouter()
 
 
 @router.get("/integrity")
-def integrity(scope: WholeLogDep, trail: TrailDep, old: str = "") -> Response:
-    """What the log proves, and against whom."""
-    return page("integrity", "Integrity", whole=scope.whole)
+def show_integrity(scope: WholeLogDep, trail: TrailDep, old: str = "") -> Response:
+    """What the log proves, against whom, and whether an old checkpoint still fits."""
+    compared = integrity.compare(trail, old) if old.strip() else None
+    return _page(trail, scope, old=old, compared=compared)
+
+
+@router.post("/verify")
+def verify(
+    request: Request,
+    scope: WholeLogDep,
+    trail: TrailDep,
+    token: Annotated[str, Form()],
+    old: Annotated[str, Form()] = "",
+) -> Response:
+    """Derive the whole log again; as lines of JSON with progress, or as a page at the end."""
+    check_form(request, scope, token, now_ms() // HOUR_MS)
+    steps = verify_now(trail, scope.user, integrity.tidy(old) if old.strip() else "")
+    if "application/x-ndjson" in request.headers.get("accept", ""):
+        return StreamingResponse(as_lines(steps), media_type="application/x-ndjson")
+    verdict = [step for step in steps if isinstance(step, Verdict)][-1]
+    return _page(trail, scope, old=old, verdict=verdict)
+
+
+def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Response:
+    settings = trail.settings
+    folders = [settings.audit_dir / "spool"]
+    if settings.audit_spare_dir is not None:
+        folders.append(settings.audit_spare_dir / "spool")
+    signed = trail.signed()
+    spools = integrity.spool_states(folders, now_s=time.time())
+    checks = trail.store.page(
+        EventQuery(acts=("trail.verify",), results=("ok", "failed", "refused")), limit=CHECKS_SHOWN
+    )
+    values: dict[str, Any] = {
+        "verdict": None,
+        "compared": None,
+        "old": old,
+        "signed": signed,
+        "signed_size": f"{signed.size:,}",
+        "events": f"{trail.store.size():,}",
+        "uncovered": f"{trail.store.size() - signed.size:,}",
+        "noticed": integrity.NOTICED,
+        "not_noticed": integrity.NOT_NOTICED,
+        "spools": spools,
+        "sequencer": integrity.sequencer_line(settings.audit_dir),
+        "keys": trail.log_keys(),
+        "checks": [views.row(leaf, covered_size=signed.size) for leaf in checks],
+        "event_href": lambda name: href("events", q="act:trail.verify", event=name),
+        "token": form_token(scope.user, now_ms() // HOUR_MS),
+        "size": size,
+        "ago": facets.ago,
+    }
+    return page("integrity", "Integrity", whole=scope.whole, **(values | said))

@@ -6,6 +6,7 @@ that needs it, so that the pages say what is wrong instead of keeping Airflow fr
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
+from airflow_secure_ml.adapters.sequencer import ensure_sequencer
 from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.checkpoint import (
@@ -24,8 +26,17 @@ from airflow_secure_ml.core.audit.checkpoint import (
 )
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.ports import AuditSink
-from airflow_secure_ml.errors import ConfigurationError, FormatError, PolicyError, SignatureError
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    FormatError,
+    PolicyError,
+    ServiceUnavailableError,
+    SignatureError,
+)
 from airflow_secure_ml.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +98,8 @@ class Trail:
         except (ConfigurationError, FormatError, PolicyError, SignatureError) as error:
             return Signed(note=note, problem=str(error))
 
-    def record(self, *facts: Fact) -> None:
-        """Record what a reader did; returns once it is durable.
+    def record(self, *facts: Fact) -> list[str]:
+        """Record what a reader did; returns the events' names once they are durable.
 
         Raises:
             ServiceUnavailableError: It cannot be recorded, so it must not be done.
@@ -97,9 +108,23 @@ class Trail:
             if self._sink is None:
                 self._sink = self._spool()
             sink = self._sink
-        for fact in facts:
-            sink.record(fact)
+        names = [sink.record(fact) for fact in facts]
         sink.settle()
+        self._have_it_sequenced()
+        return names
+
+    def _have_it_sequenced(self) -> None:
+        settings = self.settings
+        spare = settings.audit_spare_dir
+        try:
+            ensure_sequencer(
+                settings.audit_dir,
+                settings.audit_signer_dir,
+                spares=() if spare is None else (spare,),
+            )
+        except ServiceUnavailableError as error:
+            # The event is durable already; whoever records next tries again.
+            log.warning("what a page recorded waits in the spool: %s", error)
 
     def close(self) -> None:
         """End this process's recording."""

@@ -41,7 +41,7 @@ async function show(href, { focus }) {
     showZones(drawer);
     showCheck(drawer);
     drawer.scrollTop = 0;
-    if (focus) drawer.focus();
+    if (focus) drawer.focus({ preventScroll: true });
     say("Event opened");
   } catch (error) {
     if (mine !== asked) return;

@@ -45,6 +45,7 @@ export function startVerify() {
           verdict.classList.add(step.tone);
           verdict.textContent = `${step.sign} ${step.text}`;
           say(step.text);
+          document.querySelector("[data-unchecked]")?.remove();
         }
       }
       if (!ended) throw new Error("the answer broke off");
