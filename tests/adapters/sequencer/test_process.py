@@ -1,0 +1,257 @@
+"""The sequencer as a process: started where none runs, alone, ended, killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_secure_ml.adapters.log_signer import LogSigner, init_log
+from airflow_secure_ml.adapters.sequencer import (
+    SequencerLock,
+    ensure_sequencer,
+    sequencer_pid,
+    stop_sequencer,
+)
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
+from airflow_secure_ml.core.audit.tree import leaf_hash
+from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
+from airflow_secure_ml.services.verifying import verify_log
+
+DEADLINE_S = 30
+
+
+class Place:
+    def __init__(self, path):
+        self.audit, self.signer = path / "audit", path / "signer"
+        (self.audit / "spool").mkdir(parents=True, mode=0o700)
+        self.origin = init_log(self.signer, "example.org")
+        self.random = random.Random(6962)
+        self.written = set()
+
+    def put(self, count):
+        """A segment whose writer is gone, made aside so that nobody sees half of it."""
+        emitter, prev = self.random.randbytes(16).hex(), None
+        data = encode_header(SegmentHeader(emitter=emitter, part=0))
+        for seq in range(count):
+            act = {0: "emitter.open", count - 1: "emitter.close"}.get(seq, "object.open")
+            record = {"v": 1, "emitter": emitter, "seq": seq, "time": 1000 + seq, "mono": seq}
+            record |= {"act": act, "phase": "seen", "result": "ok"}
+            if prev is not None:
+                record["prev"] = leaf_hash(prev).hex()
+            prev = canonical.encode(record)
+            data += encode_frame(1, prev)
+            self.written.add(f"{emitter}:{seq}")
+        aside = self.audit / "aside"
+        aside.write_bytes(data)
+        aside.rename(self.audit / "spool" / f"{emitter}-0000.seg")
+
+    def command(self, *more):
+        program = [sys.executable, "-I", "-m", "airflow_secure_ml.sequencer"]
+        return [*program, "--audit-dir", self.audit, "--signer-dir", self.signer, *more]
+
+    def once(self):
+        return subprocess.run(
+            self.command("--once"), check=False, capture_output=True, timeout=DEADLINE_S
+        )
+
+    def names(self):
+        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
+            events = [canonical.decode(data) for _, data, _ in log.leaves()]
+        return [f"{event['emitter']}:{event['seq']}" for event in events]
+
+    def verify(self):
+        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
+            return verify_log(log, [LogSigner(self.signer).public])
+
+    def until(self, condition):
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, "did not come true in time"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    stop_sequencer(made.audit)
+
+
+def test_it_takes_what_is_there_signs_it_and_ends(place):
+    place.put(5)
+
+    done = place.once()
+
+    assert done.returncode == 0, done.stderr
+    assert place.written <= set(place.names())
+    report = place.verify()
+    assert (report.status, report.signed_size) == (0, report.size)
+
+
+def test_it_runs_in_a_session_of_its_own_and_only_once(place):
+    assert sequencer_pid(place.audit) is None
+
+    started = ensure_sequencer(place.audit, place.signer, idle_s=60)
+    pid = sequencer_pid(place.audit)
+    again = ensure_sequencer(place.audit, place.signer, idle_s=60)
+
+    assert (started, again) == (True, False)
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert os.getpgid(pid) == pid
+    assert (place.audit / "sequencer.pid").read_text() == f"{pid}\n"
+    assert b"HOME" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_it_sequences_signs_and_then_ends_by_itself(place):
+    ensure_sequencer(place.audit, place.signer, idle_s=0.3)
+    place.put(7)
+
+    place.until(lambda: sequencer_pid(place.audit) is None)
+
+    assert place.written <= set(place.names())
+    assert place.verify().status == 0
+    assert list((place.audit / "spool").iterdir()) == []
+    assert not (place.audit / "sequencer.pid").exists()
+
+
+def test_it_signs_while_it_runs(place):
+    place.put(3)
+    ensure_sequencer(place.audit, place.signer, idle_s=60)
+    reader = SqliteAuditReader(place.audit / LOG_FILE)
+
+    place.until(lambda: reader.checkpoint() is not None)
+
+    assert sequencer_pid(place.audit) is not None
+
+
+def test_told_to_stop_it_finishes_what_it_has(place):
+    ensure_sequencer(place.audit, place.signer, idle_s=60)
+    place.put(400)
+
+    assert stop_sequencer(place.audit)
+
+    assert stop_sequencer(place.audit) is False
+    assert place.written <= set(place.names())
+    assert place.verify().status == 0
+
+
+def test_two_do_not_work_on_one_log(place):
+    ensure_sequencer(place.audit, place.signer, idle_s=60)
+
+    second = place.once()
+
+    assert second.returncode == 0
+    assert b"another sequencer works on" in second.stderr
+
+
+def test_a_lock_that_is_free_can_be_taken_and_given_back(place):
+    lock = SequencerLock(place.audit)
+
+    assert lock.acquire()
+    lock.release()
+
+    assert ensure_sequencer(place.audit, place.signer, idle_s=60)
+    assert not lock.acquire()
+
+
+def test_without_a_key_it_says_so_and_nothing_runs(place):
+    (place.signer / "log.key").unlink()
+
+    with pytest.raises(ServiceUnavailableError, match="keys init"):
+        ensure_sequencer(place.audit, place.signer)
+    assert sequencer_pid(place.audit) is None
+    assert place.once().returncode == 2
+
+
+def test_a_log_that_is_not_what_was_signed_ends_with_1(place):
+    place.put(3)
+    place.once()
+    (place.audit / LOG_FILE).unlink()
+    place.put(2)
+
+    done = place.once()
+
+    assert done.returncode == 1
+    assert b"was cut or rolled back" in done.stderr
+
+
+def test_forty_kills_lose_nothing_and_repeat_nothing(place):
+    killed = 0
+    for _ in range(40):
+        for _ in range(3):
+            place.put(30)
+        process = subprocess.Popen(place.command("--idle-s", "60"), stderr=subprocess.DEVNULL)
+        try:
+            process.wait(place.random.uniform(0.05, 0.35))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+
+    done = place.once()
+
+    assert killed == 40
+    assert done.returncode == 0, done.stderr
+    names = place.names()
+    assert place.written <= set(names)
+    assert len(names) == len(set(names))
+    report = place.verify()
+    assert (report.status, report.problem) == (0, "")
+    assert report.ends == {"whole": 120}
+
+
+WRITER = """
+import sys, pathlib
+from airflow_secure_ml.adapters.spool import Spool
+from airflow_secure_ml.core.audit.event import Fact
+sink = Spool(pathlib.Path(sys.argv[1]), program="test")
+for n in range(int(sys.argv[2])):
+    name = sink.record(Fact(act="xcom.write", phase="intent", more={"name": f"value {n}"}))
+    sink.settle()
+    print(name, flush=True)
+if sys.argv[3] == "close":
+    sink.close()
+else:
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("end", "state"), [("close", "whole"), ("kill", "cut")])
+def test_what_a_real_spool_acknowledged_is_in_the_log(place, end, state):
+    ensure_sequencer(place.audit, place.signer, idle_s=60)
+
+    writer = subprocess.run(
+        [sys.executable, "-c", WRITER, str(place.audit), "300", end],
+        check=False,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        text=True,
+    )
+
+    acknowledged = set(writer.stdout.split())
+    assert len(acknowledged) == 300, writer.stderr
+    place.until(lambda: place.verify().ends == {state: 1})
+    assert acknowledged <= set(place.names())
+
+
+def test_a_damaged_log_is_not_a_crash(place):
+    place.put(3)
+    place.once()
+    (place.audit / LOG_FILE).write_bytes(b"x" * 5000)
+
+    done = place.once()
+
+    assert done.returncode == 1
+    assert b"file is not a database" in done.stderr
+    with pytest.raises(AuditLogError):
+        SqliteAuditReader(place.audit / LOG_FILE).size()
