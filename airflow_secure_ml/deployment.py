@@ -23,7 +23,7 @@ from airflow_secure_ml.settings import Settings, load_settings
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact, RunRef
     from airflow_secure_ml.core.ports import AuditSink, DataChecker, KeySystem, ObjectStore
-    from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard
+    from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
     from airflow_secure_ml.services.run_plan import Plan
     from airflow_secure_ml.services.secured_run import SecuredRun
 
@@ -151,6 +151,21 @@ class Deployment:
         declared = Declared(reads=reads, writes=writes, operator=operator)
         desk = self._desk(run, still_ours)
         return SecuredRun(desk, make_plan, declared, Journal(sink, run, tell))
+
+    def work(
+        self,
+        plan: Plan,
+        *,
+        sink: AuditSink,
+        run: RunRef | None,
+        still_ours: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> Work:
+        """What a run that opens nothing works with; arguments as in `secured_run`."""
+        from airflow_secure_ml.services.desk import Work
+        from airflow_secure_ml.services.journal import Journal
+
+        return Work(desk=self._desk(run, still_ours), plan=plan, journal=Journal(sink, run, tell))
 
     def _desk(self, run: RunRef | None, still_ours: Callable[[], None]) -> Desk:
         from airflow_secure_ml.services.desk import Desk

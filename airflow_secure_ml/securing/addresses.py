@@ -102,13 +102,13 @@ def _input(
     context: Mapping[str, Any],
     canonical: Canonical,
 ) -> Input:
-    address, pin = _resolve(name, given, context)
+    address, pin = resolve(name, given, context)
     signed_by = entry.signed_by
     return Input(
         name=name,
         uri=canonical(address),
         signed_by=None if signed_by is None else tuple(signed_by),
-        suite=_suite(entry.expect, folder),
+        suite=suite_source(entry.expect, folder),
         quarantine=None if quarantine is None else canonical(quarantine),
         sealed=entry.sealed,
         stream=entry.stream,
@@ -126,13 +126,14 @@ def _output(name: str, entry: Writes, given: Any, folder: Path, canonical: Canon
         name=name,
         uri=canonical(os.fspath(given)),
         key=entry.key,
-        suite=_suite(entry.expect, folder),
+        suite=suite_source(entry.expect, folder),
         sealed=entry.sealed,
         context=dict(entry.context),
     )
 
 
-def _suite(suite: Any, folder: Path) -> SuiteSource | None:
+def suite_source(suite: Any, folder: Path) -> SuiteSource | None:
+    """Where a suite comes from; a path begins at the DAG file's folder. None: no suite."""
     if suite is None:
         return None
     if callable(suite):
@@ -140,8 +141,12 @@ def _suite(suite: Any, folder: Path) -> SuiteSource | None:
     return SuiteSource.from_file(folder / os.fspath(suite))
 
 
-def _resolve(name: str, given: Any, context: Mapping[str, Any]) -> tuple[str, Pin | None]:
-    """The address that a value stands for, and what it pins."""
+def resolve(name: str, given: Any, context: Mapping[str, Any]) -> tuple[str, Pin | None]:
+    """The address that a value stands for, and what it pins.
+
+    Raises:
+        SecureMLError: As `make_plan`.
+    """
     if isinstance(given, (str, os.PathLike)):
         return os.fspath(given), None
     if is_reference(given):

@@ -5,6 +5,7 @@ Source: SECURE_TASK, "Order, whatever happens" and "What leaves the body".
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.securing.wrapping import MARK
 from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 
-log = logging.getLogger("airflow.task.secure_ml")
+task_log = logging.getLogger("airflow.task.secure_ml")
 
 RUN = "_secure_ml_run"
 
@@ -45,7 +46,8 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
         raise surfaced(error) from error.__cause__
     object.__setattr__(operator, RUN, run)
     try:
-        with run:
+        with run, contextlib.ExitStack() as before_leaving:
+            before_leaving.callback(stop_timer)
             return _run_body(run, operator, context, body)
     except SecureMLError as error:
         # The body's own exceptions pass unchanged, also those it got from this package.
@@ -65,7 +67,7 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
         sink=sink_of_this_process(run, program="task"),
         run=run,
         still_ours=Ours(context["ti"]),
-        tell=log.info,
+        tell=task_log.info,
     )
 
 
@@ -80,7 +82,7 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
                 raise
             leaving = error
     _check_returned(run, value)
-    _stop_timer()
+    stop_timer()
     references = run.publish()
     _announce(operator, context, references)
     if leaving is not None:
@@ -133,7 +135,8 @@ def _announce(operator: Any, context: Any, references: Mapping[str, Mapping[str,
             context["outlet_events"][asset].extra["secure_ml"] = dict(reference)
 
 
-def _stop_timer() -> None:
+def stop_timer() -> None:
+    """Take away what is left of execution_timeout: publishing and cleaning are not cut."""
     # execution_timeout strikes as an exception from a signal: never between two publishes.
     if threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""Open one input of a secured run: rules, statement, bytes, expectations, in that order.
+"""Open one input of a secured run: rules, statement, bytes, in that order.
 
 A signed statement is found and verified before a key is used; what was opened counts only once its
 digest is the one that the statement names.
@@ -10,27 +10,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
-from airflow_secure_ml.core.ports import KeyRef, ObjectStore, RowSplitter
+from airflow_secure_ml.core.ports import KeyRef, ObjectStore
 from airflow_secure_ml.core.sealed_file.header import MAGIC
-from airflow_secure_ml.core.validation import ValidationReport, already_passed
-from airflow_secure_ml.errors import FormatError, SecureMLError
+from airflow_secure_ml.errors import FormatError, IntegrityError, SecureMLError
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
-from airflow_secure_ml.services.manifests import build_manifest
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
 from airflow_secure_ml.services.sealed_header import ReaderKey
 from airflow_secure_ml.services.sealed_reader import SealedReader
-from airflow_secure_ml.services.sealing import open_object
+from airflow_secure_ml.services.sealing import digest_payload, open_object
 from airflow_secure_ml.services.signing import Candidates, Demand, Verified, statements_for
-from airflow_secure_ml.services.validation import Quarantine, check_dataset, require_passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +37,18 @@ class OpenedInput:
     Attributes:
         item: What was asked for.
         value: A path in scratch, or a binary file for a stream.
-        report: The verdict on it, if it was held against expectations here.
-        bad_rows: Rows that failed, in scratch; None if there are none.
+        manifest: What it consists of, as it was read.
+        verified: The statements that stand for it; None: plain, and nobody's signature was asked.
+        key: What opened it; None: plain.
+        size_bytes: Length of the plaintext.
     """
 
     item: Input
     value: Path | BinaryIO
-    report: ValidationReport | None = None
-    bad_rows: Path | None = None
+    manifest: Manifest
+    verified: Verified | None
+    key: KeyRef | None
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +90,20 @@ def open_input(work: Work, item: Input, target: Path, stack: contextlib.ExitStac
     found = _find(work, item)
     since = work.journal.now()
     try:
-        verified, key, value, size = _open(work, found, target, stack)
-    except SecureMLError as error:
+        opened = _open(work, found, target, stack)
+    except (SecureMLError, FileNotFoundError) as error:
+        refusal = _as_refusal(item, error)
         act = "object.open" if found.sealed else "object.verify"
-        work.journal.refused(act, error, object=_object(item), more=_pinned(item))
-        raise
-    _tell_opened(work, found, verified, key, size, since)
-    if item.suite is None:
-        return OpenedInput(item=item, value=value)
-    return validate(work, OpenedInput(item=item, value=value), verified)
+        work.journal.refused(act, refusal, object=object_facts(item), more=pin_facts(item))
+        raise refusal from error.__cause__
+    _tell_opened(work, opened, since)
+    return opened
+
+
+def _as_refusal(item: Input, error: SecureMLError | FileNotFoundError) -> SecureMLError:
+    if isinstance(error, SecureMLError):
+        return error
+    return IntegrityError(f"{item.name}: {item.uri} was removed while it was read; read it again")
 
 
 def _find(work: Work, item: Input) -> _Found:
@@ -112,8 +118,10 @@ def _find(work: Work, item: Input) -> _Found:
                 "or say Reads(…, sealed=False) if plain data is meant",
                 why="not_sealed",
             )
-        unsigned = not sealed and item.signed_by is None and item.pin is None
-        candidates = None if unsigned else statements_for(store, item.uri, _demand(work, item))
+        must_be_signed = sealed or item.pin is not None or _named_signers(work, item) is not None
+        candidates = (
+            statements_for(store, item.uri, demand_for(work, item)) if must_be_signed else None
+        )
         keys = _reader_keys(work, store, item) if sealed else []
     except FileNotFoundError as error:
         refusal = FormatError(
@@ -121,10 +129,10 @@ def _find(work: Work, item: Input) -> _Found:
             "writes it first",
             why="not_sealed",
         )
-        journal.refused("object.verify", refusal, object=_object(item))
+        journal.refused("object.verify", refusal, object=object_facts(item))
         raise refusal from error
     except SecureMLError as error:
-        journal.refused("object.verify", error, object=_object(item), more=_pinned(item))
+        journal.refused("object.verify", error, object=object_facts(item), more=pin_facts(item))
         raise
     return _Found(
         item=item,
@@ -151,19 +159,25 @@ def _original(work: Work, item: Input) -> str:
     return (rules.same_as(item.uri) if rules is not None else None) or item.uri
 
 
-def _demand(work: Work, item: Input) -> Demand:
+def demand_for(work: Work, item: Input) -> Demand:
+    """What a reader demands of the statements about an input."""
     desk, pin = work.desk, item.pin
-    signers = item.signed_by or (desk.rules and desk.rules.signers_for_read(item.uri))
     produced_by = None
     if pin is not None and pin.dag_id is not None and pin.run_id is not None:
         produced_by = (pin.dag_id, pin.run_id)
     return Demand(
-        verifiers=desk.keys.verifiers(signers or desk.trusted_signers),
+        verifiers=desk.keys.verifiers(_named_signers(work, item) or desk.trusted_signers),
         digest=None if pin is None else pin.digest,
         context=item.context,
         same_as=_original(work, item),
         produced_by=produced_by,
     )
+
+
+def _named_signers(work: Work, item: Input) -> tuple[str, ...] | None:
+    """Whom the task or a rule names; None: nobody does, and the trusted signers count."""
+    rules = work.desk.rules
+    return item.signed_by or (rules.signers_for_read(item.uri) if rules is not None else None)
 
 
 def _is_sealed(store: ObjectStore, item: Input) -> bool:
@@ -192,15 +206,10 @@ def _reader_keys(work: Work, store: ObjectStore, item: Input) -> list[ReaderKey]
     return [*keys, DataSetRoot(store, root, keys=keys, state_of=desk.keys.state_of)]
 
 
-def _open(
-    work: Work, found: _Found, target: Path, stack: contextlib.ExitStack
-) -> tuple[Verified | None, KeyRef | None, Path | BinaryIO, int]:
+def _open(work: Work, found: _Found, target: Path, stack: contextlib.ExitStack) -> OpenedInput:
     item, store = found.item, found.store
-    info = store.info(item.uri)
-    if item.stream and info is not None and not info.is_directory:
-        return _open_stream(work, found, stack)
     if item.stream:
-        raise FormatError(f"{item.name}: {item.uri} is a directory; a stream is of one file")
+        return _open_stream(work, found, stack)
     entries: list[Entry] = []
     key: KeyRef | None = None
     size = 0
@@ -209,8 +218,14 @@ def _open(
         entries.append(entry)
         key, size = used or key, size + length
     manifest = Manifest.of(entries)
-    verified = None if found.candidates is None else found.candidates.match(manifest)
-    return verified, key, target, size
+    return OpenedInput(
+        item=item,
+        value=target,
+        manifest=manifest,
+        verified=None if found.candidates is None else found.candidates.match(manifest),
+        key=key,
+        size_bytes=size,
+    )
 
 
 def _files(store: ObjectStore, uri: str, target: Path) -> Iterator[tuple[str, str, Path]]:
@@ -246,7 +261,7 @@ def _open_file(
             keys=found.keys,
             expect={"object": original, **found.item.context},
             state_of=work.desk.keys.state_of,
-            digest_algorithm=_algorithm(found, path),
+            digest_algorithm="sha256" if found.candidates is None else found.candidates.algorithm,
         )
         assert opened.payload_digest is not None
         entry = Entry(
@@ -259,27 +274,29 @@ def _open_file(
         return entry, opened.key, opened.plaintext_bytes
 
 
-def _algorithm(found: _Found, path: str) -> str:
-    """The algorithm that the statement's digests were taken with."""
-    if found.candidates is None:
-        return "sha256"
-    entries = found.candidates.statements[0].statement.manifest.entries
-    return next((e.digest.algorithm for e in entries if e.path == path), "sha256")
+def _open_stream(work: Work, found: _Found, stack: contextlib.ExitStack) -> OpenedInput:
+    """A reader over the sealed object; its digest is checked before a byte is handed out.
 
-
-def _open_stream(
-    work: Work, found: _Found, stack: contextlib.ExitStack
-) -> tuple[Verified | None, KeyRef | None, BinaryIO, int]:
-    """A reader over the sealed object; its digest is checked before a byte is handed out."""
+    One pin for both: what was digested is what is read.
+    """
     item = found.item
-    verified = None
-    if found.candidates is not None:
-        verified = found.candidates.match(build_manifest(found.store, item.uri))
-    pinned = stack.enter_context(found.store.open(item.uri))
-    if not found.sealed:
+    if not found.sealed or found.candidates is None:
         raise FormatError(
             f"{item.name}: {item.uri} is plain; a stream decrypts as it reads, so drop stream=True"
         )
+    info = found.store.info(item.uri)
+    if info is not None and info.is_directory:
+        raise FormatError(f"{item.name}: {item.uri} is a directory; a stream is of one file")
+    pinned = stack.enter_context(found.store.open(item.uri))
+    digest = digest_payload(pinned, digest_algorithm=found.candidates.algorithm)
+    entry = Entry(
+        path="",
+        size_bytes=digest.payload_bytes,
+        digest=Digest.parse(digest.payload_digest),
+        core_id=digest.core_id.hex(),
+    )
+    manifest = Manifest.of([entry])
+    verified = found.candidates.match(manifest)
     reader = SealedReader(
         pinned,
         keys=found.keys,
@@ -287,95 +304,51 @@ def _open_stream(
         state_of=work.desk.keys.state_of,
     )
     stack.callback(reader.close)
-    return verified, reader.key, cast("BinaryIO", reader), reader.size_bytes
-
-
-def validate(work: Work, opened: OpenedInput, verified: Verified | None) -> OpenedInput:
-    """Hold an opened input against its suite, unless its statement says that it passed.
-
-    Raises:
-        SecureMLError: It failed, or cannot be checked; recorded.
-    """
-    item, journal = opened.item, work.journal
-    assert item.suite is not None
-    assert isinstance(opened.value, Path)
-    since = journal.now()
-    more: dict[str, object] = {"suite": item.suite.name}
-    try:
-        digest = work.desk.checker.suite_digest(item.suite)
-        more["suite_digest"] = digest
-        passed = [str(suite.digest) for suite in verified.suites] if verified is not None else []
-        if already_passed(digest, passed):
-            journal.did("object.validate", object=_object(item), more={**more, "trusted": True})
-            journal.tell(f"validated {item.name}: {item.suite.name} passed when it was signed")
-            return opened
-        quarantine = _quarantine(work, item, opened.value)
-        result = check_dataset(
-            opened.value, item.suite, checker=work.desk.checker, quarantine=quarantine
-        )
-        more |= verdict(result.report)
-        require_passed(result)
-    except SecureMLError as error:
-        journal.refused("object.validate", error, object=_object(item), more=more)
-        raise
-    journal.did("object.validate", since=since, object=_object(item), more=more)
-    journal.tell(
-        f"validated {item.name}: {len(result.report.results)} expectations of "
-        f"{item.suite.name} on {result.report.rows:,} rows"
-        + (f", {result.quarantined_rows} rows set aside" if result.quarantined else "")
+    return OpenedInput(
+        item=item,
+        value=cast("BinaryIO", reader),
+        manifest=manifest,
+        verified=verified,
+        key=reader.key,
+        size_bytes=reader.size_bytes,
     )
-    return replace(opened, value=result.data, report=result.report, bad_rows=result.quarantined)
 
 
-def verdict(report: ValidationReport) -> dict[str, object]:
-    """A verdict as events carry it: names and counts, never a value."""
-    return {
-        "checked": len(report.results),
-        "failed": len(report.failed),
-        "warned": len(report.warned),
-        "failed_names": list(report.failed[:10]) or None,
-    }
-
-
-def _quarantine(work: Work, item: Input, data: Path) -> Quarantine | None:
-    if item.quarantine is None:
-        return None
-    good, bad = data.parent / f"good{data.suffix}", data.parent / f"bad{data.suffix}"
-    return Quarantine(splitter=cast("RowSplitter", work.desk.checker), good=good, bad=bad)
-
-
-def _object(item: Input) -> dict[str, object]:
+def object_facts(item: Input) -> dict[str, object]:
+    """An input as events name it before it was read."""
     return {"name": item.name, "uri": item.uri}
 
 
-def _pinned(item: Input) -> dict[str, object]:
+def pin_facts(item: Input) -> dict[str, object]:
+    """What an input must be, as events say it."""
     if item.pin is None:
         return {}
     return {"pinned_by": item.pin.by, "expected": item.pin.digest}
 
 
-def _tell_opened(
-    work: Work,
-    found: _Found,
-    verified: Verified | None,
-    key: KeyRef | None,
-    size: int,
-    since: float,
-) -> None:
-    item, journal = found.item, work.journal
-    facts = {**_object(item), "bytes": size}
+def _tell_opened(work: Work, opened: OpenedInput, since: float) -> None:
+    item, journal, verified = opened.item, work.journal, opened.verified
+    facts = {
+        **object_facts(item),
+        "digest": opened.manifest.digest,
+        "bytes": opened.size_bytes,
+    }
     signers: list[str] = []
     if verified is not None:
-        facts["digest"] = verified.digest
         signers = [str(ref) for ref in verified.signers]
-        more = {"signers": signers, **_pinned(item)}
-        if verified.suites:
-            more["suites"] = [suite.name for suite in verified.suites]
+        suites = [suite.name for suite in verified.suites]
+        more = {"signers": signers, "suites": suites or None, **pin_facts(item)}
         journal.did("object.verify", object=facts, more=more)
-    if key is not None:
-        more = {"signer": signers[0] if signers else None, "stream": item.stream or None}
-        journal.did("object.open", since=since, object=facts, key=key_facts(key), more={**more})
+    if opened.key is not None:
+        signer = signers[0] if signers else None
+        journal.did(
+            "object.open",
+            since=since,
+            object=facts,
+            key=key_facts(opened.key),
+            more={"signer": signer, "stream": item.stream or None},
+        )
     took = round((journal.now() - since) * 1000)
     by = f", signed by {', '.join(signers)}" if signers else ", not signed"
-    word = "opened" if key is not None else "read plain"
-    journal.tell(f"{word} {item.name}: {in_words(size)} in {took} ms{by}")
+    word = "opened" if opened.key is not None else "read plain"
+    journal.tell(f"{word} {item.name}: {in_words(opened.size_bytes)} in {took} ms{by}")

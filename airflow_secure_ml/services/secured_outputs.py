@@ -33,9 +33,8 @@ from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
 from airflow_secure_ml.services.sealing import seal_object
-from airflow_secure_ml.services.secured_inputs import verdict
+from airflow_secure_ml.services.secured_validation import check_table
 from airflow_secure_ml.services.signing import check_may_replace, sign_artifact
-from airflow_secure_ml.services.validation import check_dataset, require_passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +127,9 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
     except SecureMLError as error:
         work.journal.refused("object.seal", error, object=_object(item))
         raise
-    report = None if item.suite is None else _validate(work, item, made)
+    report = None
+    if item.suite is not None:
+        report = check_table(work, item.name, made, item.suite, _object(item)).report
     since = work.journal.now()
     try:
         stage = _stage_directory if kind == "directory" else _stage_file
@@ -181,6 +182,14 @@ def publish(work: Work, staged: list[Staged], refuse_if_stopped: object) -> list
     return done
 
 
+def producer_of(work: Work) -> Producer:
+    """The task that a run is, as statements name it."""
+    plan = work.plan
+    return Producer(
+        dag_id=plan.dag_id, task_id=plan.task_id, run_id=plan.run_id, map_index=plan.map_index
+    )
+
+
 def _key_name(work: Work, item: Output) -> str:
     rules = work.desk.rules
     return item.key or (rules and rules.key_for_write(item.uri)) or work.desk.data_key
@@ -192,14 +201,7 @@ def _wrapper(work: Work, item: Output) -> KeyWrapper:
 
 def _check_may_replace(work: Work, item: Output) -> None:
     verifiers = work.desk.keys.verifiers({work.desk.signing_key})
-    check_may_replace(work.desk.store(item.uri), item.uri, _producer(work), verifiers)
-
-
-def _producer(work: Work) -> Producer:
-    plan = work.plan
-    return Producer(
-        dag_id=plan.dag_id, task_id=plan.task_id, run_id=plan.run_id, map_index=plan.map_index
-    )
+    check_may_replace(work.desk.store(item.uri), item.uri, producer_of(work), verifiers)
 
 
 def _context(work: Work, item: Output) -> dict[str, str]:
@@ -223,7 +225,7 @@ def _statement(work: Work, staged: Staged) -> Statement:
         manifest=staged.manifest,
         act="write",
         signed_ms=work.desk.now_ms(),
-        producer=_producer(work),
+        producer=producer_of(work),
         context={**_context(work, staged.item), "object": staged.item.uri},
         suites=suites,
     )
@@ -255,21 +257,6 @@ def _check_made(item: Output, made: Path) -> str:
         "data itself",
         why="output_outside",
     )
-
-
-def _validate(work: Work, item: Output, made: Path) -> ValidationReport:
-    assert item.suite is not None
-    since = work.journal.now()
-    more: dict[str, object] = {"suite": item.suite.name}
-    try:
-        result = check_dataset(made, item.suite, checker=work.desk.checker)
-        more |= {"suite_digest": result.report.suite_digest, **verdict(result.report)}
-        require_passed(result)
-    except SecureMLError as error:
-        work.journal.refused("object.validate", error, object=_object(item), more=more)
-        raise
-    work.journal.did("object.validate", since=since, object=_object(item), more=more)
-    return result.report
 
 
 def _stage_file(

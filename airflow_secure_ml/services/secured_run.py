@@ -17,6 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from airflow_secure_ml.core.digest import Digest
+from airflow_secure_ml.core.statement import Suite
+from airflow_secure_ml.core.validation import ValidationReport
 from airflow_secure_ml.errors import PolicyError, SecureMLError, ServiceError
 from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
 from airflow_secure_ml.services.journal import Journal
@@ -28,6 +31,8 @@ from airflow_secure_ml.services.secured_outputs import (
     publish,
     stage_output,
 )
+from airflow_secure_ml.services.secured_validation import check_input
+from airflow_secure_ml.services.vouching import reference_to, vouch
 
 Bound = Mapping[str, Path | list[Path] | BinaryIO]
 
@@ -75,6 +80,8 @@ class SecuredRun:
         self._work: Work | None = None
         self._guard: ScratchGuard | None = None
         self._scratch: ScratchDirectory | None = None
+        self._opened: dict[str, OpenedInput] = {}
+        self._reports: dict[str, ValidationReport | None] = {}
         self._made: dict[str, Path] = {}
         self._quarantined: list[tuple[Output, Path]] = []
         self._stopped = False
@@ -141,6 +148,28 @@ class SecuredRun:
         self._ended = ("ok", None, "done")
         return {one.staged.item.name: _reference(one) for one in published[len(bad) :]}
 
+    def vouch_for(self, name: str) -> dict[str, Any]:
+        """Sign that an input was found good, with the suite that it passed here.
+
+        Nothing is signed for an input whose rows were parted, or whose signed verdict was taken.
+
+        Returns:
+            A Reference to the input.
+        """
+        assert self._work is not None
+        opened, report = self._opened[name], self._reports.get(name)
+        parted = any(output.name == f"{name}.quarantine" for output, _ in self._quarantined)
+        if report is None or parted:
+            signers = [] if opened.verified is None else [r.name for r in opened.verified.signers]
+            reference = reference_to(
+                opened.item, opened.manifest, self._journal.intent or "", signers
+            )
+        else:
+            suite = Suite(name=report.suite, digest=Digest.parse(report.suite_digest))
+            key = self._desk.signing_key
+            reference = vouch(self._work, opened.item, opened.manifest, key, suites=(suite,))
+        return {**reference, "rows": None if report is None else report.rows}
+
     def end(self, ending: Ending, error: BaseException) -> None:
         """Say how the body was left; nothing is published."""
         self._body_error = error
@@ -205,7 +234,7 @@ class SecuredRun:
         return self._scratch
 
     def _open_inputs(self, work: Work, scratch: ScratchDirectory | None) -> dict[str, Any]:
-        opened: dict[str, list[OpenedInput]] = defaultdict(list)
+        opened: dict[str, list[Any]] = defaultdict(list)
         for item in work.plan.inputs:
             index = len(opened[item.name]) if item.name in work.plan.listed else None
             if self._guard is not None and not item.stream:
@@ -215,15 +244,24 @@ class SecuredRun:
                 assert scratch is not None
                 target = scratch.path_for(item.name, item.uri, index=index)
             one = open_input(work, item, target, self._stack)
-            opened[item.name].append(one)
-            if one.bad_rows is not None:
-                self._quarantined.append((_quarantine_output(item), one.bad_rows))
+            self._opened[item.name] = one
+            opened[item.name].append(self._checked(work, one))
         if self._guard is not None:
             self._guard.ready()
         return {
-            name: [one.value for one in several] if name in work.plan.listed else several[0].value
+            name: several if name in work.plan.listed else several[0]
             for name, several in opened.items()
         }
+
+    def _checked(self, work: Work, opened: OpenedInput) -> Path | BinaryIO:
+        """An input as the body gets it: whole, or its good rows."""
+        if opened.item.suite is None:
+            return opened.value
+        checked = check_input(work, opened)
+        self._reports[opened.item.name] = checked.report
+        if checked.bad_rows is not None:
+            self._quarantined.append((_quarantine_output(opened.item), checked.bad_rows))
+        return checked.value
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped:
