@@ -135,6 +135,7 @@ _AUDIT_COMMANDS = (
             help="with this result; may be given again",
         ),
         _arg("--uri", metavar="ADDRESS", help="about one object"),
+        _arg("--all", action="store_true", help="the trail's own events too"),
     ),
     _command(
         "sequencer",
@@ -158,9 +159,9 @@ COMMANDS: tuple[Command | Group, ...] = (
     ),
     _command(
         "open",
-        "open a sealed file; DST appears only when all of it was verified",
-        "sealed.open_sealed",
-        _arg("source", metavar="SRC", help="a sealed file; - reads a pipe"),
+        "open a sealed file or folder; DST appears only when all of it was verified",
+        "opening.open_sealed",
+        _arg("source", metavar="SRC", help="a sealed file or folder; - reads a pipe"),
         _arg(
             "target",
             metavar="DST",

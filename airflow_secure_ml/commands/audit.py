@@ -22,6 +22,10 @@ from airflow_secure_ml.services.verifying import WHOLE, Report, verify_log
 # A new log's first checkpoint comes a second after its first leaf.
 _FIRST_CHECKPOINT_S = 5.0
 _POLL_S = 0.1
+_ACTS = (
+    *("task.", "rule.", "object.", "scratch.", "lease.", "secret.", "xcom.", "key.", "dag."),
+    *("run.", "user.", "coverage.", "alert.", "emitter.loss", "trail.refused", "trail.verify"),
+)
 _MAX_NOTE_CHARS = 65536
 _WORDS = {0: "whole", 1: "TAMPERED", 4: "incomplete", 5: "cannot tell"}
 
@@ -49,7 +53,7 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
         dag=arguments.dag,
         run=arguments.run,
         task=arguments.task,
-        acts=tuple(arguments.act or ()),
+        acts=() if arguments.all else tuple(arguments.act or _ACTS),
         results=tuple(arguments.result or ()),
         uri=arguments.uri,
     )

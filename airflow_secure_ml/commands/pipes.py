@@ -32,7 +32,13 @@ def pinned_input() -> PinnedFile:
 
 
 class PipeWriter:
-    """ObjectWriter onto a stream: bytes must come in order, and nothing can be taken back."""
+    """ObjectWriter onto a stream: bytes must come in order, and nothing can be taken back.
+
+    Attributes:
+        threads: One: several would not keep the order.
+    """
+
+    threads = 1
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
