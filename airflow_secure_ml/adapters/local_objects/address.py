@@ -96,11 +96,24 @@ def canonical_path(uri: str) -> str:
     """
     now = canonical(uri)
     if now != uri:
-        raise ConfigurationError(
-            f"{uri}: expected a canonical address, found one that leads to {now}; "
-            "use the address that canonical() gives"
-        )
+        raise not_canonical(uri, now)
     return to_path(uri)
+
+
+def plain_path(uri: str) -> str:
+    """The path of an address in its one form; whether symlinks lie on it is not looked at."""
+    path = to_path(uri)
+    if to_uri(path) != uri:
+        raise not_canonical(uri, to_uri(path))
+    return path
+
+
+def not_canonical(uri: str, now: str) -> ConfigurationError:
+    """The refusal of an address that leads elsewhere than it says."""
+    return ConfigurationError(
+        f"{uri}: expected a canonical address, found one that leads to {now}; "
+        "use the address that canonical() gives"
+    )
 
 
 def relative_parts(relative: str) -> list[str]:

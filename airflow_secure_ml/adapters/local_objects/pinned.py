@@ -8,6 +8,7 @@ import stat
 from types import TracebackType
 from typing import Self
 
+from airflow_secure_ml.adapters.local_objects.address import not_canonical, plain_path, to_uri
 from airflow_secure_ml.adapters.local_objects.aside import failed
 from airflow_secure_ml.errors import FormatError, IntegrityError
 
@@ -40,14 +41,16 @@ def version_of(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def pin(path: str, uri: str) -> PinnedFile:
+def pin(uri: str) -> PinnedFile:
     """Open a regular file for reading and hold it.
 
     Raises:
+        ConfigurationError: The address is not canonical (any more).
         FileNotFoundError: Nothing is there.
         FormatError: Something else than a regular file is there; it is not opened.
         ConfigurationError: No right to read it.
     """
+    path = plain_path(uri)
     try:
         # Looked at first: opening a device can do something, opening a FIFO can block.
         require_file(os.lstat(path).st_mode, uri)
@@ -60,6 +63,10 @@ def pin(path: str, uri: str) -> PinnedFile:
             raise FormatError(f"{uri}: expected a file, found a symlink or socket") from error
         raise failed(error, "open", uri) from error
     try:
+        # Asked of the kernel once, not looked up part by part: a walk opens thousands of files.
+        found = os.readlink(f"/proc/self/fd/{descriptor}")
+        if found != path:
+            raise not_canonical(uri, to_uri(found))
         status = os.fstat(descriptor)
         require_file(status.st_mode, uri)
     except BaseException:

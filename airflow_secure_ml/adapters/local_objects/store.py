@@ -10,6 +10,7 @@ from airflow_secure_ml.adapters.local_objects import aside
 from airflow_secure_ml.adapters.local_objects.address import (
     canonical,
     canonical_path,
+    plain_path,
     relative_parts,
     to_uri,
 )
@@ -32,8 +33,9 @@ class LocalObjects:
 
     def child(self, uri: str, relative: str) -> str:
         """The canonical address of a name that `walk` gave."""
-        root = canonical_path(uri)
+        root = plain_path(uri)
         address = canonical(to_uri(os.path.join(root, *relative_parts(relative))))
+        # A symlink in the directory's own address shows here too.
         if not address.startswith(to_uri(root).rstrip("/") + "/"):
             raise FormatError(f"{uri}: {relative!r} is a symlink that leads out of the directory")
         return address
@@ -56,7 +58,7 @@ class LocalObjects:
 
     def open(self, uri: str) -> PinnedFile:
         """Pin a regular file for reading; nothing else is ever opened."""
-        return pin(canonical_path(uri), uri)
+        return pin(uri)
 
     def create(self, uri: str) -> FileWriter:
         """Begin a file; parents are made, and what killed writers left aside is removed."""
