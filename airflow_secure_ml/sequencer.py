@@ -54,6 +54,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--signer-dir", type=Path, required=True)
     parser.add_argument("--spare-dir", type=Path, action="append", default=[])
     parser.add_argument("--once", action="store_true", help="take what is there now, then end")
+    parser.add_argument(
+        "--adopt", action="store_true", help="go on with a log whose `last` is lost, then end"
+    )
     parser.add_argument("--idle-s", type=float, default=None, help="end after so long a rest")
     parser.add_argument("--detach", action="store_true", help="run in a session of its own")
     return parser.parse_args(arguments)
@@ -147,7 +150,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
         finally:
             lock.release()
         # Who made a segment just before the lock was free has started no other sequencer.
-        is_over = options.once or stopped.is_set() or not segments.scan()
+        is_over = options.once or options.adopt or stopped.is_set() or not segments.scan()
         segments.close()
         if is_over:
             return
@@ -166,7 +169,7 @@ def _run(
     import time
 
     from airflow_secure_ml import __version__
-    from airflow_secure_ml.services.auditing import run_sequencer
+    from airflow_secure_ml.services.auditing import adopt_log, run_sequencer
     from airflow_secure_ml.services.checkpointing import Checkpointer
     from airflow_secure_ml.services.own_events import Clock, Host
     from airflow_secure_ml.services.sequencing import Sequencer
@@ -189,9 +192,13 @@ def _run(
         host=Host(name=socket.gethostname(), facts=facts),
         random_bytes=secrets.token_bytes,
     )
+    checkpointer = Checkpointer(log=writer, signer=signer, clock=clock)
+    if options.adopt:
+        adopt_log(sequencer, checkpointer, writer)
+        return
     run_sequencer(
         sequencer,
-        Checkpointer(log=writer, signer=signer, clock=clock),
+        checkpointer,
         clock=clock,
         wait=stopped.wait,
         stop=stopped.is_set,

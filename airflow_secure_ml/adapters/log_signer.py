@@ -159,8 +159,8 @@ class LogSigner:
             return open_checkpoint(note, [self._public], origin=self.origin), note
         except ConfigurationError as error:
             raise AuditLogError(
-                f"{path}: what was signed last is not known ({error}); find out why, then "
-                "`secure-ml audit adopt`"
+                f"{path}: what was signed last is not known ({error}); find out why, then run "
+                "`python -m airflow_secure_ml.sequencer … --adopt` with this log's directories"
             ) from error
         except SecureMLError as error:
             raise AuditLogError(f"{path}: {error}") from error

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.ports import LogWriter
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 from airflow_secure_ml.services.checkpointing import Checkpointer
 from airflow_secure_ml.services.own_events import Clock
@@ -78,6 +79,23 @@ def run_sequencer(
         if not step.has_more:
             wait(POLL_S)
     _finish(sequencer, checkpointer, watch, clock, on_trouble, once=once)
+
+
+def adopt_log(sequencer: Sequencer, checkpointer: Checkpointer, log: LogWriter) -> str:
+    """Go on with a log whose signer does not know what it signed last; a person decided so.
+
+    Returns:
+        The new checkpoint's note.
+
+    Raises:
+        AuditLogError: The log's leaves do not give its root.
+        ConfigurationError: Nothing has to be adopted.
+    """
+    edge = log.edge()
+    more = {"size": edge.size, "root": edge.root().hex()}
+    sequencer.record(Fact(act="trail.adopt", phase="seen", result="ok", more=more))
+    sequencer.close()
+    return checkpointer.adopt()
 
 
 def _finish(

@@ -51,6 +51,26 @@ class Checkpointer:
         self._signed = derived
         return note
 
+    def adopt(self) -> str:
+        """Sign the log as it is, although nothing tells what was signed last; returns the note.
+
+        Raises:
+            AuditLogError: The leaves do not give the stored root.
+            ConfigurationError: What was signed last is known: nothing has to be adopted.
+        """
+        stored = self._log.edge()
+        hashes = [leaf_hash(data) for data in self._log.leaf_data(0, stored.size)]
+        if Edge().append(hashes) != stored:
+            raise AuditLogError(
+                f"audit log {self._log.origin()}: its leaves do not give its stored root; "
+                "nothing is adopted",
+                index=self._first_bad(0, hashes),
+            )
+        note = self._signer.adopt(stored.size, stored.root())
+        self._log.publish(note, size=stored.size, signed_ms=self._clock.now_ms())
+        self._signed = stored
+        return note
+
     def _signed_edge(self, size: int, root: bytes, stored_size: int) -> Edge:
         """The edge of what was signed last; from the store, and so only if it gives that root."""
         if size > stored_size:

@@ -133,7 +133,8 @@ class Follower:
         self, data: bytes, event: dict[str, Any], known: KnownHash, *, take_early: bool
     ) -> Decision:
         seq, found = event["seq"], leaf_hash(data)
-        before = known(self.row.id, seq)
+        # From `next_seq` on none is in the log: the row and its leaves are written together.
+        before = known(self.row.id, seq) if seq < self.row.next_seq else None
         if before == found:
             if seq == self.row.next_seq - 1:
                 self.is_closed = event["act"] == "emitter.close"

@@ -296,7 +296,9 @@ class _Run:
 
     def _check_chains(self) -> int | None:
         """The first leaf before which an emitter's events are missing, said by the sequencer."""
-        gaps = {row.id for row in self.log.emitters() if row.state in {"gap", "gap_ended"}}
+        # A row may be edited: it counts only until a leaf says how its emitter ended.
+        rows = self.log.emitters()
+        gaps = {row.id for row in rows if row.state == "gap" and row.id not in self.ends}
         holes = []
         for emitter, chain in self.chains.items():
             if chain.broken_at is None:

@@ -20,7 +20,12 @@ from typing import Self
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.errors import AuditLogError, FormatError, ServiceUnavailableError
+from airflow_secure_ml.errors import (
+    AuditLogError,
+    ConfigurationError,
+    FormatError,
+    ServiceUnavailableError,
+)
 
 HOUR_MS = 3_600_000
 BUSY_S = 10.0
@@ -51,7 +56,12 @@ class SqliteAuditWriter:
 
     def _prepare(self, origin: str) -> None:
         execute = self._connection.execute
-        execute("PRAGMA journal_mode = WAL")
+        mode = execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise ConfigurationError(
+                f"audit log {self._path}: SQLite offers journal mode {mode}, readers beside the "
+                "writer need wal; put audit_dir on a local file system"
+            )
         # NORMAL does not sync the commit: a batch could be lost after its segments are unlinked.
         execute("PRAGMA synchronous = FULL")
         with self._transaction():

@@ -178,6 +178,13 @@ class CheckpointSigner(Protocol):
             AuditLogError: Smaller than the last one signed, or not an extension of it.
         """
 
+    def adopt(self, size: int, root: bytes) -> str:
+        """Go on from a tree although the record is missing; returns the note.
+
+        Raises:
+            ConfigurationError: The record is there: nothing has to be adopted.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:

@@ -184,6 +184,28 @@ def test_a_log_that_is_not_what_was_signed_ends_with_1(place):
     assert b"was cut or rolled back" in done.stderr
 
 
+def test_a_lost_record_of_what_was_signed_stops_checkpoints_until_it_is_adopted(place):
+    place.put(3)
+    place.once()
+    (place.signer / "last").unlink()
+    place.put(4)
+
+    refused = place.once()
+    adopted = subprocess.run(
+        place.command("--adopt"), check=False, capture_output=True, timeout=DEADLINE_S
+    )
+    again = subprocess.run(
+        place.command("--adopt"), check=False, capture_output=True, timeout=DEADLINE_S
+    )
+
+    assert refused.returncode == 1
+    assert b"what was signed last is not known" in refused.stderr
+    assert (adopted.returncode, again.returncode) == (0, 2)
+    assert place.once().returncode == 0
+    assert place.written <= set(place.names())
+    assert place.verify().status == 0
+
+
 def test_forty_kills_lose_nothing_and_repeat_nothing(place):
     killed = 0
     for _ in range(40):

@@ -376,3 +376,34 @@ def test_a_beat_comes_every_five_minutes(site):
     site.sequencer.step()
 
     assert [e["more"]["size"] for e in site.events("trail.beat")] == [1, 2]
+
+
+def test_a_clock_set_back_shows_and_stops_nothing(site):
+    site.start()
+    site.sequencer.step()
+    site.times.now -= 3_600_000
+    site.times.mono += 5_000
+    site.put(ALICE, 0, chain(ALICE, 2))
+
+    site.run()
+
+    first, second = site.events("trail.start")[0], site.events("trail.emitter")[0]
+    assert second["time"] - first["time"] == -3_600_000
+    assert second["mono"] - first["mono"] == 5_000
+    assert site.verify().status == 0
+
+
+def test_a_batch_is_bounded_and_the_rest_follows(site, monkeypatch):
+    monkeypatch.setattr("airflow_secure_ml.services.sequencing.MAX_BATCH_LEAVES", 7)
+    site.put(ALICE, 0, chain(ALICE, 20))
+    site.put(BOB, 0, chain(BOB, 20))
+    site.start()
+
+    steps = [site.sequencer.step()]
+    while steps[-1].has_more:
+        steps.append(site.sequencer.step())
+
+    assert max(step.appended for step in steps) <= 10
+    assert site.of(ALICE) == site.of(BOB) == list(range(20))
+    site.checkpointer.make()
+    assert site.verify().status == 0
