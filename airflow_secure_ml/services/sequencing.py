@@ -114,6 +114,7 @@ class Sequencer:
     def record(self, fact: Fact) -> None:
         """Add a fact of the sequencer's own, such as an alert, in a batch of its own."""
         draft = self._draft()
+        self._begin(draft)
         draft.say(fact)
         self._commit(draft)
 

@@ -27,6 +27,8 @@ _NAME = re.compile(r"([0-9a-f]{32})-([0-9]{4})\.seg", re.ASCII)
 REFUSED_BYTES = 64 * 2**20
 REFUSED_FILES = 10_000
 _SPARE_DESCRIPTORS = 64
+# Two seconds at the sequencer's pace.
+_LINGER_SCANS = 10
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class _Followed:
     emitter: str
     part: int
     owner_uid: int
+    size_bytes: int = 0
+    lingers: int = 0
 
 
 class SpoolSegments:
@@ -53,6 +57,7 @@ class SpoolSegments:
         self._directories = tuple(directories)
         self._refused = refused
         self._followed: dict[tuple[int, int], _Followed] = {}
+        self._removed: dict[tuple[int, int], _Followed] = {}
         self._skipped: set[str] = set()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 65536 if most == resource.RLIM_INFINITY else min(most, 65536)
@@ -61,6 +66,7 @@ class SpoolSegments:
 
     def scan(self) -> Sequence[Segment]:
         """Every segment, by emitter and part; new files are opened, unlinked ones stay."""
+        self._linger()
         for directory in self._directories:
             for entry in _entries(directory):
                 self._follow(directory, entry)
@@ -82,7 +88,7 @@ class SpoolSegments:
             if _identity_at(path) == identity:
                 path.unlink(missing_ok=True)
                 touched.add(followed.directory)
-            os.close(followed.descriptor)
+            self._removed[identity] = followed
         for directory in touched:
             _sync(directory)
 
@@ -108,9 +114,25 @@ class SpoolSegments:
 
     def close(self) -> None:
         """Let go of every segment; may be called twice."""
-        for followed in self._followed.values():
+        for followed in (*self._followed.values(), *self._removed.values()):
             os.close(followed.descriptor)
         self._followed.clear()
+        self._removed.clear()
+
+    def _linger(self) -> None:
+        """Take back a removed segment that still grows, let go of the others after a while.
+
+        A writer whose lock was dropped by other code of its process may have looked at its file
+        just before it was unlinked, and written just after.
+        """
+        for identity, followed in list(self._removed.items()):
+            if os.fstat(followed.descriptor).st_size > followed.size_bytes:
+                self._followed[identity] = self._removed.pop(identity)
+                followed.lingers = 0
+            elif followed.lingers >= _LINGER_SCANS:
+                os.close(self._removed.pop(identity).descriptor)
+            else:
+                followed.lingers += 1
 
     def _follow(self, directory: Path, entry: os.DirEntry[str]) -> None:
         name = _NAME.fullmatch(entry.name)
@@ -118,7 +140,7 @@ class SpoolSegments:
             return
         path = directory / entry.name
         identity = _identity_at(path)
-        if identity is None or identity in self._followed:
+        if identity is None or identity in self._followed or identity in self._removed:
             return
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -131,7 +153,7 @@ class SpoolSegments:
         identity = (found.st_dev, found.st_ino)
         if not stat.S_ISREG(found.st_mode) or identity in self._followed:
             os.close(descriptor)
-            self._skip(path, "not a plain file, or linked twice")
+            self._skip(path, "not a plain file")
             return
         self._followed[identity] = _Followed(
             descriptor=descriptor,
@@ -151,13 +173,14 @@ class SpoolSegments:
         followed = self._followed[identity]
         # The lock first: what is written before it is let go of is then within the length.
         is_held = lock_holder(followed.descriptor) is not None
+        followed.size_bytes = os.fstat(followed.descriptor).st_size
         return Segment(
             token=f"{identity[0]}:{identity[1]}",
             emitter=followed.emitter,
             part=followed.part,
             owner_uid=followed.owner_uid,
             is_held=is_held,
-            size_bytes=os.fstat(followed.descriptor).st_size,
+            size_bytes=followed.size_bytes,
         )
 
 
