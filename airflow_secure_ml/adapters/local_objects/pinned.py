@@ -65,7 +65,8 @@ def pin(uri: str) -> PinnedFile:
     try:
         # Asked of the kernel once, not looked up part by part: a walk opens thousands of files.
         found = os.readlink(f"/proc/self/fd/{descriptor}")
-        if found != path:
+        # Replaced since it was opened: still the version that lay there, and the kernel says so.
+        if found not in (path, f"{path} (deleted)"):
             raise not_canonical(uri, to_uri(found))
         status = os.fstat(descriptor)
         require_file(status.st_mode, uri)
