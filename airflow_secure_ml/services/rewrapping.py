@@ -24,6 +24,7 @@ from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
     StateOf,
     check_covers,
+    naming,
     read_sealed_header,
     unlock,
 )
@@ -90,12 +91,14 @@ def rewrap_object(
         IntegrityError: The object changed meanwhile.
     """
     header = read_sealed_header(obj)
-    payload_bytes, plaintext_bytes = _lengths(obj, header)
-    for key in keys:
-        check_covers(key, header.core.context)
-    with unlock(
-        header, keys=readers, expect=expect, suite=header.core.suite, state_of=state_of
-    ) as unlocked:
+    suite = header.core.suite
+    with (
+        naming(obj.uri),
+        unlock(header, keys=readers, expect=expect, suite=suite, state_of=state_of) as unlocked,
+    ):
+        payload_bytes, plaintext_bytes = _lengths(obj, header)
+        for key in keys:
+            check_covers(key, header.core.context)
         slots = wrap_slots(keys, header.core, unlocked.file_key)
         encoded = encode_header(
             header.core, slots, unlocked.file_key, plaintext_bytes=plaintext_bytes

@@ -17,7 +17,7 @@ from airflow_secure_ml.core.sealed_file.header import (
 )
 from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, DataSetKeyWrapper, wipe
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError
-from airflow_secure_ml.services.sealed_header import StateOf, read_sealed_header, unlock
+from airflow_secure_ml.services.sealed_header import StateOf, naming, read_sealed_header, unlock
 from airflow_secure_ml.services.sealing import wrap_slots
 
 KEY_FOLDER = "_asml"
@@ -108,13 +108,16 @@ class DataSetRoot:
             header = read_sealed_header(pinned)
         if header.core_id.hex() != header_core_id:
             raise CiphertextError(f"{uri}: it is another data-set key than its name says")
-        with unlock(
-            header,
-            keys=self._keys,
-            expect=ANY_CONTEXT,
-            suite=SUITE_DATASET_KEY,
-            state_of=self._state_of,
-        ) as unlocked:
+        with (
+            naming(uri),
+            unlock(
+                header,
+                keys=self._keys,
+                expect=ANY_CONTEXT,
+                suite=SUITE_DATASET_KEY,
+                state_of=self._state_of,
+            ) as unlocked,
+        ):
             found = DataSetKeyWrapper(
                 unlocked.file_key,
                 header_core_id=header.core_id,

@@ -9,6 +9,7 @@ Source: SEALED_FILE_FORMAT, Reading, steps 2 to 6.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, PinnedObject
@@ -31,6 +32,7 @@ from airflow_secure_ml.core.sealed_file.slots import Slot, find_slot
 from airflow_secure_ml.errors import (
     CiphertextError,
     FormatError,
+    IntegrityError,
     PolicyError,
     SecureMLError,
     ServiceError,
@@ -81,24 +83,34 @@ class Unlocked:
         wipe(self.file_key)
 
 
+@contextmanager
+def naming(uri: str) -> Iterator[None]:
+    """Put the object's address before the message of whatever refuses it."""
+    try:
+        yield
+    except (FormatError, IntegrityError, PolicyError) as error:
+        if uri not in str(error):
+            error.args = (f"{uri}: {error}",)
+        raise
+
+
 def read_sealed_header(obj: PinnedObject) -> Header:
     """Read a sealed object's header; nothing in it is authenticated yet.
 
     Raises:
         FormatError: Not a sealed file of a version that this release reads.
     """
-    prefix = obj.read_at(0, min(FIRST_READ_BYTES, obj.size_bytes))
-    while (wanted := header_bytes_wanted(prefix)) > len(prefix):
-        if wanted > obj.size_bytes:
-            raise FormatError(
-                f"{obj.uri}: not a sealed file, or cut inside its header: "
-                f"{wanted} bytes are needed, it has {obj.size_bytes}"
-            )
-        longer = obj.read_at(0, wanted)
-        if len(longer) < wanted:
-            raise FormatError(f"{obj.uri}: it ends behind {len(longer)} bytes, inside its header")
-        prefix = longer
-    return decode_header(prefix, object_bytes=obj.size_bytes)
+    with naming(obj.uri):
+        prefix = obj.read_at(0, min(FIRST_READ_BYTES, obj.size_bytes))
+        while (wanted := header_bytes_wanted(prefix)) > len(prefix):
+            longer = b"" if wanted > obj.size_bytes else obj.read_at(0, wanted)
+            if len(longer) < wanted:
+                raise FormatError(
+                    f"not a sealed file, or cut inside its header: {wanted} bytes are needed, "
+                    f"it has {obj.size_bytes}"
+                )
+            prefix = longer
+        return decode_header(prefix, object_bytes=obj.size_bytes)
 
 
 def unlock(

@@ -25,12 +25,13 @@ class Lanes:
 
     Args:
         threads: 1 to 64, the caller's included.
+        pieces: How many pieces there are, if that is known: no more threads are started.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, pieces: int | None = None) -> None:
         if not 1 <= threads <= MAX_THREADS:
             raise ConfigurationError(f"threads: {threads}, expected 1 to {MAX_THREADS}")
-        self._threads = threads
+        self._threads = threads if pieces is None else max(1, min(threads, pieces))
         self._turn = 0
         self._stopped = False
         self._changed = threading.Condition()
@@ -41,7 +42,10 @@ class Lanes:
         Raises:
             BaseException: What the first failing one raised, after the others have stopped.
         """
-        with ThreadPoolExecutor(max_workers=max(self._threads - 1, 1)) as pool:
+        if self._threads == 1:
+            work()
+            return
+        with ThreadPoolExecutor(max_workers=self._threads - 1) as pool:
             try:
                 others = [pool.submit(self._guard, work) for _ in range(self._threads - 1)]
                 self._guard(work)

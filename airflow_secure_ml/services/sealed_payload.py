@@ -85,11 +85,12 @@ def seal_payload(
     source: Source, writer: ObjectWriter, *, payload_at: int, cipher: SegmentCipher, work: Work
 ) -> str | None:
     """Seal all of `source` into `writer` from `payload_at` on; returns the payload's digest."""
-    lanes = Lanes(work.threads)
+    layout = None if source.size_bytes is None else Layout.of_plaintext(source.size_bytes)
+    lanes = Lanes(work.threads, pieces=None if layout is None else layout.count)
     tally = _Tally(work, lanes)
 
     def lane() -> None:
-        plain, sealed = bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+        plain, sealed = _buffers(layout)
         plain_view, sealed_view = memoryview(plain), memoryview(sealed)
         try:
             while (piece := source.take(plain_view)) is not None:
@@ -118,13 +119,13 @@ def open_payload(
             it may have been.
     """
     layout = payload_layout(obj, header)
-    lanes = Lanes(work.threads)
+    lanes = Lanes(work.threads, pieces=layout.count)
     tally = _Tally(work, lanes)
     numbers = iter(range(layout.count))
     writer, stream = _either(sink)
 
     def lane() -> None:
-        plain, sealed = bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+        plain, sealed = _buffers(layout)
         plain_view, sealed_view = memoryview(plain), memoryview(sealed)
         try:
             # One step of a range's iterator is atomic.
@@ -185,12 +186,12 @@ def open_segment(
 def digest_of_payload(obj: PinnedObject, header: Header, work: Work) -> str | None:
     """The digest of a payload as it lies there, without any key."""
     size_bytes = obj.size_bytes - header.size_bytes
-    lanes = Lanes(work.threads)
+    lanes = Lanes(work.threads, pieces=-(-size_bytes // SEGMENT_BYTES))
     tally = _Tally(work, lanes)
     offsets = iter(range(0, size_bytes, SEGMENT_BYTES))
 
     def lane() -> None:
-        sealed = memoryview(bytearray(SEGMENT_BYTES))
+        sealed = memoryview(bytearray(min(SEGMENT_BYTES, size_bytes)))
         for offset in offsets:
             lanes.check()
             data = sealed[: min(SEGMENT_BYTES, size_bytes - offset)]
@@ -199,6 +200,16 @@ def digest_of_payload(obj: PinnedObject, header: Header, work: Work) -> str | No
 
     lanes.run(lane)
     return tally.digest()
+
+
+def _buffers(layout: Layout | None) -> tuple[bytearray, bytearray]:
+    """A thread's two buffers; small for a small file, of which there may be thousands."""
+    if layout is None:
+        return bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+    return (
+        bytearray(min(LATER_PLAIN_BYTES, layout.plaintext_bytes)),
+        bytearray(min(SEGMENT_BYTES, layout.payload_bytes)),
+    )
 
 
 def read_whole(obj: PinnedObject, offset: int, wanted: memoryview) -> None:

@@ -21,6 +21,7 @@ from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
     StateOf,
+    naming,
     read_sealed_header,
     unlock,
 )
@@ -69,7 +70,10 @@ class SealedReader(io.RawIOBase):
             raise ConfigurationError(f"cached_segments: {cached_segments}, expected at least 1")
         self._obj = obj
         self._header = read_sealed_header(obj)
-        with unlock(self._header, keys=keys, expect=expect, state_of=state_of) as unlocked:
+        with (
+            naming(obj.uri),
+            unlock(self._header, keys=keys, expect=expect, state_of=state_of) as unlocked,
+        ):
             self._layout = payload_layout(obj, self._header)
             self._cipher = payload_cipher(obj, self._header, unlocked.file_key)
             self._key = unlocked.key
@@ -171,7 +175,8 @@ class SealedReader(io.RawIOBase):
             return plain
         segment = self._layout.segment(index)
         plain = bytearray(segment.plain_bytes)
-        open_segment(self._obj, self._header, self._cipher, segment, memoryview(plain))
+        with naming(self._obj.uri):
+            open_segment(self._obj, self._header, self._cipher, segment, memoryview(plain))
         while len(self._cache) >= self._cached_segments:
             wipe(self._cache.popitem(last=False)[1])
         self._cache[index] = plain

@@ -19,7 +19,12 @@ from airflow_secure_ml.core.sealed_file.payload import (
     MAX_SEGMENTS,
     Layout,
 )
-from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    FormatError,
+    IntegrityError,
+    ServiceUnavailableError,
+)
 
 Plaintext: TypeAlias = str | os.PathLike[str] | int | BinaryIO | PinnedObject
 """A path, a descriptor, a stream (pipes too), an object of a store, or a `SealedReader`."""
@@ -97,7 +102,12 @@ def _open_source(plaintext: Plaintext, size_bytes: int | None) -> Source:
 
 def _open_path(path: str) -> _FileSource:
     # O_NONBLOCK: opening a FIFO would wait for someone to write to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{path}: no right to read it; change its mode or owner"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FormatError(f"{path}: not a regular file; only those are sealed from a path")
@@ -167,7 +177,13 @@ class _FileSource(_PositionedSource):
         self._state = _state(status)
 
     def _read(self, offset: int, wanted: memoryview) -> int:
-        return os.preadv(self._descriptor, [wanted], offset)
+        try:
+            return os.preadv(self._descriptor, [wanted], offset)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise ServiceUnavailableError(
+                service="file system", action=f"read {self._name}", reason=reason
+            ) from error
 
     def _check_unchanged(self) -> None:
         if _state(os.fstat(self._descriptor)) != self._state:
@@ -221,14 +237,21 @@ class _StreamSource:
             self._ended = not self._ahead
             self._next += 1
             self._taken += length
+            # Known to be too long before its end: buffers are made for what was announced.
+            if self._size_bytes is not None and self._taken + len(self._ahead) > self._size_bytes:
+                raise self._other_length("more")
             return Piece(index=index, length=length, last=self._ended)
 
     def finish(self) -> int:
         if self._size_bytes is not None and self._taken != self._size_bytes:
-            raise IntegrityError(
-                f"plaintext: the stream had {self._taken} bytes, expected {self._size_bytes}"
-            )
+            raise self._other_length(str(self._taken))
         return self._taken
+
+    def _other_length(self, found: str) -> IntegrityError:
+        return IntegrityError(
+            f"plaintext: expected a stream of {self._size_bytes} bytes, found {found}; "
+            "give the right length, or none"
+        )
 
     def _fill(self, wanted: memoryview) -> int:
         done = 0

@@ -35,6 +35,7 @@ from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
     StateOf,
     check_covers,
+    naming,
     read_sealed_header,
     unlock,
 )
@@ -212,17 +213,14 @@ def open_object(
     algorithm = digest_algorithm if expected is None else expected.algorithm
     work = Work(threads=threads, digest_algorithm=algorithm, progress=progress)
     header = read_sealed_header(obj)
-    with unlock(header, keys=keys, expect=expect, state_of=state_of) as unlocked:
-        layout = payload_layout(obj, header)
-        _check_length(obj, layout, expected_payload_bytes)
-        cipher = payload_cipher(obj, header, unlocked.file_key)
-    digest = open_payload(obj, header, sink, cipher=cipher, work=work)
-    obj.check_unchanged()
-    if expected is not None and (digest is None or not expected.equals(Digest.parse(digest))):
-        raise IntegrityError(
-            f"{obj.uri}: its payload is not the one that was expected; "
-            "it was sealed anew under the same header, or is an older one"
-        )
+    with naming(obj.uri):
+        with unlock(header, keys=keys, expect=expect, state_of=state_of) as unlocked:
+            layout = payload_layout(obj, header)
+            _check_length(layout, expected_payload_bytes)
+            cipher = payload_cipher(obj, header, unlocked.file_key)
+        digest = open_payload(obj, header, sink, cipher=cipher, work=work)
+        obj.check_unchanged()
+        _check_digest(digest, expected)
     return Opened(
         core_id=header.core_id,
         context=header.core.context,
@@ -250,10 +248,11 @@ def digest_payload(
     header = read_sealed_header(obj)
     if header.core.suite != SUITE_FILE:
         raise ConfigurationError(f"{obj.uri}: a data-set key has no payload to take a digest of")
-    layout = payload_layout(obj, header)
     work = Work(threads=threads, digest_algorithm=digest_algorithm, progress=progress)
-    digest = digest_of_payload(obj, header, work)
-    obj.check_unchanged()
+    with naming(obj.uri):
+        layout = payload_layout(obj, header)
+        digest = digest_of_payload(obj, header, work)
+        obj.check_unchanged()
     assert digest is not None
     return PayloadDigest(
         core_id=header.core_id,
@@ -283,8 +282,16 @@ def _random(random_bytes: Callable[[int], bytes], length: int) -> bytes:
     return fresh
 
 
-def _check_length(obj: PinnedObject, layout: Layout, expected: int | None) -> None:
+def _check_length(layout: Layout, expected: int | None) -> None:
     if expected is not None and layout.payload_bytes != expected:
+        raise IntegrityError(f"a payload of {layout.payload_bytes} bytes, expected {expected}")
+
+
+def _check_digest(digest: str | None, expected: Digest | None) -> None:
+    if expected is None:
+        return
+    if digest is None or not expected.equals(Digest.parse(digest)):
         raise IntegrityError(
-            f"{obj.uri}: a payload of {layout.payload_bytes} bytes, expected {expected}"
+            f"its payload has the digest {digest}, expected {expected}; "
+            "it was sealed anew under the same header, or is an older one"
         )

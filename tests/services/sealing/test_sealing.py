@@ -172,7 +172,7 @@ def test_another_payload_under_the_same_core_is_refused(bench, reference):
     forged = file[:512] + reference.payload(file_key, core, b"jello", bytes(32), bytes(7))
 
     assert bench.open(forged) == b"jello"
-    with pytest.raises(IntegrityError, match="not the one that was expected"):
+    with pytest.raises(IntegrityError, match="sealed anew under the same header"):
         bench.open(forged, expected_payload_digest=bench.sealed.payload_digest)
     with pytest.raises(IntegrityError, match="expected 62"):
         bench.open(forged, expected_payload_bytes=62)
@@ -240,13 +240,32 @@ def test_no_source_at_all_is_refused(bench):
         bench.seal(3.5)
 
 
-@pytest.mark.parametrize("announced", [4, 6])
+@pytest.mark.parametrize("announced", [0, 4, 6, 3_000_000])
 def test_a_stream_or_file_of_another_length_is_refused(bench, tmp_path, announced):
     (tmp_path / "plain").write_bytes(b"hello")
 
     for source in (io.BytesIO(b"hello"), tmp_path / "plain"):
         with pytest.raises(IntegrityError, match="expected"):
             bench.seal(source, plaintext_bytes=announced)
+
+
+def test_a_stream_that_does_not_end_is_refused_when_its_length_is_up(bench):
+    class Endless(io.RawIOBase):
+        def readinto(self, buffer):
+            buffer[:] = bytes(len(buffer))
+            return len(buffer)
+
+    with pytest.raises(IntegrityError, match="expected a stream of 2000000 bytes, found more"):
+        bench.seal(Endless(), plaintext_bytes=2_000_000)
+
+
+def test_a_stream_that_does_not_wait_is_refused(bench):
+    class Impatient(io.RawIOBase):
+        def readinto(self, buffer):
+            return None
+
+    with pytest.raises(ConfigurationError, match="waits"):
+        bench.seal(Impatient())
 
 
 class Meddler:

@@ -133,11 +133,11 @@ def test_a_flipped_bit_in_the_payload_is_refused(bench, three, at):
         bench.open(forged)
 
 
-def test_every_header_byte_flipped_is_refused(bench):
+def test_every_header_byte_flipped_is_refused_and_the_refusal_names_the_file(bench):
     file = bench.seal(b"hello")
 
     for at in range(512):
-        with pytest.raises(SecureMLError):
+        with pytest.raises(SecureMLError, match=r"^file:///data/object: "):
             bench.open(file[:at] + bytes([file[at] ^ 0x01]) + file[at + 1 :])
 
 
