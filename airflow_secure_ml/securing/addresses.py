@@ -18,7 +18,13 @@ from airflow_secure_ml.core.validation import SuiteSource
 from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError, PolicyError
 from airflow_secure_ml.securing.binding import ADDRESSES, call_arguments
 from airflow_secure_ml.securing.declaration import Declaration
-from airflow_secure_ml.securing.options import REFERENCE_VERSION, Reads, Writes, is_reference
+from airflow_secure_ml.securing.options import (
+    REFERENCE_VERSION,
+    Reads,
+    Writes,
+    is_asset,
+    is_reference,
+)
 from airflow_secure_ml.services.run_plan import Input, Output, Pin, Plan
 
 if TYPE_CHECKING:
@@ -80,7 +86,7 @@ def make_plan(
 
 
 def _is_list(value: Any) -> bool:
-    one = isinstance(value, (str, Mapping, os.PathLike)) or type(value).__name__ == "Asset"
+    one = isinstance(value, (str, Mapping, os.PathLike))
     return isinstance(value, Iterable) and not one
 
 
@@ -118,7 +124,7 @@ def _input(
 
 
 def _output(name: str, entry: Writes, given: Any, folder: Path, canonical: Canonical) -> Output:
-    if not isinstance(given, (str, os.PathLike)):
+    if is_asset(given) or not isinstance(given, (str, os.PathLike)):
         raise ConfigurationError(
             f"writes[{name!r}]: expected an address, found {type(given).__name__}"
         )
@@ -147,6 +153,8 @@ def resolve(name: str, given: Any, context: Mapping[str, Any]) -> tuple[str, Pin
     Raises:
         SecureMLError: As `make_plan`.
     """
+    if is_asset(given):
+        return _newest_event(name, given, context)
     if isinstance(given, (str, os.PathLike)):
         return os.fspath(given), None
     if is_reference(given):
@@ -154,8 +162,6 @@ def resolve(name: str, given: Any, context: Mapping[str, Any]) -> tuple[str, Pin
         ti = context["ti"]
         pin = Pin(digest=reference["digest"], by="reference", dag_id=ti.dag_id, run_id=ti.run_id)
         return reference["uri"], pin
-    if type(given).__name__ == "Asset":
-        return _newest_event(name, given, context)
     raise ConfigurationError(
         f"reads[{name!r}]: expected an address, a Reference or an Asset, found "
         f"{type(given).__name__}"

@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.securing.declaration import Declaration
+from airflow_secure_ml.securing.options import is_asset
 from airflow_secure_ml.securing.wrapping import MARK
 
 ADDRESSES = "_secure_ml_addresses"
@@ -126,11 +127,11 @@ def _declared(declaration: Declaration) -> Iterator[tuple[str, Any]]:
 def _render(operator: Any, address: Any, variables: Any, context: Any, jinja_env: Any) -> Any:
     if isinstance(address, (list, tuple)):
         return [_render(operator, one, variables, context, jinja_env) for one in address]
+    if is_asset(address) or isinstance(address, Mapping):
+        return address
     if isinstance(address, (str, os.PathLike)):
         # Not render_template: it takes `x.sql` or `x.sh` for the name of a template file.
         return str(jinja_env.from_string(os.fspath(address)).render(variables))
-    if type(address).__name__ == "Asset" or isinstance(address, Mapping):
-        return address
     return operator.render_template(address, context, jinja_env)
 
 

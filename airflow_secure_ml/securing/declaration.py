@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.securing.options import Reads, Writes, is_reference
+from airflow_secure_ml.securing.options import Reads, Writes, is_asset, is_reference
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _CONTEXT_KEY = re.compile(r"[a-z0-9._-]{1,64}")
@@ -147,7 +147,7 @@ def _as_writes(name: str, entry: Any) -> Writes:
     where = f"writes[{name!r}]"
     if isinstance(entry, Reads):
         raise ConfigurationError(f"secure(): {where} is a Reads; use Writes or an address")
-    if is_reference(found.target) or type(found.target).__name__ == "Asset":
+    if is_reference(found.target) or is_asset(found.target):
         raise ConfigurationError(
             f"secure(): {where} must be an address; name the asset in Writes(…, asset=…)"
         )
@@ -159,7 +159,7 @@ def _as_writes(name: str, entry: Any) -> Writes:
 
 def _check_address(where: str, address: Any) -> None:
     for one in address if isinstance(address, (list, tuple)) else (address,):
-        if one is None or not isinstance(one, (str, os.PathLike)):
+        if is_asset(one) or not isinstance(one, (str, os.PathLike)):
             continue
         text = os.fspath(one) if isinstance(one, os.PathLike) else one
         fixed = _JINJA.sub("", text)
@@ -211,7 +211,7 @@ def late_names(value: Any) -> set[str]:
 
 def varies_by_map_index(address: Any) -> bool:
     """Whether a template gives each mapped instance an address of its own."""
-    if not isinstance(address, (str, os.PathLike)):
+    if is_asset(address) or not isinstance(address, (str, os.PathLike)):
         return address is None
     blocks = " ".join(_JINJA.findall(str(address)))
     return bool(re.search(r"\bargs\b|\bmap_index|\bti\b|\btask_instance\b", blocks))

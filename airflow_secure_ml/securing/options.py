@@ -109,6 +109,11 @@ class Reference(TypedDict):
 REFERENCE_VERSION = 1
 
 
+def is_asset(value: object) -> bool:
+    """Whether a value is an Airflow asset; asked before PathLike, which an asset is too."""
+    return type(value).__name__ == "Asset"
+
+
 def is_reference(value: object) -> bool:
     """Whether a value looks like a Reference of any version."""
     return isinstance(value, Mapping) and "secure_ml" in value
