@@ -398,12 +398,20 @@ def test_what_is_not_signed_or_by_another_is_refused(home, sealed):
     assert home.refused(1, "verify", sealed, "--signed-by", "nokey")["why"] == "key_missing"
 
 
-def test_public_keys_travel_through_pipes(home):
-    text = home.done("keys", "export-public", "pipeline")
+def test_another_deployments_signature_is_accepted_once_it_is_trusted(home, sealed, tmp_path):
+    other = Home(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    other.done("keys", "init")
+    other.done("sign", sealed)
+    text = other.done("keys", "export-public", "pipeline")
+    other.close()
 
+    # It is called pipeline/1 there as here, and is another key.
+    assert home.refused(1, "verify", sealed)["why"] == "signature_invalid"
     home.done("keys", "trust", "partner", "-", stdin=text.encode())
 
-    assert home.done("keys", "export-public", "partner") == text.replace("pipeline", "partner")
+    assert "signed by partner/1" in home.done("verify", sealed, "--signed-by", "partner")
+    assert home.refused(1, "verify", sealed)["why"] == "signature_invalid"
 
 
 def test_a_data_sets_folder_is_opened_whole_or_not_at_all(home):

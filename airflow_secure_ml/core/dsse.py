@@ -131,14 +131,14 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
     failed: SignatureError | None = None
     for signature in envelope.signatures:
         for verifier in verifiers:
-            if str(verifier.ref) != signature.key:
+            if verifier.key_id != signature.key:
                 continue
             try:
                 verifier.verify(signature.value, message)
             except SignatureError as error:
                 failed = error
             else:
-                held[signature.key] = verifier.ref
+                held[str(verifier.ref)] = verifier.ref
     if held:
         return envelope._payload, tuple(held.values())
     if failed is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,14 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.core.ports import KeyRef, Verifier
 from airflow_secure_ml.errors import ConfigurationError, SignatureError
 
 SEED_BYTES = 32
 # 64 KiB: some hundred keys; a file of another kind is refused before it is parsed.
 MAX_TEXT_CHARS = 65536
 _BLOCK = re.compile(
-    r"(?:^# (?P<name>[a-z0-9][a-z0-9_-]{0,62})/(?P<version>[1-9][0-9]{0,8})\r?\n)?"
+    r"(?:^# (?P<key_id>[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8})\r?\n)?"
     r"(?P<pem>^-----BEGIN PUBLIC KEY-----$.*?^-----END PUBLIC KEY-----$)",
     re.MULTILINE | re.DOTALL,
 )
@@ -65,10 +66,11 @@ class Ed25519Signer:
 class Ed25519Verifier:
     """The public half of one version of a signing key."""
 
-    __slots__ = ("_key", "_public_key", "_ref")
+    __slots__ = ("_key", "_key_id", "_public_key", "_ref")
 
-    def __init__(self, public_key: bytes, ref: KeyRef) -> None:
+    def __init__(self, public_key: bytes, ref: KeyRef, key_id: str | None = None) -> None:
         self._public_key = bytes(public_key)
+        self._key_id = key_id or str(ref)
         self._key = Ed25519PublicKey.from_public_bytes(self._public_key)
         self._ref = ref
 
@@ -79,6 +81,11 @@ class Ed25519Verifier:
     def ref(self) -> KeyRef:
         """The key as events name it."""
         return self._ref
+
+    @property
+    def key_id(self) -> str:
+        """What its signatures call it: its owner's `name/version`."""
+        return self._key_id
 
     @property
     def public_key(self) -> bytes:
@@ -99,19 +106,34 @@ class Ed25519Verifier:
             ) from error
 
 
-def public_text(name: str, keys: Sequence[tuple[int, bytes]]) -> str:
-    """Public keys as PEM blocks, each below a line that says which version it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """One public key as it travels.
+
+    Attributes:
+        version: Its owner's number.
+        public: 32 bytes.
+        key_id: What its signatures call it, `name/version`; None where the text does not say.
+    """
+
+    version: int
+    public: bytes
+    key_id: str | None = None
+
+
+def public_text(keys: Sequence[Verifier]) -> str:
+    """Public keys as PEM blocks, each below a line that says what its signatures call it."""
     blocks = []
-    for version, public in keys:
-        pem = Ed25519PublicKey.from_public_bytes(public).public_bytes(
+    for key in keys:
+        pem = Ed25519PublicKey.from_public_bytes(key.public_key).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
         )
-        blocks.append(f"# {name}/{version}\n{pem.decode()}")
+        blocks.append(f"# {key.key_id}\n{pem.decode()}")
     return "".join(blocks)
 
 
-def parse_public_text(text: str) -> list[tuple[int, bytes]]:
-    """Versions and public keys of what `public_text` made, or of one plain PEM block.
+def parse_public_text(text: str) -> list[PublicKey]:
+    """The keys of what `public_text` made, or of one plain PEM block, which is version 1.
 
     Raises:
         ConfigurationError: No public key, another algorithm, a version twice or unnumbered.
@@ -119,22 +141,23 @@ def parse_public_text(text: str) -> list[tuple[int, bytes]]:
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigurationError(f"public keys: a text of {len(text)} characters, too long")
     blocks = list(_BLOCK.finditer(text))
-    keys: dict[int, bytes] = {}
+    keys: dict[int, PublicKey] = {}
     for block in blocks:
-        if block["version"] is None and len(blocks) > 1:
+        key_id = block["key_id"]
+        if key_id is None and len(blocks) > 1:
             raise ConfigurationError(
                 "public keys: several, and one without a '# name/version' line"
             )
-        version = int(block["version"] or 1)
+        version = int(key_id.rpartition("/")[2]) if key_id else 1
         if version in keys:
             raise ConfigurationError(f"public keys: version {version} stands there twice")
-        keys[version] = _load(block["pem"])
+        keys[version] = PublicKey(version=version, public=_load(block["pem"]), key_id=key_id)
     if not keys:
         raise ConfigurationError(
             "public keys: expected PEM blocks (BEGIN PUBLIC KEY), found none; "
             "make the file with `secure-ml keys export-public NAME`"
         )
-    return sorted(keys.items())
+    return [keys[version] for version in sorted(keys)]
 
 
 def _load(pem: str) -> bytes:

@@ -82,6 +82,10 @@ class Verifier(Protocol):
         """The key as events name it."""
 
     @property
+    def key_id(self) -> str:
+        """What its signatures call it: its owner's `name/version`, which need not be ours."""
+
+    @property
     def public_key(self) -> bytes:
         """The 32 bytes of the raw public key."""
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier
+from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier, PublicKey
 from airflow_secure_ml.core.keyring import changes
 from airflow_secure_ml.core.keyring.model import Keyring, Purpose
 from airflow_secure_ml.core.sealed_file.keys import KekWrapper
@@ -82,7 +82,7 @@ class MemoryKeySystem:
         """Remove a key's bytes, or one version's."""
         self.keyring = changes.destroy(self.keyring, name, version)
 
-    def trust(self, name: str, keys: Sequence[tuple[int, bytes]]) -> None:
+    def trust(self, name: str, keys: Sequence[PublicKey]) -> None:
         """Add somebody else's public keys."""
         self.keyring = changes.trust(self.keyring, name, keys, now=_CREATED)
 

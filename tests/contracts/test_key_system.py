@@ -11,7 +11,7 @@ from airflow_secure_ml.errors import CiphertextError, PolicyError, SignatureErro
 from airflow_secure_ml.testing.ports import MemoryKeySystem
 
 FILE_KEY, CORE_ID = bytes(range(32)), b"c" * 32
-PEM = """# partner/4
+PEM = """# pipeline/4
 -----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
 -----END PUBLIC KEY-----
@@ -163,7 +163,7 @@ def test_a_trusted_key_verifies_under_its_owners_version(keys):
 
     (verifier,) = keys.verifiers(["partner"])
 
-    assert str(verifier.ref) == "partner/4"
+    assert (str(verifier.ref), verifier.key_id) == ("partner/4", "pipeline/4")
     # RFC 8032, 7.1, test 1: the signature over the empty message.
     verifier.verify(
         bytes.fromhex(

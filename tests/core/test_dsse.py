@@ -23,6 +23,10 @@ class Key:
         self._private = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
 
     @property
+    def key_id(self) -> str:
+        return str(self.ref)
+
+    @property
     def public_key(self) -> bytes:
         return self._private.public_key().public_bytes_raw()
 
@@ -178,3 +182,14 @@ def test_a_flipped_byte_never_passes(data):
 
     with pytest.raises((FormatError, SignatureError, PolicyError)):
         dsse.verify(dsse.parse(bytes(encoded)), [PIPELINE])
+
+
+def test_a_signer_is_called_by_our_name_for_it_whatever_its_signatures_say():
+    class Partner(Key):
+        key_id = "pipeline/3"
+
+    theirs, ours = Partner("partner", "1", 66), PIPELINE
+
+    _, signers = dsse.verify(dsse.sign(b"x", [MALLORY]), [ours, theirs])
+
+    assert [str(each) for each in signers] == ["partner/1"]

@@ -48,6 +48,10 @@ class Key:
         self._private = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
 
     @property
+    def key_id(self) -> str:
+        return str(self.ref)
+
+    @property
     def public_key(self) -> bytes:
         return self._private.public_key().public_bytes_raw()
 

@@ -152,8 +152,7 @@ class LocalKeyring:
 
     def export_public(self, name: str) -> str:
         """The public halves of a sign key's accepted versions, as PEM."""
-        found = self.verifiers([name])
-        return public_text(name, [(int(each.ref.version), each.public_key) for each in found[::-1]])
+        return public_text(self.verifiers([name])[::-1])
 
     @contextmanager
     def _keyring(self) -> Iterator[Keyring]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from airflow_secure_ml.core.ed25519 import public_of
+from airflow_secure_ml.core.ed25519 import PublicKey, public_of
 from airflow_secure_ml.core.keyring.model import (
     MAX_KEYS,
     MAX_VERSIONS,
@@ -41,7 +41,7 @@ def create(
     return keyring.with_key(Key(name=name, purpose=purpose, versions=(first,)))
 
 
-def trust(keyring: Keyring, name: str, keys: Sequence[tuple[int, bytes]], *, now: str) -> Keyring:
+def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -> Keyring:
     """Add somebody else's public keys, or take over the new list of one known already.
 
     A version that left the list is disabled, since its owner no longer vouches for it.
@@ -56,9 +56,9 @@ def trust(keyring: Keyring, name: str, keys: Sequence[tuple[int, bytes]], *, now
     elif known.purpose != "trust":
         raise ConfigurationError(f"key {name}: a key of this keyring has that name; take another")
     old = {each.number: each for each in known.versions} if known else {}
-    given = dict(keys)
+    given = {each.version: each for each in keys}
     for number, version in old.items():
-        if number in given and given[number] != version.public:
+        if number in given and given[number].public != version.public:
             raise PolicyError(
                 f"key {name}/{number}: known with another public key; a version never changes. "
                 "Ask its owner, and destroy the old one if the new one is right",
@@ -66,9 +66,11 @@ def trust(keyring: Keyring, name: str, keys: Sequence[tuple[int, bytes]], *, now
             )
         if number not in given and version.state != "destroyed":
             old[number] = replace(version, state="disabled")
-    for number, public in given.items():
-        state: State = "active"
-        old.setdefault(number, Version(number=number, state=state, created=now, public=public))
+    for number, key in given.items():
+        fresh = Version(
+            number=number, state="active", created=now, public=key.public, key_id=key.key_id
+        )
+        old.setdefault(number, fresh)
     versions = tuple(old[number] for number in sorted(old))
     return keyring.with_key(Key(name=name, purpose="trust", versions=versions))
 

@@ -62,6 +62,7 @@ class Version:
         created: UTC, such as `2026-11-22T03:00:00Z`.
         secret: KEK or Ed25519 seed; None once destroyed, and where only the public half is here.
         public: The Ed25519 public key; None for a wrap key.
+        key_id: What its owner's signatures call it, where that is not this keyring's name for it.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Version:
     created: str
     secret: Secret | None = None
     public: bytes | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ class Keyring:
         if found is None:
             raise PolicyError(
                 f"key {name}: expected in {self.where}, found {_listed(self.keys)}; "
-                f"make it with `airflow secure-ml keys create {name}`, or name another",
+                f"make it with `airflow secure-ml keys create {name} --for …`, or name another",
                 why="key_missing",
             )
         return found
@@ -159,7 +161,7 @@ class Keyring:
         """Every version of these keys whose signatures are accepted, newest first in each."""
         keys = [self._of_purpose(name, "sign", "trust") for name in dict.fromkeys(names)]
         found = [
-            Ed25519Verifier(version.public, self.ref(key, version))
+            Ed25519Verifier(version.public, self.ref(key, version), version.key_id)
             for key in keys
             for version in reversed(key.versions)
             if version.state in _USABLE and version.public is not None

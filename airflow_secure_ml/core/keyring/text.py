@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +33,7 @@ FORMAT = 1
 # 1,000 keys of some versions each; a larger file is not one that this release wrote.
 MAX_TEXT_BYTES = 4 << 20
 _MAX_CREATED = 32
+_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8}", re.ASCII)
 
 
 def encode(keyring: Keyring) -> bytes:
@@ -84,6 +86,8 @@ def _version_record(version: Version) -> dict[str, Any]:
     }
     if version.secret is not None:
         record["secret"] = base64.b64encode(version.secret.value).decode()
+    if version.key_id is not None:
+        record["key_id"] = version.key_id
     if version.public is not None:
         record["public"] = base64.b64encode(version.public).decode()
     return record
@@ -107,7 +111,9 @@ def _key(name: str, record: object, where: str) -> Key:
 def _version(record: object, where: str) -> Version:
     match record:
         case {"number": int(number), "state": str(state), "created": str(created), **rest} if (
-            number > 0 and not set(rest) - {"secret", "public"} and len(created) <= _MAX_CREATED
+            number > 0
+            and not set(rest) - {"secret", "public", "key_id"}
+            and len(created) <= _MAX_CREATED
         ):
             for known in STATES:
                 if known == state:
@@ -118,6 +124,7 @@ def _version(record: object, where: str) -> Version:
                         created=created,
                         secret=None if secret is None else Secret(secret),
                         public=_bytes(rest, "public", where),
+                        key_id=_key_id(rest.get("key_id"), where),
                     )
     raise ConfigurationError(f"{where}: a version with a missing, unknown or wrong field")
 
@@ -129,11 +136,19 @@ def _check(key: Key, where: str) -> None:
     for each in key.versions:
         has_secret, has_public = each.secret is not None, each.public is not None
         wants_secret = key.purpose != "trust" and each.state != "destroyed"
+        if each.key_id is not None and key.purpose != "trust":
+            raise ConfigurationError(f"{where}: version {each.number}: key_id is for trusted keys")
         if has_secret != wants_secret or has_public != (key.purpose != "wrap"):
             raise ConfigurationError(
                 f"{where}: version {each.number} is {each.state}, and the bytes it holds "
                 "do not fit that; restore the file from a backup"
             )
+
+
+def _key_id(found: object, where: str) -> str | None:
+    if found is None or (isinstance(found, str) and _KEY_ID.fullmatch(found)):
+        return found
+    raise ConfigurationError(f"{where}: key_id: expected NAME/VERSION")
 
 
 def _bytes(record: Mapping[Any, object], name: str, where: str) -> bytes | None:

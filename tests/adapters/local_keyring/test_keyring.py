@@ -85,7 +85,9 @@ def test_what_is_exported_another_keyring_trusts(keyring, tmp_path):
     newest, oldest = other.verifiers(["partner"])
     newest.verify(signer.sign(b"x"), b"x")
     assert [str(newest.ref), str(oldest.ref)] == ["partner/2", "partner/1"]
+    assert [newest.key_id, oldest.key_id] == ["pipeline/2", "pipeline/1"]
     assert text.startswith("# pipeline/1\n-----BEGIN PUBLIC KEY-----\n")
+    assert other.export_public("partner") == text
 
 
 def test_a_plain_pem_is_version_1(keyring):

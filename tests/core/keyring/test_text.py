@@ -122,3 +122,18 @@ def test_any_bytes_are_read_or_refused(data):
     except ConfigurationError:
         return
     raise AssertionError("such a keyring should not be met by chance")
+
+
+@pytest.mark.parametrize("key_id", ["", "pipeline", "pipeline/0", "a/b/1", "pipeline/1\n", 1, []])
+def test_another_key_id_than_a_name_and_a_version_is_refused(key_id):
+    public = {"public": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "key_id": key_id}
+
+    def change(record, key, version):
+        key["purpose"] = "trust"
+        del version["secret"]
+        version.update(public)
+
+    with pytest.raises(ConfigurationError):
+        _decode(_changed(change))
+    public["key_id"] = "pipeline/1"
+    assert _decode(_changed(change)).verifiers(["data"])[0].key_id == "pipeline/1"
