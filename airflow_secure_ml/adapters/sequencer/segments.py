@@ -29,6 +29,7 @@ REFUSED_FILES = 10_000
 _SPARE_DESCRIPTORS = 64
 # Two seconds at the sequencer's pace.
 _LINGER_SCANS = 10
+_FOR_EVER = -1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,18 +86,34 @@ class SpoolSegments:
             followed = self._followed.pop(identity)
             path = followed.directory / followed.name
             # Another file may stand under the name by now; that one has not been read.
-            if _identity_at(path) == identity:
-                path.unlink(missing_ok=True)
+            if _identity_at(path) == identity and self._unlink(path, followed):
                 touched.add(followed.directory)
             self._removed[identity] = followed
         for directory in touched:
             _sync(directory)
 
+    def _unlink(self, path: Path, followed: _Followed) -> bool:
+        """Unlink; where that cannot be, hold on to the file, or it would be found again."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            followed.lingers = _FOR_EVER
+            self._skip(path, f"is in the log and cannot be removed: {error.strerror}")
+            return False
+        return True
+
     def keep_refused(self, leaf_hash: str, data: bytes) -> bool:
-        """Keep refused bytes for inspection; False: the space set aside for them is used up."""
+        """Keep refused bytes for inspection; False: there is no room for them."""
+        try:
+            return self._keep(self._refused / f"{leaf_hash}.bin", data)
+        except OSError as error:
+            log.warning("refused bytes %s are not kept: %s", leaf_hash, error.strerror)
+            return False
+
+    def _keep(self, path: Path, data: bytes) -> bool:
         self._refused.mkdir(mode=0o700, exist_ok=True)
-        path = self._refused / f"{leaf_hash}.bin"
-        kept = [entry.stat(follow_symlinks=False).st_size for entry in os.scandir(self._refused)]
+        with os.scandir(self._refused) as entries:
+            kept = [entry.stat(follow_symlinks=False).st_size for entry in entries]
         if path.exists():
             return True
         if len(kept) >= REFUSED_FILES or sum(kept) + len(data) > REFUSED_BYTES:
@@ -131,7 +148,7 @@ class SpoolSegments:
                 followed.lingers = 0
             elif followed.lingers >= _LINGER_SCANS:
                 os.close(self._removed.pop(identity).descriptor)
-            else:
+            elif followed.lingers != _FOR_EVER:
                 followed.lingers += 1
 
     def _follow(self, directory: Path, entry: os.DirEntry[str]) -> None:

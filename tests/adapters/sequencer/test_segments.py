@@ -122,3 +122,26 @@ def test_refused_bytes_are_kept_up_to_a_limit(segments, tmp_path, monkeypatch):
     files = sorted((tmp_path / "refused").iterdir())
     assert [path.stat().st_size for path in files] == [40, 40]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_a_segment_that_cannot_be_removed_is_not_read_again(spool, segments, caplog, monkeypatch):
+    def read_only(path, missing_ok=False):
+        raise OSError(30, "Read-only file system")
+
+    (spool / NAME).write_bytes(b"first")
+    token = segments.scan()[0].token
+    # No file mode keeps root, whom tests may run as, from removing a file.
+    monkeypatch.setattr(module.Path, "unlink", read_only)
+
+    segments.remove([token])
+
+    for _ in range(20):
+        assert segments.scan() == []
+    assert "Read-only file system" in caplog.text
+    assert (spool / NAME).exists()
+
+
+def test_refused_bytes_that_cannot_be_kept_stop_nothing(segments, tmp_path):
+    (tmp_path / "refused").write_bytes(b"a file in the directory's place")
+
+    assert segments.keep_refused("0" * 64, b"y") is False
