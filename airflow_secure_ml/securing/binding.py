@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.securing.declaration import Declaration
+from airflow_secure_ml.securing.declaration import MARK, Declaration
 from airflow_secure_ml.securing.options import is_asset
-from airflow_secure_ml.securing.wrapping import MARK
 
 ADDRESSES = "_secure_ml_addresses"
 BOUND = "_secure_ml_bound"

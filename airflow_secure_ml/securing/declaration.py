@@ -17,6 +17,8 @@ from typing import Any
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.securing.options import Reads, Writes, is_asset, is_reference
 
+# Where a class that `secure()` made keeps its Declaration.
+MARK = "_secure_ml_declaration"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _CONTEXT_KEY = re.compile(r"[a-z0-9._-]{1,64}")
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)

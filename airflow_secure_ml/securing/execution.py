@@ -18,9 +18,8 @@ from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLEr
 from airflow_secure_ml.recording import run_of, sink_of_this_process
 from airflow_secure_ml.securing.addresses import make_plan
 from airflow_secure_ml.securing.binding import bound_fields
-from airflow_secure_ml.securing.declaration import Declaration
+from airflow_secure_ml.securing.declaration import MARK, Declaration
 from airflow_secure_ml.securing.surface import surfaced
-from airflow_secure_ml.securing.wrapping import MARK
 from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 
 task_log = logging.getLogger("airflow.task.secure_ml")

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.securing.declaration import (
+    MARK,
     Declaration,
     late_names,
     varies_by_map_index,
@@ -174,8 +175,6 @@ def _check_addresses_given(declaration: Declaration, operator: Any) -> None:
 
 
 def _check_single_writer(operator: Any, name: str, target: Any) -> None:
-    from airflow_secure_ml.securing.wrapping import MARK
-
     dag = operator.get_dag()
     if dag is None or target is None or varies_by_task(str(target)):
         return

@@ -17,10 +17,8 @@ from typing import Any, cast
 
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.securing import refusals
-from airflow_secure_ml.securing.declaration import Declaration, declare
+from airflow_secure_ml.securing.declaration import MARK, Declaration, declare
 from airflow_secure_ml.securing.options import Lease, Reads, Writes
-
-MARK = "_secure_ml_declaration"
 
 
 def secure(

@@ -1,0 +1,61 @@
+# One word each, the same here and in CI. `make setup` makes .venv; everything else begins with it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test packages lint types bench fuzz pictures
+
+help:
+	@echo "make setup      make .venv, with everything that the rest needs"
+	@echo "make demo       run the examples under a real Airflow, and say what came out"
+	@echo "make test       format, lint, types, import contracts, tests; ARGS=--long for all of them"
+	@echo "make lint       format, lint and import contracts"
+	@echo "make types      mypy"
+	@echo "make bench      time it beside the tools a user would pick instead"
+	@echo "make fuzz       feed broken bytes to the parsers; SECONDS=30 each"
+	@echo "make pictures   take the pictures of docs/pictures"
+
+setup: $(VENV)/.made
+	@:
+
+$(VENV)/.made: pyproject.toml constraints.txt .ci/make-venv
+	@.ci/make-venv $(VENV) test
+	@touch $@
+
+demo: setup
+	@exec $(PYTHON) -m dags_examples.demo
+
+test: packages lint types
+	@exec $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+packages: setup
+	@.ci/need-package chromium
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+$(VENV)/.made-bench: $(VENV)/.made
+	@.ci/make-venv $(VENV) bench
+	@touch $@
+
+bench: $(VENV)/.made-bench
+	@.ci/need-package age
+	@for program in benchmarks/*.py; do \
+		echo "== $$program"; $(PYTHON) "$$program" || exit; \
+	done
+
+SECONDS := 30
+fuzz: setup
+	@for program in tests/fuzz/fuzz_*.py; do \
+		$(PYTHON) "$$program" --seconds $(SECONDS) || exit; \
+	done
+
+pictures: setup packages
+	$(PYTHON) docs/make_pictures.py
