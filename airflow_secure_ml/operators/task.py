@@ -25,6 +25,8 @@ from airflow_secure_ml.services.secured_run import SecuredRun
 class SecureMLOperator(BaseOperator):
     """The base of this package's operators; nothing is read in a constructor."""
 
+    _secure_ml_recorded = True
+
     def secured(
         self, airflow_context: Any, plan: Callable[[Deployment], Plan], names: Mapping[str, str]
     ) -> contextlib.AbstractContextManager[SecuredRun]:

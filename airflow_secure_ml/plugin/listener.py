@@ -1,0 +1,138 @@
+"""Airflow's own callbacks as another vantage point of the trail: tasks and DAG runs, all of them.
+
+A task's callbacks run in the task's process, so this is no independent witness. Nothing here may
+break or slow Airflow: no database, no exception out, one line in the log for what went wrong.
+
+The signatures are Airflow's: a wrong one would disable every plugin's listeners.
+Source: AUDIT_TRAIL, Producers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+from airflow_secure_ml.core.audit.event import Fact, RunRef
+from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.recording import close_sink, run_of, sink_of_this_process
+
+log = logging.getLogger(__name__)
+
+_BY = "listener"
+_PROGRAMS = {
+    "SchedulerJob": "scheduler",
+    "TriggererJob": "triggerer",
+    "DagProcessorJob": "dag-processor",
+}
+# Set when a component of Airflow starts in this process; a task's process is none.
+_component: str | None = None
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """Note what this process is."""
+    global _component
+    _component = _PROGRAMS.get(getattr(component, "job_type", ""), _component)
+
+
+@hookimpl
+def before_stopping(component: Any) -> None:
+    """End this process's emitter; in a task's process nothing is recorded after this."""
+    try:
+        close_sink()
+    except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
+        _warn("the end of this process", error)
+
+
+@hookimpl
+def on_task_instance_running(previous_state: Any, task_instance: Any) -> None:
+    """A task began, or went on after it was deferred."""
+    _record_task("task.start", task_instance, "running")
+
+
+@hookimpl
+def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
+    """A task ended well."""
+    _record_task("task.end", task_instance, "success")
+
+
+@hookimpl
+def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:
+    """A task skipped itself."""
+    _record_task("task.end", task_instance, "skipped")
+
+
+@hookimpl
+def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:
+    """A try failed, whether or not there is another."""
+    _record_task("task.end", task_instance, "failed", _why(error))
+
+
+@hookimpl
+def on_dag_run_running(dag_run: Any, msg: str) -> None:
+    """A DAG run began."""
+    _record_run("run.start", dag_run, "running")
+
+
+@hookimpl
+def on_dag_run_success(dag_run: Any, msg: str) -> None:
+    """A DAG run ended well."""
+    _record_run("run.end", dag_run, "success")
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: Any, msg: str) -> None:
+    """A DAG run failed."""
+    _record_run("run.end", dag_run, "failed", "task_raised")
+
+
+def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
+    try:
+        # Users may set a state by hand: then this is the API server, and the row of its database.
+        in_task = type(ti).__name__ == "RuntimeTaskInstance"
+        operator = type(ti.task).__name__ if in_task else ti.operator
+        # Known more exactly than by the callback: up_for_retry is a failed try too.
+        known = getattr(ti, "state", None) if act == "task.end" else None
+        more = {"by": _BY, "operator": operator, "state": str(known or state)}
+        _record(act, run_of(ti), more, why, program="task" if in_task else _this_component())
+    except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
+        _warn(act, error)
+
+
+def _record_run(act: str, dag_run: Any, state: str, why: str | None = None) -> None:
+    try:
+        run = RunRef(dag=dag_run.dag_id, run=dag_run.run_id)
+        more = {"by": _BY, "state": state, "type": str(dag_run.run_type)}
+        _record(act, run, more, why, program=_this_component())
+    except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
+        _warn(act, error)
+
+
+def _record(act: str, run: RunRef, more: dict[str, Any], why: str | None, *, program: str) -> None:
+    result = "ok" if why is None else "failed"
+    # An emitter that is opened for a try names it; a scheduler's belongs to no run.
+    sink = sink_of_this_process(run if program == "task" else None, program=program)
+    sink.record(Fact(act=act, phase="seen", result=result, why=why, run=run, more=more))
+    sink.settle()
+
+
+def _this_component() -> str:
+    if _component is not None:
+        return _component
+    return "api-server" if "airflow.api_fastapi.app" in sys.modules else "airflow"
+
+
+def _why(error: Any) -> str:
+    if isinstance(error, SecureMLError):
+        return error.why
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return "timed_out" if names & {"AirflowTaskTimeout", "AirflowSensorTimeout"} else "task_raised"
+
+
+def _warn(what: str, error: Exception) -> None:
+    # Not its text: what raised it is unknown, and this goes to logs that many may read.
+    found = str(error) if isinstance(error, SecureMLError) else type(error).__name__
+    log.warning("the audit trail has no record of %s: %s", what, found)
