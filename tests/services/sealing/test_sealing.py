@@ -369,16 +369,22 @@ def test_an_interrupt_in_the_callers_thread_stops_all(bench, pattern):
     class Interrupted(BaseException):
         pass
 
-    def progress(done):
-        if threading.current_thread() is threading.main_thread():
-            raise Interrupted
+    struck = threading.Event()
 
-    before = threading.active_count()
+    class Interrupting:
+        def write_at(self, offset, data):
+            if offset and threading.current_thread() is threading.main_thread():
+                struck.set()
+                raise Interrupted
+            assert not offset or struck.wait(60)
+
+    before, source = threading.active_count(), io.BytesIO(pattern(30_000_000))
 
     with pytest.raises(Interrupted):
-        bench.seal(pattern(30_000_000), threads=3, progress=progress)
+        seal_object(source, Interrupting(), keys=[bench.kek], context=bench.context, threads=3)
 
     assert threading.active_count() == before
+    assert source.tell() < 30_000_000
 
 
 def test_progress_is_told_in_order(bench, pattern):
