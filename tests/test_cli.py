@@ -536,3 +536,65 @@ def test_airflow_gets_the_same_commands():
             assert names == [each.name for each in ours.commands]
         else:
             assert [arg.flags for arg in theirs.args] == [arg.flags for arg in ours.arguments]
+
+
+def test_a_killed_seal_leaves_nothing(home):
+    before = sorted(os.listdir(home.path))
+    process = subprocess.Popen(
+        [*SCRIPT, "seal", "-", "out"],
+        stdin=subprocess.PIPE,
+        cwd=home.path,
+        env=home.environment,
+    )
+    # More than a segment, and the pipe's own buffer: when it is all written, work is under way.
+    process.stdin.write(bytes(4 << 20))
+    process.stdin.flush()
+
+    process.kill()
+    process.wait()
+    process.stdin.close()
+
+    assert sorted(os.listdir(home.path)) == before
+    assert [(e["phase"], e.get("result")) for e in home.events("object.seal")] == [("intent", None)]
+
+
+def _on_a_terminal(home, answer, *words):
+    """Run with a pseudo-terminal as standard input; returns status and standard error."""
+    main, sub = os.openpty()
+    process = subprocess.Popen(
+        [*SCRIPT, *words],
+        stdin=sub,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=home.path,
+        env=home.environment,
+    )
+    os.close(sub)
+    os.write(main, answer)
+    _, said = process.communicate(timeout=60)
+    os.close(main)
+    return process.returncode, said
+
+
+def test_a_person_is_asked_before_a_key_is_destroyed(home):
+    status, said = _on_a_terminal(home, b"yes\n", "keys", "destroy", "data")
+    assert status == 2
+    assert b"lost forever" in said
+    assert "active" in home.done("keys", "list")
+
+    status, _ = _on_a_terminal(home, b"data\n", "keys", "destroy", "data")
+    assert status == 0
+    assert "destroyed" in home.done("keys", "list")
+
+
+@pytest.mark.airflow
+def test_airflow_runs_the_commands(home):
+    answer = subprocess.run(
+        [Path(sys.executable).with_name("airflow"), "secure-ml", "keys", "list", "--json"],
+        capture_output=True,
+        env=home.environment,
+        timeout=120,
+    )
+
+    assert answer.returncode == 0, answer.stderr.decode()
+    assert [each["name"] for each in json.loads(answer.stdout)] == ["data", "pipeline"]

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def run_command(run: str, parsed: argparse.Namespace) -> int:
     """Run `module.function`; returns the exit status."""
     from airflow_secure_ml.commands.session import Session
 
+    _leave_no_core_dump()
     module, _, function = run.partition(".")
     act = getattr(importlib.import_module(f"airflow_secure_ml.commands.{module}"), function)
     try:
@@ -60,6 +62,12 @@ def run_command(run: str, parsed: argparse.Namespace) -> int:
         return INTERRUPTED
     _say(result, sys.stderr if result.beside else sys.stdout, as_json=parsed.json)
     return result.status
+
+
+def _leave_no_core_dump() -> None:
+    # A dump would hold keys. 1 and not 0: only that also keeps it from a program that takes dumps.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
 
 
 def _status(error: SecureMLError) -> int:

@@ -26,7 +26,7 @@ SEED_BYTES = 32
 # 64 KiB: some hundred keys; a file of another kind is refused before it is parsed.
 MAX_TEXT_CHARS = 65536
 _BLOCK = re.compile(
-    r"(?:^# (?P<key_id>[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8})\r?\n)?"
+    r"(?:^# (?P<key_id>[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8})\n)?"
     r"(?P<pem>^-----BEGIN PUBLIC KEY-----$.*?^-----END PUBLIC KEY-----$)",
     re.MULTILINE | re.DOTALL,
 )
@@ -140,7 +140,7 @@ def parse_public_text(text: str) -> list[PublicKey]:
     """
     if len(text) > MAX_TEXT_CHARS:
         raise ConfigurationError(f"public keys: a text of {len(text)} characters, too long")
-    blocks = list(_BLOCK.finditer(text))
+    blocks = list(_BLOCK.finditer(text.replace("\r\n", "\n")))
     keys: dict[int, PublicKey] = {}
     for block in blocks:
         key_id = block["key_id"]

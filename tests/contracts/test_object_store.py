@@ -168,6 +168,20 @@ def test_a_directory_appears_whole(store, root):
     assert _get(store, store.child(uri, "_asml/k.asmk")) == b"_asml/k.asmk"
 
 
+def test_a_file_of_a_directory_may_be_written_again_before_it_appears(store, root):
+    uri = store.child(root, "d")
+    with store.create_directory(uri) as builder:
+        for data in (b"old", b"new"):
+            with builder.create("a") as writer:
+                writer.write_at(0, data)
+                writer.commit(replace=True)
+        with builder.create("a") as writer, pytest.raises(PolicyError):
+            writer.commit(replace=False)
+        builder.commit(replace=False)
+
+    assert _get(store, store.child(uri, "a")) == b"new"
+
+
 def test_a_file_of_a_directory_that_was_not_committed_is_not_part_of_it(store, root):
     uri = store.child(root, "d")
     with store.create_directory(uri) as builder:

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -67,9 +67,10 @@ class _Ending:
 class FileWriter(_Ending):
     """ObjectWriter: an unnamed file where the system makes them, else a file aside, 0600."""
 
-    def __init__(self, path: str, uri: str, *, sync_folder: bool = True) -> None:
+    def __init__(self, path: str, uri: str, *, is_aside: bool = False) -> None:
         self._path, self._uri = path, uri
-        self._sync_folder = sync_folder
+        # In a directory that is itself aside: its builder holds it and syncs it.
+        self._is_aside = is_aside
         self._aside: str | None = None
         self._done = False
         try:
@@ -127,7 +128,7 @@ class FileWriter(_Ending):
             os.fsync(self._descriptor)
             if if_version is not None or not self._publish_new(replace=replace):
                 self._publish_over(if_version)
-            if self._sync_folder:
+            if not self._is_aside:
                 aside.sync_directory(os.path.dirname(self._path))
             version = version_of(os.fstat(self._descriptor))
         except OSError as error:
@@ -150,7 +151,8 @@ class FileWriter(_Ending):
         return True
 
     def _publish_over(self, if_version: str | None) -> None:
-        with _folder_lock(os.path.dirname(self._path), self._uri):
+        folder = os.path.dirname(self._path)
+        with nullcontext() if self._is_aside else _folder_lock(folder, self._uri):
             try:
                 there = os.lstat(self._path)
             except FileNotFoundError:
@@ -244,7 +246,7 @@ class DirectoryBuilder(_Ending):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         except OSError as error:
             raise failed(error, "create", f"{self._uri}/{relative}") from error
-        return FileWriter(path, f"{self._uri}/{relative}", sync_folder=False)
+        return FileWriter(path, f"{self._uri}/{relative}", is_aside=True)
 
     def commit(self, *, replace: bool) -> str:
         """Publish the whole directory by one rename, an exchange if something is there."""

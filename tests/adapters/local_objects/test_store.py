@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -323,3 +324,32 @@ def test_a_range_of_a_pinned_file_is_copied_without_reading_it(store, put, get, 
         writer.commit(replace=False)
 
     assert get(target) == b"head56789012345678901234"
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["new", "replaced"])
+def test_bytes_are_durable_before_their_name_and_the_name_before_the_return(
+    store, put, tmp_path, monkeypatch, replace
+):
+    uri = store.canonical(str(tmp_path / "x"))
+    if replace:
+        put(uri, b"old")
+    calls = []
+    for name in ("fsync", "link", "rename"):
+        real = getattr(os, name)
+
+        def noted(*args, _name=name, _real=real, **more):
+            is_file = _name == "fsync" and stat.S_ISREG(os.fstat(args[0]).st_mode)
+            calls.append("fsync file" if is_file else _name)
+            return _real(*args, **more)
+
+        monkeypatch.setattr(os, name, noted)  # Listens only: the order is what counts.
+
+    put(uri, b"new", replace=replace)
+
+    assert (
+        calls
+        == {
+            False: ["fsync file", "link", "fsync"],
+            True: ["fsync file", "link", "link", "rename", "fsync"],
+        }[replace]
+    )
