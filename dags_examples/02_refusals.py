@@ -36,8 +36,12 @@ model_of_the_day()
 
 @dag(schedule=None, start_date=START, tags=["refusals"], default_args={"retries": 2})
 def refusals():
+    @task
+    def start_anew() -> None:
+        shutil.rmtree(LAKE, ignore_errors=True)
+
     @secure(writes={"record": f"{LAKE}/{{{{ args.patient }}}}.csv"})
-    @task(trigger_rule="all_success")
+    @task
     def admit(patient: str, record: Path) -> None:
         age = -7 if patient == "negative_age" else 54
         record.write_text(
@@ -72,8 +76,9 @@ def refusals():
     yesterday = publish_model("yesterday")
     today = publish_model("today")
     planted = attack()
-    yesterday >> keep_a_copy() >> today >> planted
-    admit.expand(patient=patients) >> planted
+    empty = start_anew()
+    empty >> yesterday >> keep_a_copy() >> today >> planted
+    empty >> admit.expand(patient=patients) >> planted
 
     planted >> [
         refused("tampered", f"{LAKE}/tampered.csv"),

@@ -25,6 +25,9 @@ class ScratchDirectory(Protocol):
     def path_for(self, name: str, address: str = "", *, index: int | None = None) -> Path:
         """A neutral path that does not exist yet, in a directory of its own."""
 
+    def shred(self) -> None:
+        """Remove everything; may be called twice. ServiceError if somebody still writes."""
+
 
 class ShredReport(Protocol):
     """What became of the scratch directories."""

@@ -93,6 +93,7 @@ class Follower:
         is_changed: Whether an event was added since its end was last recorded.
         torn_bytes: Bytes of its removed segments that were no whole frame.
         cursors: By segment token.
+        refused: How many of its frames were refused.
         waits_since_ms: Since when an event waits without a lock being held.
         quiet_since_ms: Since when nobody holds a lock and nothing is left to read.
     """
@@ -104,8 +105,13 @@ class Follower:
     is_changed: bool = False
     torn_bytes: int = 0
     cursors: dict[str, Cursor] = field(default_factory=dict)
+    refused: int = 0
     waits_since_ms: int | None = None
     quiet_since_ms: int | None = None
+
+    def cursor(self, token: str) -> Cursor:
+        """How far a segment was read; a new one from its beginning."""
+        return self.cursors.setdefault(token, Cursor())
 
     def decide(self, frame: Frame, known: KnownHash, *, take_early: bool = False) -> Decision:
         """Decide on one frame; a leaf also moves the emitter's row on.

@@ -9,7 +9,7 @@ Source: AUDIT_TRAIL, Event; API, "One line in the task's own log for each act".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_secure_ml.core.audit.event import Fact, RunRef
@@ -38,10 +38,19 @@ class Journal:
         self.tell = tell
         self.intent: str | None = None
 
-    def begin(self, more: Mapping[str, Any]) -> None:
-        """Record the run's intent and make it durable: before any key, credential or byte."""
+    def begin(
+        self, more: Mapping[str, Any], then: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    ) -> None:
+        """Record the run's intent and make it durable: before any key, credential or byte.
+
+        Args:
+            more: Names, addresses and operator.
+            then: Acts and objects of further intents that belong to it.
+        """
         fact = Fact(act="task.secure", phase="intent", run=self._run, more=more)
         self.intent = self._sink.record(fact)
+        for act, place in then:
+            self.intend(act, object=place)
         self.settle()
 
     def intend(self, act: str, **parts: Any) -> str:

@@ -136,6 +136,9 @@ def open_payload(
                 whole = sealed_view[: begin + segment.sealed_bytes]
                 data = plain_view[: segment.plain_bytes]
                 read_whole(obj, header.size_bytes + index * SEGMENT_BYTES, whole)
+                # Else the digest would cover another start than the one that opened.
+                if whole[:begin] != cipher.start[:begin]:
+                    raise CiphertextError("payload: its start changed while it was opened")
                 cipher.open_into(index, segment.last, whole[begin:], data)
                 if writer is not None:
                     writer.write_at(segment.plain_at, data)

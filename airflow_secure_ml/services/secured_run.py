@@ -34,6 +34,8 @@ from airflow_secure_ml.services.secured_outputs import (
 from airflow_secure_ml.services.secured_validation import check_input
 from airflow_secure_ml.services.vouching import reference_to, vouch
 
+# Eight, with addresses of the longest kind, fit into an event of 32 KiB.
+MAX_NAMED = 8
 Bound = Mapping[str, Path | list[Path] | BinaryIO]
 
 
@@ -215,12 +217,18 @@ class SecuredRun:
             }
             self._journal.begin({**names, "operator": self._declared.operator})
             raise
+        # An event has room for so many addresses; of a longer list the rest follow, each in an
+        # intent of its own, before the point is reached.
         self._journal.begin(
             {
-                "reads": [{"name": one.name, "uri": one.uri} for one in plan.inputs],
-                "writes": [{"name": one.name, "uri": one.uri} for one in plan.outputs],
+                "reads": [_place(one) for one in plan.inputs[:MAX_NAMED]],
+                "writes": [_place(one) for one in plan.outputs[:MAX_NAMED]],
                 "operator": self._declared.operator,
-            }
+            },
+            then=[
+                *(("object.verify", _place(one)) for one in plan.inputs[MAX_NAMED:]),
+                *(("object.publish", _place(one)) for one in plan.outputs[MAX_NAMED:]),
+            ],
         )
         return plan
 
@@ -273,13 +281,10 @@ class SecuredRun:
     def _shred(self) -> None:
         if self._guard is None or self._scratch is None:
             return
-        report = self._guard.finish()
-        if report.left or not report.answered:
-            raise ServiceError(
-                service="scratch", action="shred", reason="something still writes to it"
-            )
-        for root in report.shredded:
-            self._journal.did("scratch.shred", more={"path": root.name})
+        self._guard.finish()
+        # The guard may be gone, and what it left is then ours; else this only lets go.
+        self._scratch.shred()
+        self._journal.did("scratch.shred", more={"path": self._scratch.root.name})
 
     def _record_end(self) -> None:
         """Point 4: how it ended is durable before the task returns or raises."""
@@ -295,6 +300,10 @@ class SecuredRun:
         if self._journal.intent is not None:
             self._journal.ended(result, why, more)
             self._journal.settle()
+
+
+def _place(one: Input | Output) -> dict[str, object]:
+    return {"name": one.name, "uri": one.uri}
 
 
 def _quarantine_output(item: Input) -> Output:

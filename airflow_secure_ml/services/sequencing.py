@@ -29,11 +29,13 @@ from airflow_secure_ml.core.audit.ports import (
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import FormatError
 from airflow_secure_ml.services.drafts import Draft, Self
-from airflow_secure_ml.services.following import Cursor, Early, Follower, Refusal
+from airflow_secure_ml.services.following import Early, Follower, Refusal
 from airflow_secure_ml.services.own_events import Clock, Host, OwnEmitter, seen
 
 READ_BYTES = 1 << 20
 MAX_BATCH_LEAVES = 5000
+# Of one emitter; more are counted.
+MAX_REFUSALS = 100
 # A writer makes a file, then locks it; between two parts it holds neither.
 GRACE_MS = 1000
 WAIT_MS = 60_000
@@ -80,6 +82,7 @@ class Sequencer:
         opened = clock.mono_ms()
         self._me = Self(emitter=random_bytes(16).hex(), host=host, clock=clock, opened_ms=opened)
         self._beat_ms = opened
+        self._turn = 0
         self._load()
 
     def step(self, *, is_last: bool = False) -> Step:
@@ -96,8 +99,8 @@ class Sequencer:
         try:
             self._begin(draft)
             found = self._segments.scan()
-            for emitter, group in groupby(found, key=lambda segment: segment.emitter):
-                self._follow(draft, emitter, list(group), is_last=is_last)
+            for emitter, group in self._in_turn(found):
+                self._follow(draft, emitter, group, is_last=is_last)
             # Live in the log and nowhere in the spool: its segments were removed unread.
             for emitter in self._followers.keys() - {segment.emitter for segment in found}:
                 self._end_if_due(draft, self._followers[emitter], [], is_last=is_last)
@@ -106,6 +109,7 @@ class Sequencer:
         except BaseException:
             self._load()
             raise
+        self._turn += draft.has_more
         self._segments.remove([segment.token for segment in draft.done])
         self._forget(draft.done)
         left = len(found) - len(draft.done)
@@ -144,6 +148,13 @@ class Sequencer:
                 if row.state in {"live", "gap"}:
                     self._follower(row.id)
 
+    def _in_turn(self, found: Sequence[Segment]) -> list[tuple[str, list[Segment]]]:
+        """Segments by emitter, another one first after each batch that did not take all."""
+        by_emitter = groupby(found, key=lambda segment: segment.emitter)
+        groups = [(emitter, list(group)) for emitter, group in by_emitter]
+        first = self._turn % len(groups) if groups else 0
+        return groups[first:] + groups[:first]
+
     def _draft(self) -> Draft:
         return Draft(me=self._me, log=self._log, own=self._own)
 
@@ -174,23 +185,31 @@ class Sequencer:
             return
         follower = self._follower(emitter)
         # An event in a later part may free one that an earlier part is stuck at.
-        before = -1
-        while before != follower.count:
-            before = follower.count
-            for segment in group:
-                self._read(draft, follower, segment)
+        while self._read_parts(draft, follower, group):
+            continue
         while self._is_overdue(follower, group):
-            stuck = [s for s in group if follower.cursors[s.token].is_stuck]
-            first = min(stuck, key=lambda s: follower.cursors[s.token].stuck_seq)
+            stuck = [s for s in group if follower.cursor(s.token).is_stuck]
+            first = min(stuck, key=lambda s: follower.cursor(s.token).stuck_seq)
             self._read(draft, follower, first, take_early=True)
-            for segment in group:
-                self._read(draft, follower, segment)
+            self._read_parts(draft, follower, group)
         self._end_if_due(draft, follower, group, is_last=is_last)
+
+    def _read_parts(self, draft: Draft, follower: Follower, group: Sequence[Segment]) -> bool:
+        """Read some of each part; returns whether an event that did not fit may fit now."""
+        before = follower.count
+        for segment in group:
+            self._read(draft, follower, segment)
+            cursor = follower.cursor(segment.token)
+            if not cursor.is_at_end and not cursor.is_stuck:
+                # There is more of it, and what a later part holds comes after that.
+                return False
+        is_stuck = any(follower.cursor(segment.token).is_stuck for segment in group)
+        return is_stuck and follower.count != before
 
     def _read(
         self, draft: Draft, follower: Follower, segment: Segment, *, take_early: bool = False
     ) -> None:
-        cursor = follower.cursors.setdefault(segment.token, Cursor())
+        cursor = follower.cursor(segment.token)
         if segment.size_bytes < cursor.at:
             # It was shortened. Read from its beginning: what is in the log is dropped anyway.
             cursor.at = 0
@@ -248,7 +267,11 @@ class Sequencer:
         elif isinstance(decision, Aside):
             draft.asides.append(decision)
         elif isinstance(decision, Refusal):
-            at = follower.cursors[segment.token].at
+            follower.refused += 1
+            # Rubbish by the million would make the log as large, and each look-up as slow.
+            if follower.refused > MAX_REFUSALS:
+                return
+            at = follower.cursor(segment.token).at
             draft.refuse(decision, segment, at, self._segments.keep_refused)
 
     def _refuse_whole(self, draft: Draft, segment: Segment, because: str) -> None:
@@ -272,7 +295,7 @@ class Sequencer:
 
     def _is_overdue(self, follower: Follower, group: Sequence[Segment]) -> bool:
         """Whether an event that does not fit was waited for long enough."""
-        is_stuck = any(follower.cursors[segment.token].is_stuck for segment in group)
+        is_stuck = any(follower.cursor(segment.token).is_stuck for segment in group)
         if not is_stuck or any(segment.is_held for segment in group):
             follower.waits_since_ms = None
             return False
@@ -285,10 +308,10 @@ class Sequencer:
         self, draft: Draft, follower: Follower, group: Sequence[Segment], *, is_last: bool
     ) -> None:
         """Record an emitter's end once nobody writes and nothing is left; free its segments."""
-        real = [s for s in group if not follower.cursors[s.token].is_foreign]
+        real = [s for s in group if not follower.cursor(s.token).is_foreign]
         if group and not real:
             return
-        ends = [follower.cursors[segment.token].is_at_end for segment in real]
+        ends = [follower.cursor(segment.token).is_at_end for segment in real]
         if any(segment.is_held for segment in real) or not all(ends):
             follower.quiet_since_ms = None
             self._free_older(draft, follower, real)
@@ -308,12 +331,12 @@ class Sequencer:
         """A part that is read to its end, held by nobody, with a later one, is not needed."""
         newest = max((segment.part for segment in group), default=0)
         for segment in group:
-            is_read = follower.cursors[segment.token].is_at_end
+            is_read = follower.cursor(segment.token).is_at_end
             if is_read and not segment.is_held and segment.part < newest:
                 self._free(draft, follower, segment)
 
     def _free(self, draft: Draft, follower: Follower, segment: Segment) -> None:
-        at = follower.cursors[segment.token].at
+        at = follower.cursor(segment.token).at
         follower.torn_bytes += max(segment.size_bytes - at, 0)
         draft.done.append(segment)
 
@@ -367,7 +390,9 @@ class Sequencer:
             del self._followers[emitter]
 
 
-def _ended(row: EmitterRow, *, state: str, events: int, torn_bytes: int) -> Fact:
+def _ended(
+    row: EmitterRow, *, state: str, events: int, torn_bytes: int, because: str | None = None
+) -> Fact:
     return seen(
         "trail.emitter",
         emitter=row.id,
@@ -375,4 +400,5 @@ def _ended(row: EmitterRow, *, state: str, events: int, torn_bytes: int) -> Fact
         events=events,
         last=None if row.last is None else row.last.hex(),
         torn_bytes=torn_bytes,
+        because=because,
     )
