@@ -263,3 +263,25 @@ def test_a_huge_file_that_does_not_verify_costs_no_memory(bench):
 
     with pytest.raises(CiphertextError):
         open_object(Huge(bench.seal(b"hello")), Recorder(), keys=[bench.kek], expect=ANY_CONTEXT)
+
+
+def test_a_payload_whose_start_changes_between_two_reads_is_refused(bench):
+    obj = bench.put(bench.seal(b"hello"))
+
+    class Shifty:
+        uri, size_bytes, version = obj.uri, obj.size_bytes, obj.version
+        read_at, check_unchanged = obj.read_at, obj.check_unchanged
+        starts = 0
+
+        def readinto_at(self, offset, buffer):
+            count = obj.readinto_at(offset, buffer)
+            if offset == 512:
+                self.starts += 1
+                buffer[5] ^= self.starts > 1
+            return count
+
+    sink = Recorder()
+    with pytest.raises(CiphertextError, match="start changed"):
+        open_object(Shifty(), sink, keys=[bench.kek], expect=ANY_CONTEXT)
+
+    assert sink.writes == []
