@@ -1,0 +1,87 @@
+"""Write docs/commands.md from the commands' own declaration: `python docs/make_commands.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "commands.md"
+
+_HEAD = """\
+# Commands
+
+`secure-ml …` on a shell, or `airflow secure-ml …`: the same commands from one declaration. The
+first does not import Airflow and starts in a fraction of a second; both read the section
+`[secure_ml]` as tasks do ([settings](settings.md)).
+
+Exit status: 0 done · 1 refused (tampered, wrong key, wrong context, not signed) · 2 wrong use or
+configuration · 3 another system failed. `audit verify` also says 4, incomplete, and 5, cannot tell.
+Messages go to standard error, with `--json` as one JSON object with `error`, `why` and `message`.
+
+What touches a key or data is recorded in the audit trail before it happens, with who does it; where
+that is not possible it does not happen. `keys list`, `keys usage`, `keys export-public` and
+`inspect` use no key and are not recorded.
+
+`-` is a pipe. What `seal` and `open` write to a file appears when all of it was verified, or not at
+all. What they write to a pipe cannot be taken back: each part was verified before it is written, and
+only exit status 0 says that it was all.
+
+```console
+$ secure-ml keys init
+$ secure-ml seal customers.csv customers.sealed --key data --context purpose=training
+$ secure-ml inspect customers.sealed
+$ secure-ml open customers.sealed customers.csv.new --context purpose=training
+$ secure-ml sign customers.sealed && secure-ml verify customers.sealed --signed-by pipeline
+$ pg_dump app | secure-ml seal - - --context purpose=backup > app.sealed
+$ secure-ml keys rotate data && secure-ml rewrap customers.sealed --key data
+```
+
+| command | what it does |
+|---|---|
+"""
+
+_TAIL = """
+A rewrap revokes nothing: who had a file's key keeps it, and old copies keep old slots. Seal again
+to take access away. `keys destroy` overwrites the key in the file; a backup, a snapshot or a
+journal may still hold it.
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    sys.path.insert(0, str(ROOT))
+    from airflow_secure_ml.cli import COMMANDS
+
+    return _HEAD + "".join(_rows(COMMANDS, "")) + _TAIL
+
+
+def _rows(entries: tuple[object, ...], before: str) -> Iterator[str]:
+    from airflow_secure_ml.cli import Command, Group
+
+    for entry in entries:
+        if isinstance(entry, Group):
+            yield from _rows(entry.commands, f"{entry.name} ")
+        elif isinstance(entry, Command):
+            words = " ".join([before + entry.name, *map(_word, entry.arguments[:-1])])
+            yield f"| `{words}` | {entry.help.replace('|', '/')} |\n"
+
+
+def _word(argument: object) -> str:
+    from airflow_secure_ml.cli import Argument
+
+    assert isinstance(argument, Argument)
+    flag, options = argument.flags[0], argument.options
+    if not flag.startswith("-"):
+        return f"{options['metavar']}…" if options.get("nargs") == "+" else str(options["metavar"])
+    if options.get("action") == "store_true":
+        return f"[{flag}]"
+    value = options.get("metavar") or "/".join(options["choices"])
+    text = f"{flag} {value}"
+    text = text if options.get("required") else f"[{text}]"
+    return f"{text}…" if options.get("action") == "append" else text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
