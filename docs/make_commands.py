@@ -24,9 +24,9 @@ What touches a key or data is recorded in the audit trail before it happens, wit
 that is not possible it does not happen. `keys list`, `keys usage`, `keys export-public` and
 `inspect` use no key and are not recorded.
 
-`-` is a pipe. What `seal` and `open` write to a file appears when all of it was verified, or not at
-all. What they write to a pipe cannot be taken back: each part was verified before it is written, and
-only exit status 0 says that it was all.
+`-` is a pipe. What `seal` and `open` write to a file appears when all of it was verified, or not
+at all. What they write to a pipe cannot be taken back: each part was verified before it is
+written, and only exit status 0 says that it was all.
 
 ```console
 $ secure-ml keys init
