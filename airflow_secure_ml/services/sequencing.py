@@ -13,29 +13,17 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.audit.frame import (
-    FRAME_HEAD_BYTES,
-    HEADER_BYTES,
-    decode_header,
-    read_frames,
-)
 from airflow_secure_ml.core.audit.ports import (
     EmitterRow,
     LogWriter,
-    NewLeaf,
     Segment,
     SegmentSource,
 )
-from airflow_secure_ml.core.redaction import Aside
-from airflow_secure_ml.errors import FormatError
 from airflow_secure_ml.services.drafts import Draft, Self
-from airflow_secure_ml.services.following import Early, Follower, Refusal
+from airflow_secure_ml.services.following import Follower
 from airflow_secure_ml.services.own_events import Clock, Host, OwnEmitter, seen
+from airflow_secure_ml.services.reading import MAX_REFUSALS, SegmentReader, say_found
 
-READ_BYTES = 1 << 20
-MAX_BATCH_LEAVES = 5000
-# Of one emitter; more are counted.
-MAX_REFUSALS = 100
 # A writer makes a file, then locks it; between two parts it holds neither.
 GRACE_MS = 1000
 WAIT_MS = 60_000
@@ -83,6 +71,7 @@ class Sequencer:
         self._me = Self(emitter=random_bytes(16).hex(), host=host, clock=clock, opened_ms=opened)
         self._beat_ms = opened
         self._turn = 0
+        self._reader = SegmentReader(segments)
         self._load()
 
     def step(self, *, is_last: bool = False) -> Step:
@@ -181,117 +170,18 @@ class Sequencer:
     ) -> None:
         if emitter in self._sequencers:
             for segment in group:
-                self._refuse_whole(draft, segment, "a segment in a sequencer's name")
+                self._reader.refuse_whole(draft, segment, "a segment in a sequencer's name")
             return
         follower = self._follower(emitter)
         # An event in a later part may free one that an earlier part is stuck at.
-        while self._read_parts(draft, follower, group):
+        while self._reader.read_parts(draft, follower, group):
             continue
         while self._is_overdue(follower, group):
             stuck = [s for s in group if follower.cursor(s.token).is_stuck]
             first = min(stuck, key=lambda s: follower.cursor(s.token).stuck_seq)
-            self._read(draft, follower, first, take_early=True)
-            self._read_parts(draft, follower, group)
+            self._reader.read(draft, follower, first, take_early=True)
+            self._reader.read_parts(draft, follower, group)
         self._end_if_due(draft, follower, group, is_last=is_last)
-
-    def _read_parts(self, draft: Draft, follower: Follower, group: Sequence[Segment]) -> bool:
-        """Read some of each part; returns whether an event that did not fit may fit now."""
-        before = follower.count
-        for segment in group:
-            self._read(draft, follower, segment)
-            cursor = follower.cursor(segment.token)
-            if not cursor.is_at_end and not cursor.is_stuck:
-                # There is more of it, and what a later part holds comes after that.
-                return False
-        is_stuck = any(follower.cursor(segment.token).is_stuck for segment in group)
-        return is_stuck and follower.count != before
-
-    def _read(
-        self, draft: Draft, follower: Follower, segment: Segment, *, take_early: bool = False
-    ) -> None:
-        cursor = follower.cursor(segment.token)
-        if segment.size_bytes < cursor.at:
-            # It was shortened. Read from its beginning: what is in the log is dropped anyway.
-            cursor.at = 0
-        if not self._read_header(draft, segment, cursor):
-            return
-        data = self._segments.read(segment.token, cursor.at, READ_BYTES)
-        scan = read_frames(data)
-        cursor.is_stuck, cursor.is_at_end = False, False
-        for frame in scan.frames:
-            if len(draft.leaves) >= MAX_BATCH_LEAVES:
-                draft.has_more = True
-                return
-            decision = follower.decide(frame, draft.known, take_early=take_early)
-            if isinstance(decision, Early):
-                cursor.is_stuck, cursor.stuck_seq = True, decision.seq
-                return
-            take_early = False
-            self._keep(draft, follower, segment, decision)
-            cursor.at += FRAME_HEAD_BYTES + len(frame.payload)
-            follower.row = replace(follower.row, part=segment.part, at=cursor.at)
-            if follower.is_found:
-                draft.changed[follower.row.id] = follower.row
-        # A frame is at most 32 KiB: where none of 1 MiB is whole, none will be.
-        cursor.is_at_end = len(data) < READ_BYTES or not scan.frames
-        draft.has_more = draft.has_more or not cursor.is_at_end
-
-    def _read_header(self, draft: Draft, segment: Segment, cursor: Cursor) -> bool:
-        """Whether frames can be read; a file that is not what its name says is refused whole."""
-        if cursor.at:
-            return not cursor.is_foreign
-        try:
-            header = decode_header(self._segments.read(segment.token, 0, HEADER_BYTES))
-        except FormatError:
-            # Perhaps still being written; what it holds counts as torn once its writer is gone.
-            cursor.is_at_end = True
-            return False
-        if (header.emitter, header.part) != (segment.emitter, segment.part):
-            self._refuse_whole(draft, segment, "its header names another emitter or part")
-            cursor.is_foreign = cursor.is_at_end = True
-            return False
-        cursor.at = HEADER_BYTES
-        return True
-
-    def _keep(
-        self,
-        draft: Draft,
-        follower: Follower,
-        segment: Segment,
-        decision: object,
-    ) -> None:
-        """Put what was decided into the draft."""
-        if isinstance(decision, NewLeaf):
-            self._say_found(draft, follower, segment.owner_uid)
-            draft.put(decision)
-        elif isinstance(decision, Aside):
-            draft.asides.append(decision)
-        elif isinstance(decision, Refusal):
-            follower.refused += 1
-            # Rubbish by the million would make the log as large, and each look-up as slow.
-            if follower.refused > MAX_REFUSALS:
-                return
-            at = follower.cursor(segment.token).at
-            draft.refuse(decision, segment, at, self._segments.keep_refused)
-
-    def _refuse_whole(self, draft: Draft, segment: Segment, because: str) -> None:
-        data = self._segments.read(segment.token, 0, READ_BYTES)
-        refusal = Refusal(data=data, why="context_differs", because=because)
-        draft.refuse(refusal, segment, 0, self._segments.keep_refused)
-        draft.done.append(segment)
-
-    def _say_found(self, draft: Draft, follower: Follower, owner_uid: int | None) -> None:
-        if follower.is_found:
-            return
-        follower.is_found = True
-        fact = seen(
-            "trail.emitter",
-            emitter=follower.row.id,
-            host=self._me.host.name,
-            owner_uid=owner_uid,
-            state="found",
-        )
-        draft.say(fact)
 
     def _is_overdue(self, follower: Follower, group: Sequence[Segment]) -> bool:
         """Whether an event that does not fit was waited for long enough."""
@@ -341,10 +231,17 @@ class Sequencer:
         draft.done.append(segment)
 
     def _say_end(self, draft: Draft, follower: Follower, group: Sequence[Segment]) -> None:
-        self._say_found(draft, follower, group[0].owner_uid if group else None)
+        say_found(draft, follower, group[0].owner_uid if group else None)
         state = follower.end_state()
+        left_out = follower.refused - MAX_REFUSALS
         draft.say(
-            _ended(follower.row, state=state, events=follower.count, torn_bytes=follower.torn_bytes)
+            _ended(
+                follower.row,
+                state=state,
+                events=follower.count,
+                torn_bytes=follower.torn_bytes,
+                because=f"{left_out} more events were refused" if left_out > 0 else None,
+            )
         )
         follower.is_changed = False
         kept = "gap_ended" if state == "gap" else state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
@@ -46,9 +47,10 @@ def test_a_death_between_two_acts_loses_nothing_and_repeats_nothing(site, method
         "append": "sequencer._log",
         "publish": "checkpointer._log",
         "sign": "checkpointer._signer",
+        "keep_refused": "sequencer._reader._segments",
     }.get(method, "sequencer._segments")
-    owner, name = target.split(".")
-    owner = getattr(site, owner)
+    *path, name = target.split(".")
+    owner = functools.reduce(getattr, path, site)
     setattr(owner, name, Dying(getattr(owner, name), method, is_after=is_after))
 
     with pytest.raises(Killed):

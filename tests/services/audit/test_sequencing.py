@@ -394,7 +394,7 @@ def test_a_clock_set_back_shows_and_stops_nothing(site):
 
 
 def test_a_batch_is_bounded_and_the_rest_follows(site, monkeypatch):
-    monkeypatch.setattr("airflow_secure_ml.services.sequencing.MAX_BATCH_LEAVES", 7)
+    monkeypatch.setattr("airflow_secure_ml.services.reading.MAX_BATCH_LEAVES", 7)
     site.put(ALICE, 0, chain(ALICE, 20))
     site.put(BOB, 0, chain(BOB, 20))
     site.start()
@@ -407,3 +407,57 @@ def test_a_batch_is_bounded_and_the_rest_follows(site, monkeypatch):
     assert site.of(ALICE) == site.of(BOB) == list(range(20))
     site.checkpointer.make()
     assert site.verify().status == 0
+
+
+def test_an_emitter_with_a_mountain_of_events_keeps_nobody_waiting(site, monkeypatch):
+    monkeypatch.setattr("airflow_secure_ml.services.reading.MAX_BATCH_LEAVES", 5)
+    site.put(ALICE, 0, chain(ALICE, 200))
+    site.put(BOB, 0, chain(BOB, 3))
+    site.start()
+
+    for _ in range(3):
+        site.sequencer.step()
+
+    assert site.of(BOB) == [0, 1, 2]
+    assert len(site.of(ALICE)) < 20
+
+
+def test_parts_that_are_read_in_pieces_stay_in_order(site, monkeypatch):
+    monkeypatch.setattr("airflow_secure_ml.services.reading.READ_BYTES", 40_000)
+    events = chain(ALICE, 900)
+    site.put(ALICE, 0, events[:600])
+    site.put(ALICE, 1, events[600:])
+    site.start()
+
+    while site.sequencer.step().has_more:
+        continue
+
+    assert site.of(ALICE) == list(range(900))
+    assert site.ends(ALICE) == ["found", "whole"]
+
+
+def test_rubbish_by_the_thousand_is_counted_not_recorded(site):
+    site.put(ALICE, 0, [*chain(ALICE, 3), *(b"rubbish %d" % n for n in range(1000))])
+
+    site.run()
+
+    assert len(site.events("trail.refused")) == 100
+    assert site.events("trail.emitter")[-1]["more"]["because"] == "900 more events were refused"
+    assert site.of(ALICE) == [0, 1, 2]
+
+
+def test_a_foreign_file_beside_a_real_segment_is_refused_once(site):
+    events = chain(ALICE, 6)
+    site.put(ALICE, 0, events[:2])
+    site.put(ALICE, 2, events[2:4])
+    site.put(ALICE, 3, [events[5], events[4], events[5]])
+    (site.spool / f"{ALICE}-0001.seg").write_bytes(segment(BOB, 1, chain(BOB, 3)))
+
+    site.start()
+    site.sequencer.step()
+    site.times.advance(61_000)
+    site.run()
+
+    assert len(site.events("trail.refused")) == 1
+    assert sorted(site.of(ALICE)) == [0, 1, 2, 3, 4, 5]
+    assert list(site.spool.iterdir()) == []
