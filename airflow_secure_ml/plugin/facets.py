@@ -76,9 +76,7 @@ def build(store: AuditStore, query: EventQuery, found: Filter) -> tuple[Facet, .
             name="activity", choices=tuple(act for act in acts if act.chosen or act.count != "0")
         ),
         Facet(name="last", choices=times),
-        Facet(
-            name="show", choices=(_choice(found, "show", EVERYTHING, "the log’s own events too"),)
-        ),
+        Facet(name="show", choices=(_choice(found, "show", EVERYTHING, "everything"),)),
     )
 
 

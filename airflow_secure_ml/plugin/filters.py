@@ -15,6 +15,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 
 FIELDS = (
     "dag", "run", "task", "ti", "status", "act", "object", "key", "emitter", "after", "before",
+    "show",
 )  # fmt: skip
 STATUSES = {
     "allowed": "ok",

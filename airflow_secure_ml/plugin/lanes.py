@@ -285,7 +285,7 @@ def _steps(events: Sequence[Mapping[str, Any]], scale: _Scale) -> Iterable[Step]
         yield Step(
             x=scale.at(event.get("time")),
             shape="stop" if tone == "bad" else shape,
-            title=f"{word}: {sentence(event)}",
+            title=sentence(event) if tone == "bad" else f"{word}: {sentence(event)}",
             tone=tone,
             event=name,
         )

@@ -25,8 +25,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "page_dags"
-# User: role; each one's password is the name with -pw.
-USERS = {"admin": "admin", "olaf": "op", "vera": "viewer"}
+TEAMS = ("health", "billing")
+# User: role and teams; each one's password is the name with -pw. Who is in one team only may read
+# that team's DAGs only.
+USERS = {
+    "admin": "admin",
+    "vera": "viewer:health|billing",
+    "olaf": "op:health|billing",
+    "bill": "viewer:billing",
+    "nora": "viewer:nowhere",
+}
 START_S = 180
 
 
@@ -100,7 +108,10 @@ def _environment(home: Path, audit_dir: Path, signer_dir: Path) -> dict[str, str
         "AIRFLOW_HOME": str(home),
         "PYTHONPATH": str(ROOT),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__MULTI_TEAM": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [_bundle(team) for team in TEAMS]
+        ),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{r}" for u, r in USERS.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__SECURE_ML__AUDIT_DIR": str(audit_dir),
@@ -108,6 +119,15 @@ def _environment(home: Path, audit_dir: Path, signer_dir: Path) -> dict[str, str
         "AIRFLOW__API__BASE_URL": "",
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def _bundle(team: str) -> dict[str, object]:
+    return {
+        "name": team,
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(DAGS / team)},
+        "team_name": team,
     }
 
 
@@ -120,8 +140,10 @@ def _prepare(home: Path, environment: dict[str, str], tries: list[dict[str, obje
             "from airflow_secure_ml.plugin.airflow_plugin import SecureMLPlugin\n"
         )
     seed = [sys.executable, str(Path(__file__).parent / "seed_runs.py")]
+    teams = [([_tool("airflow"), "teams", "create", team], b"") for team in (*TEAMS, "nowhere")]
     for command, given in (
         ([_tool("airflow"), "db", "migrate"], b""),
+        *teams,
         ([_tool("airflow"), "dags", "reserialize"], b""),
         (seed, json.dumps(tries).encode()),
     ):

@@ -68,3 +68,10 @@ def test_whatever_a_value_holds_it_comes_back_from_the_box(field, value):
     token = Token(field=field, value=value)
 
     assert parse_filter(str(token), now=NOW).tokens == (token,)
+
+
+def test_what_the_log_says_of_itself_is_left_out_unless_asked_for():
+    assert "trail.emitter" not in parse_filter("dag:churn", now=NOW).query.acts
+    assert "trail.verify" in parse_filter("", now=NOW).query.acts
+    assert parse_filter("show:everything", now=NOW).query.acts == ()
+    assert parse_filter("emitter:00ff", now=NOW).query.acts == ()

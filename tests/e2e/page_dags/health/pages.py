@@ -12,7 +12,6 @@ PIPELINES = {
         "tampered_data", "forged_signature", "key_not_allowed", "other_patient", "older_model",
         "plain_file", "failed_expectations", "killed",
     ),
-    "billing_churn": ("train",),
 }  # fmt: skip
 
 

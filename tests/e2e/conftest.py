@@ -1,0 +1,25 @@
+"""What the end-to-end tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _beside(name):
+    """A module of this folder; tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def page_airflow(tmp_path_factory):
+    """One running API server with the pages, for every browser test of the session."""
+    with _beside("page_airflow").running(tmp_path_factory.mktemp("pages")) as airflow:
+        yield airflow
