@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.event import Fact, assemble
 from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier, PublicKey
 from airflow_secure_ml.core.keyring import changes
 from airflow_secure_ml.core.keyring.model import Keyring, Purpose
@@ -88,13 +88,13 @@ class MemoryKeySystem:
 
 
 class MemoryAudit:
-    """AuditSink that keeps facts in a list.
+    """AuditSink that keeps facts in a list, and refuses what no event may say.
 
     Attributes:
         facts: What was recorded.
         settled: How many facts were durable at the last `settle`.
         broken: Set by a test: `settle` fails from then on.
-        closed: Whether `close` was called.
+        closed: Whether `close` was called last.
     """
 
     def __init__(self) -> None:
@@ -102,17 +102,25 @@ class MemoryAudit:
         self.settled = 0
         self.broken = False
         self.closed = False
-        self._emitter = secrets.token_hex(16)
+        self._emitter = ""
+        self._seq = 0
         self._guard = threading.Lock()
 
     def record(self, fact: Fact) -> str:
-        """Take a fact; returns the event's name."""
+        """Take a fact; returns the event's name.
+
+        Raises:
+            FormatError: Not an event of the catalogue (why `bug`).
+        """
         with self._guard:
-            if self.closed:
-                raise ValueError("recorded after close")
-            self.facts.append(fact)
+            if not self._emitter:
+                self._emitter, self._seq, self.closed = secrets.token_hex(16), 0, False
             # Number 0 is the emitter's own opening, as in the spool.
-            return f"{self._emitter}:{len(self.facts)}"
+            seq = self._seq + 1
+            assemble(fact, emitter=self._emitter, seq=seq, prev="0" * 64, time=0, mono=0)
+            self._seq = seq
+            self.facts.append(fact)
+            return f"{self._emitter}:{seq}"
 
     def settle(self) -> None:
         """Count everything recorded so far as durable."""
@@ -127,5 +135,6 @@ class MemoryAudit:
             self.settled = len(self.facts)
 
     def close(self) -> None:
-        """Let go."""
-        self.closed = True
+        """Let go; the next fact begins another emitter."""
+        with self._guard:
+            self._emitter, self.closed = "", True
