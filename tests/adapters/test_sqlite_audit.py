@@ -13,7 +13,7 @@ from airflow_secure_ml.core.audit.ports import Batch, EmitterRow, NewLeaf
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside
-from airflow_secure_ml.errors import AuditLogError, ConfigurationError
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
 ORIGIN = "example.org/asml-trail/00010203"
 EMITTER = "ab" * 16
@@ -248,3 +248,33 @@ def test_every_leaf_is_read_as_it_was_written(reader):
     assert found == [
         (n, each.data, each.hash) for n, each in zip(itertools.count(), LEAVES, strict=False)
     ]
+
+
+def test_a_log_that_another_process_keeps_locked_is_unavailable_not_tampered(
+    log, reader, tmp_path, monkeypatch
+):
+    log.close()
+    monkeypatch.setattr("airflow_secure_ml.adapters.sqlite_audit.reader.BUSY_S", 0.0)
+    other = sqlite3.connect(tmp_path / "trail.db", isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(ServiceUnavailableError, match="locked"):
+        reader.size()
+    other.close()
+    assert reader.size() == 6
+
+
+def test_a_log_whose_making_was_interrupted_is_made_anew(tmp_path):
+    (tmp_path / ".trail.db.new").write_bytes(b"half of it")
+
+    with SqliteAuditWriter(tmp_path / "trail.db", ORIGIN) as writer:
+        assert writer.edge().size == 0
+    assert not (tmp_path / ".trail.db.new").exists()
+
+
+def test_a_file_without_the_log_s_tables_is_no_log(tmp_path):
+    (tmp_path / "trail.db").touch()
+
+    with pytest.raises(AuditLogError, match="its tables are not this release's"):
+        SqliteAuditWriter(tmp_path / "trail.db", ORIGIN)

@@ -30,27 +30,25 @@ MAX_PAGE = 1000
 
 
 @contextmanager
-def open_log(path: Path, *, mode: str = "ro") -> Iterator[sqlite3.Connection]:
-    """Open a log's file as SQLite; `mode` is ro or rw.
+def open_log(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a log's file as SQLite, for reading alone.
 
     Raises:
         ConfigurationError: There is no such file.
         AuditLogError: It is not a database, or a damaged one.
+        ServiceUnavailableError: It cannot be read now.
     """
     if not path.is_file():
         raise ConfigurationError(
             f"audit log {path}: no such file; the sequencer makes it when the first event comes"
         )
-    try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
-        )
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    with schema.translated(f"audit log {path}", "read"):
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)
         try:
             yield connection
         finally:
             connection.close()
-    except sqlite3.DatabaseError as error:
-        raise AuditLogError(f"audit log {path}: SQLite says: {error}") from error
 
 
 class SqliteAuditReader:
@@ -180,11 +178,11 @@ class _Snapshot:
         return self._rows(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
 
     def tile(self, level: int, n: int) -> bytes | None:
-        with _damage():
+        with schema.translated("audit log", "read"):
             return schema.read_tile(self._connection, level, n)
 
     def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
-        with _damage():
+        with schema.translated("audit log", "read"):
             return schema.read_hashes(self._connection, start, stop)
 
     def tiles(self) -> Collection[tuple[int, int]]:
@@ -194,12 +192,12 @@ class _Snapshot:
         return self._rows("SELECT size, note FROM checkpoint ORDER BY size")
 
     def emitters(self) -> Sequence[EmitterRow]:
-        with _damage():
+        with schema.translated("audit log", "read"):
             return schema.read_emitters(self._connection)
 
     def faults(self) -> Sequence[str]:
         found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)") if row[0] != "ok"]
-        with _damage():
+        with schema.translated("audit log", "read"):
             expected, stored = schema.expected_objects(), schema.objects(self._connection)
         for kind, name in sorted(expected.keys() | stored.keys()):
             # SQLite itself adds sqlite_stat1 and the like; they hold no events.
@@ -218,18 +216,9 @@ class _Snapshot:
 
     def _rows(self, sql: str) -> Iterator[Any]:
         # Not `yield from`: it would close the cursor, perhaps after the connection.
-        with _damage():
+        with schema.translated("audit log", "read"):
             for row in self._connection.execute(sql):  # noqa: UP028 - as above
                 yield row
-
-
-@contextmanager
-def _damage() -> Iterator[None]:
-    """What SQLite cannot read in the middle of a log is the log's fault, found like any other."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise AuditLogError(f"audit log: SQLite says: {error}") from error
 
 
 def _leaf(index: int, data: bytes, found: bytes) -> Leaf:

@@ -9,9 +9,11 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
 
 FORMAT = 1
 
@@ -43,6 +45,39 @@ CREATE TABLE tally(hour INT, result TEXT, n INT, PRIMARY KEY(hour,result)) STRIC
 """
 
 EMITTER_COLUMNS = "id, next_seq, last, part, at, state, first_ms, last_ms"
+
+# The file may be whole, and cannot be used now. Extended codes have more bits above these eight.
+_UNAVAILABLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+
+@contextmanager
+def translated(what: str, action: str) -> Iterator[None]:
+    """Turn SQLite's exceptions into ours.
+
+    Raises:
+        ServiceUnavailableError: The file cannot be used now (locked, full disk, read-only).
+        AuditLogError: Anything else: what SQLite cannot make sense of is not what was written.
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF in _UNAVAILABLE:
+            raise ServiceUnavailableError(
+                service="audit log", action=action, reason=str(error), why="audit_unavailable"
+            ) from error
+        raise AuditLogError(f"{what}: {action}: SQLite says: {error}") from error
 
 
 def objects(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str | None]:

@@ -24,7 +24,6 @@ from airflow_secure_ml.errors import (
     AuditLogError,
     ConfigurationError,
     FormatError,
-    ServiceUnavailableError,
 )
 
 HOUR_MS = 3_600_000
@@ -44,8 +43,9 @@ class SqliteAuditWriter:
 
     def __init__(self, path: Path, origin: str) -> None:
         self._path = path
-        # SQLite would use the umask; its -wal and -shm files take this file's mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        if not os.path.lexists(path):
+            with self._translated("create"):
+                _create(path, origin)
         self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             with self._translated("open"):
@@ -64,11 +64,6 @@ class SqliteAuditWriter:
             )
         # NORMAL does not sync the commit: a batch could be lost after its segments are unlinked.
         execute("PRAGMA synchronous = FULL")
-        with self._transaction():
-            if not schema.objects(self._connection):
-                for statement in schema.SCHEMA.split(";"):
-                    execute(statement)
-                execute("INSERT INTO log VALUES (?, ?, 0, x'')", (origin, schema.FORMAT))
         if schema.objects(self._connection) != schema.expected_objects():
             raise AuditLogError(f"audit log {self._path}: its tables are not this release's")
         found, number = execute("SELECT origin, format FROM log").fetchone() or ("", 0)
@@ -221,13 +216,30 @@ class SqliteAuditWriter:
 
     @contextmanager
     def _translated(self, action: str) -> Iterator[None]:
-        try:
+        with schema.translated(f"audit log {self._path}", action):
             yield
-        except sqlite3.OperationalError as error:
-            raise ServiceUnavailableError(
-                service="audit log", action=action, reason=str(error), why="audit_unavailable"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise AuditLogError(
-                f"audit log {self._path}: {action}: SQLite says: {error}"
-            ) from error
+
+
+def _create(path: Path, origin: str) -> None:
+    """Make an empty log aside, then give it its name: no reader ever sees half of one."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    # SQLite would use the umask; its -wal and -shm files take this file's mode.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    os.close(os.open(aside, flags, 0o600))
+    connection = sqlite3.connect(aside, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in schema.SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO log VALUES (?, ?, 0, x'')", (origin, schema.FORMAT))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    aside.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -115,7 +115,7 @@ class Writer:
         self.start = 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(moves=MOVES)
 def test_whatever_happens_in_whatever_order_every_event_is_there_once(moves, tmp_path_factory):
     site = Installation(tmp_path_factory.mktemp("site"))
