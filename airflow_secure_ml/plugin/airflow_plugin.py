@@ -6,8 +6,6 @@ only where Airflow asks for it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 from typing import Any
 
@@ -72,6 +70,6 @@ class SecureMLPlugin(AirflowPlugin):
             # Every Airflow process asks; raising would stop those that secure nothing, too.
             log.exception("the listener stays off until [secure_ml] is mended")
             return []
-        if importlib.util.find_spec("airflow_secure_ml.plugin.listener") is None:
-            return []
-        return [importlib.import_module("airflow_secure_ml.plugin.listener")]
+        from airflow_secure_ml.plugin import listener
+
+        return [listener]

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from airflow.api_fastapi.app import get_auth_manager
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.concurrency import run_in_threadpool
 
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.plugin.access import ScopeDep
@@ -22,7 +21,6 @@ from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
 from airflow_secure_ml.plugin.routes_events import router as events_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
 from airflow_secure_ml.plugin.routes_run import router as run_router
-from airflow_secure_ml.plugin.trail import Trail
 
 log = logging.getLogger(__name__)
 TITLES = {401: "Please log in", 403: "Not for you", 404: "Not found", 409: "Not now"}
@@ -57,9 +55,6 @@ def create_app() -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.auth_manager = get_auth_manager()
     yield
-    trail: Trail | None = getattr(app.state, "trail", None)
-    if trail is not None:
-        await run_in_threadpool(trail.close)
 
 
 async def _add_headers(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from airflow_secure_ml.core.audit.query import EventQuery
-from airflow_secure_ml.core.ports import AuditStore
+from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.filters import EVERYTHING, STATUSES, Filter
 from airflow_secure_ml.plugin.rendering import href
 
-# Counting goes no further: a page has to be there in 200 ms at a million events.
-COUNT_AT_MOST = 1000
 STATUS_CHOICES = (("allowed", ""), ("refused", "bad"), ("failed", "bad"), ("intent", ""))
 ACT_CHOICES = (
     ("open", "object.open"),
@@ -45,38 +44,45 @@ class Facet:
     choices: tuple[Choice, ...]
 
 
-def build(store: AuditStore, query: EventQuery, found: Filter) -> tuple[Facet, ...]:
-    """The facets beside a filter, with counts as far as they are quickly had.
+def build(sample: Sequence[Leaf], found: Filter, *, is_all: bool) -> tuple[Facet, ...]:
+    """The facets beside a filter, counted in what is at hand.
 
     Args:
-        store: Counts.
-        query: The filter's query, limited to what the reader may see.
+        sample: The newest events that match the filter.
         found: The filter that the choices change.
+        is_all: Whether the sample is everything that matches; else counts are lower bounds.
     """
+    results = Counter(str(leaf.event.get("result", "intent")) for leaf in sample)
+    acts = Counter(str(leaf.event.get("act")) for leaf in sample)
 
-    def count(narrowed: EventQuery) -> str:
-        # Words are searched in every event's text; nine such searches would be felt.
-        if query.text:
+    def count(field: str, number: int) -> str:
+        # Once a value is chosen, the sample says nothing of its alternatives.
+        if found.value(field):
             return ""
-        number = store.count(narrowed, at_most=COUNT_AT_MOST + 1)
-        return f"{COUNT_AT_MOST:,}+" if number > COUNT_AT_MOST else f"{number:,}"
+        return f"{number:,}" if is_all else f"{number:,}+"
 
     statuses = tuple(
-        _choice(found, "status", label, label, tone=tone, count=count(_status(query, label)))
-        for label, tone in STATUS_CHOICES
+        _choice(
+            found, "status", word, word, tone=tone, count=count("status", results[STATUSES[word]])
+        )
+        for word, tone in STATUS_CHOICES
     )
-    acts = (
-        _choice(found, "act", act, label, count=count(replace(query, acts=(act,))))
-        for label, act in ACT_CHOICES
+    activities = (
+        _choice(found, "act", act, word, count=count("act", _below(acts, act)))
+        for word, act in ACT_CHOICES
     )
     times = tuple(_choice(found, "after", value, label) for label, value in TIME_CHOICES)
     return (
         Facet(name="status", choices=statuses),
-        Facet(
-            name="activity", choices=tuple(act for act in acts if act.chosen or act.count != "0")
-        ),
+        Facet(name="activity", choices=tuple(act for act in activities if act.count != "0")),
         Facet(name="last", choices=times),
         Facet(name="show", choices=(_choice(found, "show", EVERYTHING, "everything"),)),
+    )
+
+
+def _below(acts: Counter[str], act: str) -> int:
+    return sum(
+        n for name, n in acts.items() if name == act or (act[-1] == "." and name.startswith(act))
     )
 
 
@@ -90,14 +96,10 @@ def ago(seconds: float) -> str:
     return f"{int(seconds)} s ago"
 
 
-def _status(query: EventQuery, label: str) -> EventQuery:
-    return replace(query, results=(STATUSES[label],))
-
-
 def _choice(
     found: Filter, field: str, value: str, label: str, *, count: str = "", tone: str = ""
 ) -> Choice:
     chosen = found.value(field) == value
     text = found.without(field) if chosen else found.narrowed(field, value)
-    shown = tone if count not in ("0", "") else ""
+    shown = tone if count.strip("0+") else ""
     return Choice(label=label, href=href("events", q=text), count=count, tone=shown, chosen=chosen)

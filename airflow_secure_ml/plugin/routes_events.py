@@ -24,7 +24,8 @@ from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields, is_hidden, visible
 
 PAGE_ROWS = 50
-COUNT_AT_MOST = 10_000
+# Counts come from one page of the newest matches: counting a million events would be felt.
+SAMPLE_ROWS = 1000
 NEIGHBOURS = 2
 
 router = APIRouter()
@@ -57,15 +58,16 @@ def events(
     if found.problems:
         return page("events", "Events", whole=scope.whole, **values)
     query = scope.limit(found.query)
-    listing = _listing(trail, scope, query, older=older, newer=newer)
+    sample = trail.store.page(query, limit=SAMPLE_ROWS)
+    listing = _listing(trail, scope, query, sample, older=older, newer=newer)
     rows = [
         views.row(leaf, covered_size=signed.size, numbered=scope.whole) for leaf in listing.leaves
     ]
-    total = trail.store.count(query, at_most=COUNT_AT_MOST + 1)
+    is_all = len(sample) < SAMPLE_ROWS
     values |= {
         "rows": rows,
-        "facets": facets.build(trail.store, scope.limit(found.query), found),
-        "found": _found(total),
+        "facets": facets.build(sample, found, is_all=is_all),
+        "found": _found(len(sample), is_all=is_all),
         "older_href": _turn(found, rows, "older") if listing.has_older else "",
         "newer_href": _turn(found, rows, "newer") if listing.has_newer else "",
         "drawer": None,
@@ -175,15 +177,20 @@ def _visible_leaf(trail: Trail, scope: Scope, name: str) -> Leaf:
     return leaf
 
 
-def _listing(trail: Trail, scope: Scope, query: EventQuery, *, older: str, newer: str) -> _Listing:
+def _listing(
+    trail: Trail, scope: Scope, query: EventQuery, sample: Sequence[Leaf], *, older: str, newer: str
+) -> _Listing:
     limit = PAGE_ROWS + 1
     if newer:
         bound = _bound(_visible_leaf(trail, scope, newer))
         found = list(trail.store.page(query, newer_than=bound, limit=limit))
         return _Listing(leaves=found[-PAGE_ROWS:], has_older=True, has_newer=len(found) == limit)
-    bound_older = _bound(_visible_leaf(trail, scope, older)) if older else None
-    found = list(trail.store.page(query, older_than=bound_older, limit=limit))
-    return _Listing(leaves=found[:PAGE_ROWS], has_older=len(found) == limit, has_newer=bool(older))
+    if older:
+        bound = _bound(_visible_leaf(trail, scope, older))
+        sample = trail.store.page(query, older_than=bound, limit=limit)
+    return _Listing(
+        leaves=sample[:PAGE_ROWS], has_older=len(sample) > PAGE_ROWS, has_newer=bool(older)
+    )
 
 
 def _bound(leaf: Leaf) -> tuple[int, int]:
@@ -198,10 +205,10 @@ def _turn(found: Filter, rows: Sequence[views.Row], direction: str) -> str:
     return href("events", q=found.text, **{direction: name})
 
 
-def _found(total: int) -> str:
-    if total > COUNT_AT_MOST:
-        return f"more than {COUNT_AT_MOST:,} events"
-    return "1 event" if total == 1 else f"{total:,} events"
+def _found(count: int, *, is_all: bool) -> str:
+    if not is_all:
+        return f"more than {count - 1:,} events"
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _links(found: Filter, *, older: str, newer: str) -> dict[str, Any]:

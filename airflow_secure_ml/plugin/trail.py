@@ -15,8 +15,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
-from airflow_secure_ml.adapters.sequencer import ensure_sequencer
-from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.checkpoint import (
     Checkpoint,
@@ -25,7 +23,7 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_log_keys,
 )
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.ports import AuditSink
+from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -33,7 +31,8 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
     SignatureError,
 )
-from airflow_secure_ml.settings import Settings, load_settings
+from airflow_secure_ml.recording import sink_of_this_process
+from airflow_secure_ml.settings import Settings
 
 log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
@@ -69,8 +68,6 @@ class Trail:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = SqliteAuditReader(settings.audit_dir / LOG_FILE)
-        self._lock = threading.Lock()
-        self._sink: AuditSink | None = None
         self.verifying = threading.Lock()
 
     def log_keys(self) -> tuple[LogKey, ...]:
@@ -104,43 +101,16 @@ class Trail:
         Raises:
             ServiceUnavailableError: It cannot be recorded, so it must not be done.
         """
-        with self._lock:
-            if self._sink is None:
-                self._sink = self._spool()
-            sink = self._sink
+        sink = sink_of_this_process(program="api-server")
         names = [sink.record(fact) for fact in facts]
         sink.settle()
-        self._have_it_sequenced()
-        return names
-
-    def _have_it_sequenced(self) -> None:
-        settings = self.settings
-        spare = settings.audit_spare_dir
         try:
-            ensure_sequencer(
-                settings.audit_dir,
-                settings.audit_signer_dir,
-                spares=() if spare is None else (spare,),
-            )
+            # Anew each time: this process lives longer than a sequencer that had nothing to do.
+            deployment().ensure_sequencer()
         except ServiceUnavailableError as error:
             # The event is durable already; whoever records next tries again.
             log.warning("what a page recorded waits in the spool: %s", error)
-
-    def close(self) -> None:
-        """End this process's recording."""
-        with self._lock:
-            sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.close()
-
-    def _spool(self) -> AuditSink:
-        settings = self.settings
-        return Spool(
-            settings.audit_dir,
-            "api-server",
-            spare_dir=settings.audit_spare_dir,
-            hide=settings.audit_hide,
-        )
+        return names
 
 
 def now_ms() -> int:
@@ -156,7 +126,7 @@ def trail_of(request: Request) -> Trail:
     """
     state = request.app.state
     if not hasattr(state, "trail"):
-        state.trail = Trail(load_settings(with_airflow=True))
+        state.trail = Trail(deployment().settings)
     trail: Trail = state.trail
     return trail
 
