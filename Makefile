@@ -25,7 +25,7 @@ $(VENV)/.made: pyproject.toml constraints.txt .ci/make-venv
 	@touch $@
 
 demo: setup
-	@exec $(PYTHON) -m dags_examples.demo
+	@exec $(PYTHON) -m dags_examples.demo.run
 
 test: packages lint types
 	@exec $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
