@@ -1,6 +1,7 @@
 """The platform team's rules about data: who may read what, under which key, signed by whom.
 
-The first rule whose prefix covers an address decides, in the file's order. Parsing is
+The first rule whose prefix covers an address decides, in the file's order; a folder that holds a
+place with a rule of its own is refused as a whole. Parsing is
 `core.policy_file`'s part, recording each decision the caller's.
 """
 
@@ -43,7 +44,7 @@ class Rule:
 
     def covers(self, uri: str) -> bool:
         """Whether the prefix is the address, or a folder above it."""
-        return _is_below(uri, self.prefix)
+        return uri == self.prefix or _is_below(uri, self.prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,8 @@ class Rules:
             today: The day in UTC, for `plain_until`.
         """
         rule = self.rule_for(uri)
+        if (inner := self._rule_below(uri)) is not None:
+            return self._around(uri, inner)
         if rule is None:
             return self._by_default(uri)
         denied = [*_wrong_reader(rule, dag_id), *_wrong_key(rule, key)]
@@ -130,9 +133,26 @@ class Rules:
     def decide_write(self, uri: str, *, key: str | None, today: dt.date) -> Decision:
         """Whether an object may be written, sealed with this key; None: not sealed."""
         rule = self.rule_for(uri)
+        if (inner := self._rule_below(uri)) is not None:
+            return self._around(uri, inner)
         if rule is None:
             return self._by_default(uri)
         return self._decision(uri, rule, _wrong_key(rule, key), None if key else today)
+
+    def _rule_below(self, uri: str) -> Rule | None:
+        """The first rule about something inside a folder."""
+        return next((rule for rule in self.data if _is_below(rule.prefix, uri)), None)
+
+    def _around(self, uri: str, inner: Rule) -> Decision:
+        # Taken as a whole, a folder would carry what lies in it past its own rule.
+        text = f"{uri}: {inner.prefix} in it has a rule of its own; name what lies beside it"
+        return Decision(
+            rule=inner.id,
+            digest=self.digest,
+            allow=False,
+            reasons=(f"{text} (rule {inner.id})",),
+            why="rule_denied",
+        )
 
     def _decision(
         self, uri: str, rule: Rule, denied: list[_Denial], plain_on: dt.date | None
@@ -182,4 +202,4 @@ def _wrong_key(rule: Rule, key: str | None) -> list[_Denial]:
 
 def _is_below(uri: str, prefix: str) -> bool:
     # With the slash: the rule for …/health must not cover …/healthy.
-    return uri == prefix or uri.startswith(f"{prefix}/")
+    return uri.startswith(f"{prefix}/")
