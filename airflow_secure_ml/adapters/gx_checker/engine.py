@@ -77,7 +77,6 @@ def evaluate(
         PolicyError: It gave no verdict (not_checkable).
     """
     import great_expectations as gx
-    from great_expectations.exceptions import GreatExpectationsError
 
     built = [_build(number, expectation, frame) for number, expectation in expectations.items()]
     suite = gx.ExpectationSuite(name="suite", expectations=built)
@@ -91,8 +90,7 @@ def evaluate(
             found = batch.validate(
                 suite, result_format={"result_format": shown, "partial_unexpected_count": 0}
             )
-        except (GreatExpectationsError, ArithmeticError, AttributeError, LookupError, RuntimeError,
-                TypeError, ValueError):  # fmt: skip
+        except Exception:  # noqa: BLE001 - pandas and marshmallow have roots of their own
             found = None
     # Not chained: the library's words quote values.
     if found is None:
