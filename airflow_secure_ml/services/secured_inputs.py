@@ -64,14 +64,22 @@ class _Found:
 
 
 def size_of(work: Work, item: Input) -> int:
-    """Bytes that an input will take in scratch at most; 0 if nothing is there."""
+    """Bytes that an input will take in scratch at most; 0 if nothing is there.
+
+    Raises:
+        SecureMLError: What lies there is no file and no directory of files; recorded.
+    """
     store = work.desk.store(item.uri)
-    info = store.info(item.uri)
-    if info is None or item.stream:
-        return 0
-    if not info.is_directory:
-        return info.size_bytes
-    children = (store.info(store.child(item.uri, name)) for name in store.walk(item.uri))
+    try:
+        info = store.info(item.uri)
+        if info is None or item.stream:
+            return 0
+        if not info.is_directory:
+            return info.size_bytes
+        children = [store.info(store.child(item.uri, name)) for name in store.walk(item.uri)]
+    except SecureMLError as error:
+        work.journal.refused("object.verify", error, object=object_facts(item))
+        raise
     return sum(child.size_bytes for child in children if child is not None)
 
 

@@ -1,9 +1,8 @@
-"""Seal what a body wrote, sign it, and publish all of it together.
+"""Check what a body wrote and seal it aside, where nobody sees it yet.
 
-Everything is sealed aside first; statements are published before objects, so that no reader meets
-new bytes with an old statement; each object appears by one rename.
+`services.secured_publishing` signs it and makes it visible, once all outputs of a run are complete.
 
-Source: SECURE_TASK, "Order, whatever happens"; API, Signatures and Overwriting.
+Source: SECURE_TASK, "Order, whatever happens".
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +23,15 @@ from airflow_secure_ml.core.ports import (
     ObjectStore,
     ObjectWriter,
 )
-from airflow_secure_ml.core.statement import Producer, Statement, Suite
+from airflow_secure_ml.core.statement import Producer
 from airflow_secure_ml.core.validation import ValidationReport
-from airflow_secure_ml.errors import PolicyError, SecureMLError
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    FormatError,
+    IntegrityError,
+    PolicyError,
+    SecureMLError,
+)
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.plain import copy_plain
@@ -34,7 +39,9 @@ from airflow_secure_ml.services.run_plan import Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
 from airflow_secure_ml.services.sealing import seal_object
 from airflow_secure_ml.services.secured_validation import check_table
-from airflow_secure_ml.services.signing import check_may_replace, sign_artifact
+from airflow_secure_ml.services.signing import check_may_replace
+
+_OURS = "_asml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,8 @@ class Staged:
     Attributes:
         item: What was declared.
         store: Where it goes.
-        writer: What `commit` makes visible.
+        writer: What `commit` makes visible: a DirectoryWriter for a directory.
+        is_directory: Whether it is one.
         manifest: What it consists of.
         key: What it was sealed to; None: plain.
         plaintext_bytes: Length of what the body wrote.
@@ -54,6 +62,7 @@ class Staged:
     item: Output
     store: ObjectStore
     writer: ObjectWriter | DirectoryWriter
+    is_directory: bool
     manifest: Manifest
     key: KeyRef | None
     plaintext_bytes: int
@@ -71,23 +80,6 @@ class Staged:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """An output that readers can see.
-
-    Attributes:
-        staged: What was published.
-        signer: Who signed it.
-        version: The store's name for it.
-        event: Name of the event that says so.
-    """
-
-    staged: Staged
-    signer: KeyRef
-    version: str
-    event: str
-
-
 def check_output(work: Work, item: Output) -> None:
     """Refuse an output before the body runs, if it could not be published after it.
 
@@ -102,11 +94,29 @@ def check_output(work: Work, item: Output) -> None:
         if item.sealed:
             _wrapper(work, item)
         desk.keys.signer(desk.signing_key)
-        _check_may_replace(work, item)
+        check_is_replaceable(work, item)
     except SecureMLError as error:
         act = "object.publish" if error.why == "address_taken" else "object.seal"
         journal.refused(act, error, object=_object(item))
         raise
+
+
+def check_outputs_apart(work: Work, items: Sequence[Output]) -> None:
+    """Refuse outputs of one run of which one would replace another, or lie in it.
+
+    Raises:
+        ConfigurationError: Two addresses are the same, or one is below the other; recorded.
+    """
+    for at, one in enumerate(items):
+        for other in items[:at]:
+            first, second = f"{other.uri}/", f"{one.uri}/"
+            if first.startswith(second) or second.startswith(first):
+                error = ConfigurationError(
+                    f"{one.name}: its address {one.uri} and that of {other.name}, {other.uri}, "
+                    "are one place; give each output its own"
+                )
+                work.journal.refused("object.publish", error, object=_object(one))
+                raise error
 
 
 def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitStack) -> Staged:
@@ -127,6 +137,7 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
     except SecureMLError as error:
         work.journal.refused("object.seal", error, object=_object(item))
         raise
+    before = _identity(made)
     report = None
     if item.suite is not None:
         report = check_table(work, item.name, made, item.suite, _object(item)).report
@@ -134,6 +145,11 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
     try:
         stage = _stage_directory if kind == "directory" else _stage_file
         staged = stage(work, item, made, stack, report)
+        if _identity(made) != before:
+            raise IntegrityError(
+                f"{item.name}: it was still written while it was validated and sealed; let the "
+                "body wait for its threads and children"
+            )
     except SecureMLError as error:
         work.journal.refused("object.seal", error, object=_object(item))
         raise
@@ -143,43 +159,6 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
     how = f"sealed to {staged.key}" if staged.key is not None else "left plain"
     work.journal.tell(f"{how} {item.name}: {in_words(staged.plaintext_bytes)} in {took} ms")
     return staged
-
-
-def publish(work: Work, staged: list[Staged], refuse_if_stopped: object) -> list[Published]:
-    """Sign and publish staged outputs, once what will be published is durable in the trail.
-
-    Args:
-        work: The run.
-        staged: What is complete.
-        refuse_if_stopped: Called without arguments right before; raises if this try must not.
-
-    Raises:
-        SecureMLError: Refused, or another system failed; recorded.
-    """
-    assert callable(refuse_if_stopped)
-    desk, journal = work.desk, work.journal
-    intents = []
-    signer = desk.keys.signer(desk.signing_key)
-    for one in staged:
-        journal_more = {"signer": str(signer.ref)}
-        intents.append(journal.intend("object.publish", object=one.facts, more=journal_more))
-    journal.settle()
-    refuse_if_stopped()
-    for one in staged:
-        _check_may_replace(work, one.item)
-        sign_artifact(one.store, _statement(work, one), signer)
-        journal.did("object.sign", object=one.facts, key=key_facts(signer.ref))
-    done = []
-    for one, intent in zip(staged, intents, strict=True):
-        try:
-            version = one.writer.commit(replace=True)
-        except SecureMLError as error:
-            journal.refused("object.publish", error, of=intent, object=one.facts)
-            raise
-        event = journal.did("object.publish", of=intent, object={**one.facts, "version": version})
-        journal.tell(f"published {one.item.name}: {one.item.uri}, signed by {signer.ref}")
-        done.append(Published(staged=one, signer=signer.ref, version=version, event=event))
-    return done
 
 
 def producer_of(work: Work) -> Producer:
@@ -199,12 +178,14 @@ def _wrapper(work: Work, item: Output) -> KeyWrapper:
     return work.desk.keys.wrapper(_key_name(work, item))
 
 
-def _check_may_replace(work: Work, item: Output) -> None:
+def check_is_replaceable(work: Work, item: Output) -> None:
+    """Return if nothing lies there, or what the same task wrote; PolicyError otherwise."""
     verifiers = work.desk.keys.verifiers({work.desk.signing_key})
     check_may_replace(work.desk.store(item.uri), item.uri, producer_of(work), verifiers)
 
 
-def _context(work: Work, item: Output) -> dict[str, str]:
+def context_of(work: Work, item: Output) -> dict[str, str]:
+    """What an output's encryption context and statement hold besides `object`."""
     plan = work.plan
     return {
         **item.context,
@@ -215,24 +196,23 @@ def _context(work: Work, item: Output) -> dict[str, str]:
     }
 
 
-def _statement(work: Work, staged: Staged) -> Statement:
-    report = staged.report
-    suites: tuple[Suite, ...] = ()
-    if report is not None and report.passed:
-        suites = (Suite(name=report.suite, digest=Digest.parse(report.suite_digest)),)
-    return Statement(
-        object=staged.item.uri,
-        manifest=staged.manifest,
-        act="write",
-        signed_ms=work.desk.now_ms(),
-        producer=producer_of(work),
-        context={**_context(work, staged.item), "object": staged.item.uri},
-        suites=suites,
-    )
+def _identity(made: Path) -> tuple[int, int, int, int] | None:
+    """What tells that a file is as it was; None: nothing is there any more."""
+    try:
+        found = os.lstat(made)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _check_made(item: Output, made: Path) -> str:
     """What the body made: `file` or `directory`, and nothing beside it."""
+    if any(os.path.islink(folder) for folder in (made.parent, made.parent.parent)):
+        raise PolicyError(
+            f"{item.name}: the folder it was to be made in is a link now; write to the path that "
+            "was given",
+            why="output_outside",
+        )
     try:
         mode = os.lstat(made).st_mode
     except FileNotFoundError as error:
@@ -269,12 +249,13 @@ def _stage_file(
     store = work.desk.store(item.uri)
     writer = stack.enter_context(store.create(item.uri))
     wrapper = _wrapper(work, item) if item.sealed else None
-    context = {**_context(work, item), "object": item.uri}
+    context = {**context_of(work, item), "object": item.uri}
     entry, size = _write_file(work, made, writer, "", wrapper, context)
     return Staged(
         item=item,
         store=store,
         writer=writer,
+        is_directory=False,
         manifest=Manifest.of([entry]),
         key=None if wrapper is None else wrapper.ref,
         plaintext_bytes=size,
@@ -294,7 +275,7 @@ def _stage_directory(
     directory = stack.enter_context(store.create_directory(item.uri))
     wrapper = _wrapper(work, item) if item.sealed else None
     dataset: KeyWrapper | None = None
-    shared = {**_context(work, item), "dataset": item.uri}
+    shared = {**context_of(work, item), "dataset": item.uri}
     if wrapper is not None:
         dataset = create_dataset_key(
             _Below(directory),  # type: ignore[arg-type] # the two methods that it needs
@@ -305,7 +286,7 @@ def _stage_directory(
     entries, size = [], 0
     for path, place in _walk(item, made):
         context = {**shared, "object": store.child(item.uri, path)}
-        with directory.create(path) as writer:
+        with _create_below(item, directory, path) as writer:
             entry, length = _write_file(work, place, writer, path, dataset, context)
             writer.commit(replace=False)
         entries.append(entry)
@@ -319,11 +300,19 @@ def _stage_directory(
         item=item,
         store=store,
         writer=directory,
+        is_directory=True,
         manifest=Manifest.of(entries),
         key=None if wrapper is None else wrapper.ref,
         plaintext_bytes=size,
         report=report,
     )
+
+
+def _create_below(item: Output, directory: DirectoryWriter, path: str) -> ObjectWriter:
+    try:
+        return directory.create(path)
+    except FormatError as error:
+        raise PolicyError(f"{item.name}: {error}", why="output_unexpected") from error
 
 
 class _Below:
@@ -341,6 +330,12 @@ class _Below:
 
 def _walk(item: Output, made: Path) -> Iterator[tuple[str, Path]]:
     """Relative name and path of each file that the body made; links and devices are refused."""
+    if os.path.lexists(made / _OURS):
+        raise PolicyError(
+            f"{item.name}: its directory holds {_OURS!r}, a name that is kept for the keys of a "
+            "sealed directory; use another",
+            why="output_unexpected",
+        )
     for folder, folders, files in os.walk(made, onerror=_raise):
         folders.sort()
         for name in sorted([*files, *(f for f in folders if os.path.islink(Path(folder, f)))]):

@@ -26,11 +26,12 @@ from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
 from airflow_secure_ml.services.secured_outputs import (
-    Published,
+    Staged,
     check_output,
-    publish,
+    check_outputs_apart,
     stage_output,
 )
+from airflow_secure_ml.services.secured_publishing import Published, publish
 from airflow_secure_ml.services.secured_validation import check_input
 from airflow_secure_ml.services.vouching import reference_to, vouch
 
@@ -85,7 +86,7 @@ class SecuredRun:
         self._opened: dict[str, OpenedInput] = {}
         self._reports: dict[str, ValidationReport | None] = {}
         self._made: dict[str, Path] = {}
-        self._quarantined: list[tuple[Output, Path]] = []
+        self._quarantined: list[Staged] = []
         self._stopped = False
         self._body_error: BaseException | None = None
         self._ended: tuple[str, str | None, str] | None = None
@@ -118,7 +119,9 @@ class SecuredRun:
         plan = self._begin()
         work = self._work = Work(desk=self._desk, plan=plan, journal=self._journal)
         scratch = self._prepare_scratch(work)
-        for output in plan.outputs:
+        outputs = [*plan.outputs, *_quarantine_outputs(plan)]
+        check_outputs_apart(work, outputs)
+        for output in outputs:
             check_output(work, output)
         bound = self._open_inputs(work, scratch)
         for output in plan.outputs:
@@ -142,7 +145,7 @@ class SecuredRun:
             stage_output(work, item, self._made[item.name], self._stack)
             for item in work.plan.outputs
         ]
-        bad = [stage_output(work, item, made, self._stack) for item, made in self._quarantined]
+        bad = self._quarantined
         if not staged and not bad:
             self._ended = ("ok", None, "done")
             return {}
@@ -160,7 +163,7 @@ class SecuredRun:
         """
         assert self._work is not None
         opened, report = self._opened[name], self._reports.get(name)
-        parted = any(output.name == f"{name}.quarantine" for output, _ in self._quarantined)
+        parted = any(one.item.name == f"{name}.quarantine" for one in self._quarantined)
         if report is None or parted:
             signers = [] if opened.verified is None else [r.name for r in opened.verified.signers]
             reference = reference_to(
@@ -191,20 +194,26 @@ class SecuredRun:
             self._ended = (result, error.why, "package")
         elif self._ended is None:
             self._ended = ("failed", "bug", "package")
-        recorded = False
+        failures: list[SecureMLError] = []
+        shredded = False
         try:
-            self._stack.close()
-            self._shred()
-            self._record_end()
-            recorded = True
-        except SecureMLError:
-            # The body's own exception is what its author must see.
-            if error is None:
-                raise
-            self._journal.tell("the end of this run could not be recorded in the audit trail")
+            # Each of them is due, whatever became of the one before.
+            for leave in (self._stack.close, self._shred, self._record_end):
+                try:
+                    leave()
+                except SecureMLError as failure:
+                    failures.append(failure)
+                    self._ended = ("failed", failure.why, "leave")
+            shredded = not failures
         finally:
             if self._guard is not None:
-                (self._guard.bye if recorded else self._guard.leave)()
+                (self._guard.bye if shredded else self._guard.leave)()
+        if not failures:
+            return
+        # The body's own exception is what its author must see.
+        if error is None:
+            raise failures[0]
+        self._journal.tell(f"when this run was left, this failed too: {failures[0]}")
 
     def _begin(self) -> Plan:
         """Point 1: the intent is durable before any key or byte is touched."""
@@ -268,7 +277,10 @@ class SecuredRun:
         checked = check_input(work, opened)
         self._reports[opened.item.name] = checked.report
         if checked.bad_rows is not None:
-            self._quarantined.append((_quarantine_output(opened.item), checked.bad_rows))
+            # Before the body could change them, and out of its reach.
+            output = _quarantine_output(opened.item)
+            self._quarantined.append(stage_output(work, output, checked.bad_rows, self._stack))
+            checked.bad_rows.unlink()
         return checked.value
 
     def _refuse_if_stopped(self) -> None:
@@ -279,12 +291,18 @@ class SecuredRun:
         self._desk.still_ours()
 
     def _shred(self) -> None:
-        if self._guard is None or self._scratch is None:
+        if self._scratch is None:
             return
-        self._guard.finish()
-        # The guard may be gone, and what it left is then ours; else this only lets go.
-        self._scratch.shred()
-        self._journal.did("scratch.shred", more={"path": self._scratch.root.name})
+        more = {"path": self._scratch.root.name}
+        if self._guard is not None:
+            self._guard.finish()
+        try:
+            # The guard may be gone, and what it left is then ours; else this only lets go.
+            self._scratch.shred()
+        except SecureMLError as error:
+            self._journal.refused("scratch.shred", error, more=more)
+            raise
+        self._journal.did("scratch.shred", more=more)
 
     def _record_end(self) -> None:
         """Point 4: how it ended is durable before the task returns or raises."""
@@ -304,6 +322,10 @@ class SecuredRun:
 
 def _place(one: Input | Output) -> dict[str, object]:
     return {"name": one.name, "uri": one.uri}
+
+
+def _quarantine_outputs(plan: Plan) -> list[Output]:
+    return [_quarantine_output(item) for item in plan.inputs if item.quarantine is not None]
 
 
 def _quarantine_output(item: Input) -> Output:

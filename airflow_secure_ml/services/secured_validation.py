@@ -118,5 +118,8 @@ def _verdict(report: ValidationReport) -> dict[str, object]:
 
 
 def _quarantine(work: Work, data: Path) -> Quarantine:
-    good, bad = data.parent / f"good{data.suffix}", data.parent / f"bad{data.suffix}"
+    # A folder each: what is sealed from there must lie alone in it.
+    good, bad = data.parent / "good" / data.name, data.parent / "bad" / data.name
+    good.parent.mkdir(mode=0o700)
+    bad.parent.mkdir(mode=0o700)
     return Quarantine(splitter=cast("RowSplitter", work.desk.checker), good=good, bad=bad)

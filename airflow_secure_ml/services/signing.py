@@ -243,7 +243,8 @@ def check_may_replace(
         for each in read_statements(store, names, verifiers).held
         if each.statement.act == "write" and not _objections(uri, each.statement, demand)
     ]
-    last = _newest(written).statement.producer if written else None
+    owning = _about_what_lies_there(store, uri, written)
+    last = _newest(owning).statement.producer if owning else None
     if last is None or _place(last) != _place(producer):
         owner = f"{last.dag_id}.{last.task_id}" if last else "somebody without a signed statement"
         raise PolicyError(
@@ -251,6 +252,23 @@ def check_may_replace(
             " write elsewhere, or remove it first",
             why="address_taken",
         )
+
+
+def _about_what_lies_there(
+    store: ObjectStore, uri: str, written: list[SignedStatement]
+) -> list[SignedStatement]:
+    """Of the statements of several tasks, those about the bytes that lie there now.
+
+    A statement comes before its object, which may then never have come: two tasks wrote at once,
+    or one was killed. Whose object lies there is told by the bytes alone, and read only then.
+    """
+    if len({each.statement.producer and _place(each.statement.producer) for each in written}) <= 1:
+        return written
+    found = []
+    for algorithm in sorted({each.statement.manifest.algorithm for each in written}):
+        digest = build_manifest(store, uri, algorithm=algorithm).digest
+        found += [each for each in written if each.digest == digest]
+    return found
 
 
 def _objections(uri: str, said: Statement, demand: Demand) -> list[str]:

@@ -1,0 +1,484 @@
+"""Outputs that must not be published: each is refused by name, and nothing is left of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+
+import pytest
+
+from airflow_secure_ml.core.validation import SuiteSource
+from airflow_secure_ml.errors import ConfigurationError, PolicyError, ServiceUnavailableError
+from airflow_secure_ml.services.run_plan import Input, Output
+
+REFUSED = "refused"
+
+
+def a_link(bound):
+    bound["out"].symlink_to("/etc/hostname")
+
+
+def a_folder_that_is_a_link(bound):
+    elsewhere = bound["out"].parents[1] / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / bound["out"].name).write_text("from outside")
+    bound["out"].parent.rmdir()
+    bound["out"].parent.symlink_to(elsewhere)
+
+
+def a_link_in_a_directory(bound):
+    bound["out"].mkdir()
+    (bound["out"] / "a").write_text("a")
+    (bound["out"] / "b").symlink_to("/etc")
+
+
+def a_fifo(bound):
+    os.mkfifo(bound["out"])
+
+
+def a_fifo_in_a_directory(bound):
+    bound["out"].mkdir()
+    os.mkfifo(bound["out"] / "pipe")
+
+
+def a_device(bound):
+    try:
+        os.mknod(bound["out"], 0o600 | 0o020000, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this user may make no device files")
+
+
+def something_beside(bound):
+    bound["out"].write_text("x")
+    bound["out"].with_name("notes.txt").write_text("y")
+
+
+def nothing_but_a_name_nearby(bound):
+    bound["out"].with_name("model.bin").write_text("x")
+
+
+def nothing(bound):
+    pass
+
+
+def its_folder_gone(bound):
+    shutil.rmtree(bound["out"].parent)
+
+
+def an_empty_directory(bound):
+    bound["out"].mkdir()
+
+
+def directories_without_a_file(bound):
+    (bound["out"] / "deep" / "deeper").mkdir(parents=True)
+
+
+def a_name_of_ours(bound):
+    (bound["out"] / "_asml").mkdir(parents=True)
+    (bound["out"] / "_asml" / "x").write_text("x")
+
+
+def two_names_of_one_case(bound):
+    bound["out"].mkdir()
+    (bound["out"] / "a").write_text("1")
+    (bound["out"] / "A").write_text("2")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (nothing, "output_missing"),
+        (its_folder_gone, "output_missing"),
+        (nothing_but_a_name_nearby, "output_missing"),
+        (an_empty_directory, "output_missing"),
+        (directories_without_a_file, "output_missing"),
+        (something_beside, "output_unexpected"),
+        (a_name_of_ours, "output_unexpected"),
+        (two_names_of_one_case, "output_unexpected"),
+        (a_link, "output_outside"),
+        (a_folder_that_is_a_link, "output_outside"),
+        (a_link_in_a_directory, "output_outside"),
+        (a_fifo, "output_outside"),
+        (a_fifo_in_a_directory, "output_outside"),
+        (a_device, "output_outside"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_what_is_no_output_is_refused(bench, plan, body, why):
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x.bin"))])
+
+    error, said = bench.refusal(made, body)
+
+    assert said == [("object.seal", why), ("task.secure", why)]
+    assert str(error).startswith("out: ")
+
+
+def test_a_failed_expectation_publishes_nothing(bench, plan, suite):
+    output = Output(name="out", uri=bench.uri("x.csv"), suite=SuiteSource.from_file(suite()))
+
+    error, said = bench.refusal(
+        plan(outputs=[output]), lambda bound: bound["out"].write_text("age\n17\n")
+    )
+
+    assert error.failed == ("expect_column_values_to_be_between(age)",)
+    assert said == [
+        ("object.validate", "expectation_failed"),
+        ("task.secure", "expectation_failed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not_checkable"),
+        ("age,name\n", "not_checkable"),
+        ("AGE\n41\n", "not_checkable"),
+        ('age\n"41\n', "not_checkable"),
+    ],
+    ids=["empty file", "no rows", "unknown column", "broken"],
+)
+def test_a_table_that_cannot_be_checked_is_not_published(bench, plan, suite, text, why):
+    output = Output(name="out", uri=bench.uri("x.csv"), suite=SuiteSource.from_file(suite()))
+
+    _, said = bench.refusal(plan(outputs=[output]), lambda bound: bound["out"].write_text(text))
+
+    assert said == [("object.validate", why), ("task.secure", why)]
+
+
+def test_expectations_of_a_directory_are_refused(bench, plan, suite):
+    output = Output(name="out", uri=bench.uri("x.csv"), suite=SuiteSource.from_file(suite()))
+
+    def body(bound):
+        bound["out"].mkdir()
+        (bound["out"] / "a.csv").write_text("age\n41\n")
+
+    _, said = bench.refusal(plan(outputs=[output]), body)
+
+    assert said == [("object.validate", "not_checkable"), ("task.secure", "not_checkable")]
+
+
+def test_an_output_changed_after_its_verdict_is_not_published(bench, plan, suite, with_parts):
+    made = []
+
+    class Late:
+        def __init__(self, checker):
+            self.checker, self.suite_digest = checker, checker.suite_digest
+
+        def check(self, data, *arguments, **how):
+            found = self.checker.check(data, *arguments, **how)
+            made[0].write_text("age\n17\n")
+            return found
+
+    bench.change = lambda desk: with_parts(desk, checker=Late(desk.checker))
+    output = Output(name="out", uri=bench.uri("x.csv"), suite=SuiteSource.from_file(suite()))
+
+    def body(bound):
+        made.append(bound["out"])
+        bound["out"].write_text("age\n41\n")
+
+    _, said = bench.refusal(plan(outputs=[output]), body)
+
+    assert said == [("object.seal", "digest_differs"), ("task.secure", "digest_differs")]
+
+
+def test_what_another_task_wrote_is_not_replaced(bench, plan):
+    bench.put("x.csv", task_id="other")
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x.csv"))])
+
+    error, said = bench.refusal(made, error=PolicyError)
+
+    assert "churn.other" in str(error)
+    assert said == [("object.publish", "address_taken"), ("task.secure", "address_taken")]
+
+
+def test_what_nobody_signed_is_not_replaced(bench, plan):
+    bench.path("x.csv").write_text("somebody's")
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x.csv"))])
+
+    _, said = bench.refusal(made, error=PolicyError)
+
+    assert said == [("object.publish", "address_taken"), ("task.secure", "address_taken")]
+
+
+@pytest.mark.parametrize("directory", [False, True], ids=["file", "directory"])
+def test_of_two_tasks_that_write_one_object_at_once_one_is_refused(bench, plan, directory):
+    """Both found the address free; the second comes between the first's statement and object."""
+    output = Output(name="out", uri=bench.uri("x"))
+
+    def write(text):
+        def body(bound):
+            if directory:
+                bound["out"].mkdir()
+            (bound["out"] / "a" if directory else bound["out"]).write_text(text)
+
+        return body
+
+    def other_is_faster():
+        bench.run(plan(outputs=[output], task_id="b"), write("from b"))
+
+    with pytest.raises(PolicyError) as caught:
+        bench.run(
+            plan(outputs=[output], task_id="a"),
+            write("from a"),
+            sink=Meanwhile(bench.sink(), "object.sign", other_is_faster),
+        )
+
+    assert caught.value.why == "address_taken"
+    with pytest.raises(PolicyError, match=r"churn\.b"):
+        bench.run(plan(outputs=[output], task_id="a"), write("again"))
+    bench.run(plan(outputs=[output], task_id="b"), write("b may"))
+
+
+def test_of_two_mapped_instances_that_replace_one_object_at_once_the_later_is_refused(bench, plan):
+    output = Output(name="out", uri=bench.uri("x"))
+
+    def write(text):
+        return lambda bound: bound["out"].write_text(text)
+
+    bench.run(plan(outputs=[output], map_index=0), write("first"))
+
+    def again():
+        bench.run(plan(outputs=[output], map_index=0), write("second"))
+
+    with pytest.raises(PolicyError) as caught:
+        bench.run(
+            plan(outputs=[output], map_index=0),
+            write("third"),
+            sink=Meanwhile(bench.sink(), "object.sign", again),
+        )
+
+    assert caught.value.why == "address_taken"
+    assert bench.read("x") == "second"
+    with pytest.raises(PolicyError):
+        bench.run(plan(outputs=[output], map_index=1), write("another instance"))
+
+
+class Meanwhile:
+    """A sink that lets something else happen right after an act was recorded, once."""
+
+    def __init__(self, sink, act, meanwhile):
+        self.sink, self.act, self.meanwhile = sink, act, meanwhile
+        self.settle, self.close = sink.settle, sink.close
+
+    def record(self, fact):
+        name = self.sink.record(fact)
+        if fact.act == self.act and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return name
+
+
+@pytest.mark.parametrize("second", ["x", "x/part"], ids=["same", "below"])
+def test_two_outputs_of_one_run_need_two_places(bench, plan, second):
+    outputs = [Output(name="a", uri=bench.uri("x")), Output(name="b", uri=bench.uri(second))]
+
+    _, said = bench.refusal(plan(outputs=outputs), error=ConfigurationError)
+
+    assert said == [("object.publish", "misconfigured"), ("task.secure", "misconfigured")]
+
+
+def test_an_output_that_fails_keeps_the_others_from_being_published(bench, plan):
+    outputs = [Output(name=name, uri=bench.uri(name)) for name in ("a", "b")]
+
+    _, said = bench.refusal(plan(outputs=outputs), lambda bound: bound["a"].write_text("fine"))
+
+    assert said == [("object.seal", "output_missing"), ("task.secure", "output_missing")]
+    assert not bench.path("a.sig").exists()
+
+
+def test_a_try_that_is_no_longer_ours_publishes_nothing(bench, plan):
+    def gone():
+        raise PolicyError("the supervisor is gone", why="try_replaced")
+
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x"))])
+
+    _, said = bench.refusal(made, lambda bound: bound["out"].write_text("x"), still_ours=gone)
+
+    assert said == [("object.publish", "try_replaced"), ("task.secure", "try_replaced")]
+    assert not bench.path("x.sig").exists()
+
+
+def test_a_run_that_was_told_to_stop_publishes_nothing_though_its_body_finished(bench, plan):
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x"))])
+
+    runs = []
+    secured = bench.secured
+    bench.secured = lambda *arguments, **how: runs.append(secured(*arguments, **how)) or runs[-1]
+
+    def body(bound):
+        bound["out"].write_text("x")
+        runs[-1].forbid_publishing()
+
+    _, said = bench.refusal(made, body)
+
+    assert said == [("object.publish", "try_replaced"), ("task.secure", "try_replaced")]
+
+
+def test_a_reader_between_statement_and_object_gets_the_old_bytes(bench, plan):
+    bench.put("x", "old", task_id="train")
+    seen = []
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x"))])
+
+    bench.run(
+        made,
+        lambda bound: bound["out"].write_text("new"),
+        sink=Meanwhile(bench.sink(), "object.sign", lambda: seen.append(bench.read("x"))),
+    )
+
+    assert seen == ["old"]
+    assert bench.read("x") == "new"
+
+
+def test_a_full_disk_while_sealing_leaves_the_old_object(bench, plan, with_parts):
+    bench.put("x", "old", task_id="train")
+    bench.change = lambda desk: with_parts(desk, store=lambda uri: Full(desk.store(uri)))
+    made = plan(outputs=[Output(name="out", uri=bench.uri("x"))])
+
+    error, said = bench.refusal(made, lambda bound: bound["out"].write_text("new"))
+
+    assert isinstance(error, ServiceUnavailableError)
+    assert "No space left" in str(error)
+    assert said == [("object.seal", "service_unavailable"), ("task.secure", "service_unavailable")]
+
+
+class Full:
+    """A store on a file system that takes no more bytes."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def create(self, uri):
+        writer = self._store.create(uri)
+
+        def write_at(*_):
+            reason = os.strerror(errno.ENOSPC)
+            raise ServiceUnavailableError(service="object store", action="write", reason=reason)
+
+        writer.write_at = write_at
+        if hasattr(writer, "copy_range"):
+            writer.copy_range = write_at
+        return writer
+
+
+def test_a_failure_between_two_publishes_says_which_stands(bench, plan, with_parts):
+    class Second:
+        """A store whose last commit fails."""
+
+        def __init__(self, store):
+            self._store = store
+
+        def __getattr__(self, name):
+            return getattr(self._store, name)
+
+        def create(self, uri):
+            writer = self._store.create(uri)
+            if uri.endswith("/b"):
+
+                def commit(**_):
+                    raise ServiceUnavailableError(service="store", action="publish", reason="gone")
+
+                writer.commit = commit
+            return writer
+
+    bench.change = lambda desk: with_parts(desk, store=lambda uri: Second(desk.store(uri)))
+    outputs = [Output(name=name, uri=bench.uri(name)) for name in ("a", "b", "c")]
+    sink = bench.sink()
+
+    def body(bound):
+        for path in bound.values():
+            path.write_text("x")
+
+    with pytest.raises(ServiceUnavailableError):
+        bench.run(plan(outputs=outputs), body, sink=sink)
+
+    published = [
+        (event["object"]["name"], event["result"])
+        for event in bench.events()
+        if event["act"] == "object.publish" and event["phase"] == "outcome"
+    ]
+    assert published == [("a", "ok"), ("b", "failed"), ("c", "failed")]
+    assert list(bench.published()) == ["a"]
+    bench.change = lambda desk: desk
+    bench.run(plan(outputs=outputs), body)
+    assert bench.read("c") == "x"
+
+
+def test_quarantine_obeys_the_rules_before_the_body_runs(bench, plan, suite):
+    bench.put("people.csv", "age\n41\n17\n")
+    bench.allow(
+        f'[[data]]\nprefix = "{bench.path("bad.csv")}"\nkey = "other"\n'
+        f'[[data]]\nprefix = "{bench.data}"\n'
+    )
+    item = Input(
+        name="table",
+        uri=bench.uri("people.csv"),
+        suite=SuiteSource.from_file(suite()),
+        quarantine=bench.uri("bad.csv"),
+    )
+
+    _, said = bench.refusal(plan(inputs=[item]))
+
+    assert said == [("object.seal", "key_missing"), ("task.secure", "key_missing")]
+
+
+def test_quarantine_does_not_replace_what_another_task_wrote(bench, plan, suite):
+    bench.put("people.csv", "age\n41\n17\n")
+    bench.put("bad.csv", task_id="other")
+    item = Input(
+        name="table",
+        uri=bench.uri("people.csv"),
+        suite=SuiteSource.from_file(suite()),
+        quarantine=bench.uri("bad.csv"),
+    )
+
+    _, said = bench.refusal(plan(inputs=[item]))
+
+    assert said == [("object.publish", "address_taken"), ("task.secure", "address_taken")]
+
+
+def test_a_body_cannot_change_the_rows_that_were_set_aside(bench, plan, suite, shm):
+    bench.put("people.csv", "age\n41\n17\n")
+    item = Input(
+        name="table",
+        uri=bench.uri("people.csv"),
+        suite=SuiteSource.from_file(suite()),
+        quarantine=bench.uri("bad.csv"),
+    )
+    found = []
+
+    bench.run(plan(inputs=[item]), lambda _: found.extend(shm.rglob("*bad*/*")))
+
+    assert found == []
+    assert bench.read("bad.csv") == "age\n17\n"
+
+
+def test_a_thread_that_still_writes_does_not_keep_scratch_alive(bench, plan, shm):
+    stop = threading.Event()
+
+    def body(bound):
+        bound["out"].write_text("x")
+
+        def write():
+            while not stop.is_set():
+                for root in shm.glob("asml-*"):
+                    try:
+                        (root / "late").write_text("y")
+                    except OSError:
+                        continue
+
+        thread.append(threading.Thread(target=write))
+        thread[0].start()
+
+    thread = []
+    try:
+        bench.run(plan(outputs=[Output(name="out", uri=bench.uri("x"))]), body)
+    finally:
+        stop.set()
+        thread[0].join()
+
+    assert bench.left_in_scratch() == []
