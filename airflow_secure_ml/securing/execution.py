@@ -11,14 +11,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLError
 from airflow_secure_ml.recording import run_of, sink_of_this_process
 from airflow_secure_ml.securing.addresses import make_plan
 from airflow_secure_ml.securing.binding import bound_fields
-from airflow_secure_ml.securing.declaration import MARK, Declaration
+from airflow_secure_ml.securing.declaration import ENDED, MARK, Declaration
 from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 
@@ -77,6 +77,7 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
             value = body()
         except BaseException as error:
             if not _means_success(error):
+                _must_resume(operator, error)
                 run.end(_ending(error), error)
                 raise
             leaving = error
@@ -93,6 +94,17 @@ def _means_success(error: BaseException) -> bool:
     from airflow.sdk.exceptions import DagRunTriggerException, DownstreamTasksSkipped
 
     return isinstance(error, (DownstreamTasksSkipped, DagRunTriggerException))
+
+
+def _must_resume(operator: Any, error: BaseException) -> None:
+    """Have a trigger wake the task: one that ends it itself leaves nobody to verify or publish."""
+    deferred = cast("Any", error)
+    if not getattr(getattr(deferred, "trigger", None), "end_from_trigger", False):
+        return
+    deferred.trigger.end_from_trigger = False
+    # Such an operator may name a method that it does not have, since nobody would call it.
+    if not hasattr(operator, deferred.method_name):
+        deferred.method_name = ENDED
 
 
 def _ending(error: BaseException) -> Ending:

@@ -149,10 +149,7 @@ def _check_late_names(declaration: Declaration, operator: Any) -> None:
 def _check_addresses_given(declaration: Declaration, operator: Any) -> None:
     """A name without an address is an argument; one with an address must not be passed too."""
     if operator.is_mapped:
-        given = {
-            *operator.partial_kwargs.get("op_kwargs", {}),
-            *getattr(operator._get_specified_expand_input(), "value", {}),
-        }
+        given = _mapped_arguments(operator)
         python = hasattr(operator, "python_callable") or (
             "python_callable" in operator.partial_kwargs
         )
@@ -172,6 +169,15 @@ def _check_addresses_given(declaration: Declaration, operator: Any) -> None:
                 f"operator without a Python function cannot be passed one; write "
                 f"{{{name!r}: address}}"
             )
+
+
+def _mapped_arguments(operator: Any) -> set[str]:
+    """Names that `.partial()` and `.expand()` pass; those of an XCom are known only later."""
+    expanded = getattr(operator._get_specified_expand_input(), "value", {})
+    # .expand_kwargs() takes a list of them.
+    each = expanded if isinstance(expanded, (list, tuple)) else [expanded]
+    names = {name for one in each if isinstance(one, Mapping) for name in one}
+    return names | set(operator.partial_kwargs.get("op_kwargs") or {})
 
 
 def _check_single_writer(operator: Any, name: str, target: Any) -> None:

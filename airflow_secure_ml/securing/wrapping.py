@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.securing import refusals
-from airflow_secure_ml.securing.declaration import MARK, Declaration, declare
+from airflow_secure_ml.securing.declaration import ENDED, MARK, Declaration, declare
 from airflow_secure_ml.securing.options import Lease, Reads, Writes
 
 
@@ -219,6 +219,8 @@ def _subclass(cls: type, declaration: Declaration) -> type:
         from airflow_secure_ml.securing.execution import run_secured
 
         def body() -> Any:
+            if next_method == ENDED:
+                return None
             return cls.resume_execution(self, next_method, next_kwargs, context)  # type: ignore[attr-defined] # any operator
 
         return run_secured(self, context, body)
