@@ -22,20 +22,7 @@ from airflow_secure_ml.recording import close_sink, run_of, sink_of_this_process
 log = logging.getLogger(__name__)
 
 _BY = "listener"
-_PROGRAMS = {
-    "SchedulerJob": "scheduler",
-    "TriggererJob": "triggerer",
-    "DagProcessorJob": "dag-processor",
-}
-# Set when a component of Airflow starts in this process; a task's process is none.
-_component: str | None = None
-
-
-@hookimpl
-def on_starting(component: Any) -> None:
-    """Note what this process is."""
-    global _component
-    _component = _PROGRAMS.get(getattr(component, "job_type", ""), _component)
+_PROGRAMS = frozenset({"api-server", "dag-processor", "scheduler", "standalone", "triggerer"})
 
 
 @hookimpl
@@ -96,7 +83,7 @@ def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
         operator = type(ti.task).__name__ if in_task else ti.operator
         # Known more exactly than by the callback: up_for_retry is a failed try too.
         known = getattr(ti, "state", None) if act == "task.end" else None
-        more = {"by": _BY, "operator": operator, "state": str(known or state)}
+        more = {"by": _BY, "operator": operator, "state": getattr(known, "value", known) or state}
         _record(act, run_of(ti), more, why, program="task" if in_task else _this_component())
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
@@ -104,8 +91,8 @@ def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
 
 def _record_run(act: str, dag_run: Any, state: str, why: str | None = None) -> None:
     try:
-        run = RunRef(dag=dag_run.dag_id, run=dag_run.run_id)
-        more = {"by": _BY, "state": state, "type": str(dag_run.run_type)}
+        run, kind = RunRef(dag=dag_run.dag_id, run=dag_run.run_id), dag_run.run_type
+        more = {"by": _BY, "state": state, "type": getattr(kind, "value", kind)}
         _record(act, run, more, why, program=_this_component())
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
@@ -120,9 +107,9 @@ def _record(act: str, run: RunRef, more: dict[str, Any], why: str | None, *, pro
 
 
 def _this_component() -> str:
-    if _component is not None:
-        return _component
-    return "api-server" if "airflow.api_fastapi.app" in sys.modules else "airflow"
+    # Airflow names no component in its hooks: on_starting comes before it knows itself.
+    named = sys.argv[1] if len(sys.argv) > 1 else ""
+    return named if named in _PROGRAMS else "airflow"
 
 
 def _why(error: Any) -> str:
