@@ -1,0 +1,134 @@
+"""A Deployment over in-memory ports: keys, objects under any scheme, no guardian process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.core.ports import AuditSink, ObjectStore
+from airflow_secure_ml.deployment import Deployment
+from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.services.desk import ScratchDirectory, ScratchGuard
+from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.run_plan import Plan
+from airflow_secure_ml.services.secured_run import Bound, Declared, SecuredRun
+from airflow_secure_ml.settings import Settings
+from airflow_secure_ml.testing.memory_objects import MemoryObjects
+from airflow_secure_ml.testing.ports import MemoryAudit, MemoryKeySystem
+
+_ELSEWHERE = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[^/@]*@)?([^/@]+)/([^*?\[\0]+)")
+
+
+class AnyObjects(MemoryObjects):
+    """MemoryObjects that also takes `s3://` and whatever else a DAG may name."""
+
+    def canonical(self, address: str) -> str:
+        """The one address an object has, without a connection's name in it."""
+        if "://" not in address or address.startswith("file://"):
+            return super().canonical(address)
+        found = _ELSEWHERE.fullmatch(address)
+        parts = found[3].rstrip("/").split("/") if found else [".."]
+        if found is None or any(part in ("", ".", "..") for part in parts):
+            raise ConfigurationError(f"{address!r}: expected scheme://bucket/key, without a glob")
+        return f"{found[1]}://{found[2]}/{'/'.join(parts)}"
+
+
+class WatchedRun(SecuredRun):
+    """A secured run that knows whether its body's turn came."""
+
+    body_ran = False
+
+    def open(self) -> Bound:
+        """As in SecuredRun."""
+        bound = super().open()
+        self.body_ran = True
+        return bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shredded:
+    answered: bool
+    shredded: Sequence[Path]
+    left: Sequence[Path]
+
+
+class _InProcessGuard:
+    """Shreds when told; nobody outlives a test."""
+
+    def __init__(self, scratch: Any) -> None:
+        self._scratch = scratch
+
+    def ready(self) -> None:
+        """Return."""
+
+    def finish(self) -> _Shredded:
+        """Have everything shredded now."""
+        self._scratch.shred()
+        return _Shredded(answered=True, shredded=(self._scratch.root,), left=())
+
+    def bye(self) -> None:
+        """Return."""
+
+    def leave(self) -> None:
+        """Shred what is left."""
+        self.finish()
+
+
+class MemoryDeployment(Deployment):
+    """A Deployment whose keys and objects live in this process.
+
+    Attributes:
+        objects: Every object, by address.
+        memory_keys: The key system.
+        audit: What was recorded.
+        last_run: The newest secured run; None: there was none yet.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.objects = AnyObjects()
+        self.keys = self.memory_keys = MemoryKeySystem()
+        self.audit = MemoryAudit()
+        self.last_run: WatchedRun | None = None
+        self._scratch: dict[Path, ScratchDirectory] = {}
+
+    def store(self, uri: str) -> ObjectStore:
+        """The one store."""
+        return self.objects
+
+    def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
+        """The one sink."""
+        return self.audit
+
+    def ensure_sequencer(self) -> None:
+        """Return: nothing is sequenced."""
+
+    def secured_run(
+        self,
+        make_plan: Callable[[], Plan],
+        *,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        operator: str,
+        sink: AuditSink,
+        run: RunRef | None,
+        still_ours: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> SecuredRun:
+        """As in Deployment, and kept in `last_run`."""
+        declared = Declared(reads=reads, writes=writes, operator=operator)
+        journal = Journal(sink, run, tell)
+        self.last_run = WatchedRun(self._desk(run, still_ours), make_plan, declared, journal)
+        return self.last_run
+
+    def _make_scratch(self, need_bytes: int) -> ScratchDirectory:
+        scratch = super()._make_scratch(need_bytes)
+        self._scratch[scratch.root] = scratch
+        return scratch
+
+    def _guard(self, run: RunRef | None, root: Path) -> ScratchGuard:
+        return _InProcessGuard(self._scratch.pop(root))
