@@ -27,6 +27,7 @@ _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 # EXDEV).
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV)
 _DEPLOYMENT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+_HAS_PROC = os.path.isdir("/proc/self/fd")
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -109,11 +110,13 @@ def sweep(folder: str) -> None:
         except OSError:
             continue  # Gone already, or another user's: not ours to remove.
         try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                continue
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
             remove(name)
+        except (OSError, RecursionError):
+            # Held by its writer; or planted so that it cannot be removed, which must stop nobody.
+            continue
         finally:
             os.close(descriptor)
 
@@ -182,6 +185,38 @@ def make_parents(folder: str) -> None:
         if not os.path.isdir(folder):
             raise
     sync_directory(above)
+
+
+def hold(folder: str, uri: str) -> int:
+    """Hold the folder that an object goes into; returns its descriptor.
+
+    Raises:
+        ConfigurationError: It is another than its path says: somebody put a link on the way.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        check_held(descriptor, folder, uri)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_held(descriptor: int, folder: str, uri: str) -> None:
+    """Return if a held folder still lies where it did; ConfigurationError otherwise."""
+    if not _HAS_PROC:
+        return
+    found = os.readlink(f"/proc/self/fd/{descriptor}")
+    if found != folder:
+        raise ConfigurationError(
+            f"{uri}: expected to write into {folder}, found {found}: the folder was moved, or a "
+            "link put in its place; see who may write there"
+        )
+
+
+def below(descriptor: int, folder: str, name: str) -> str:
+    """A path to a name in a held folder that no link can lead elsewhere."""
+    return os.path.join(f"/proc/self/fd/{descriptor}" if _HAS_PROC else folder, name)
 
 
 def sync_directory(path: str) -> None:

@@ -22,6 +22,7 @@ from airflow_secure_ml.errors import (
     FormatError,
     IntegrityError,
     PolicyError,
+    SecureMLError,
     ServiceUnavailableError,
 )
 
@@ -73,9 +74,16 @@ class FileWriter(_Ending):
         self._is_aside = is_aside
         self._aside: str | None = None
         self._done = False
+        self._folder, name = os.path.split(path)
+        self._held = -1
         try:
+            if not is_aside:
+                # Held from here on: whoever may write above it cannot lead us elsewhere.
+                self._held = aside.hold(self._folder, uri)
+                self._path = aside.below(self._held, self._folder, name)
             self._descriptor = self._make()
         except OSError as error:
+            self._let_go()
             raise failed(error, "create", uri) from error
 
     def _make(self) -> int:
@@ -126,10 +134,12 @@ class FileWriter(_Ending):
             raise ValueError(f"{self._uri}: committed after commit or abort")
         try:
             os.fsync(self._descriptor)
+            if not self._is_aside:
+                aside.check_held(self._held, self._folder, self._uri)
             if if_version is not None or not self._publish_new(replace=replace):
                 self._publish_over(if_version)
             if not self._is_aside:
-                aside.sync_directory(os.path.dirname(self._path))
+                os.fsync(self._held)
             version = version_of(os.fstat(self._descriptor))
         except OSError as error:
             raise failed(error, "publish", self._uri) from error
@@ -182,6 +192,12 @@ class FileWriter(_Ending):
                 aside.remove(self._aside)
         finally:
             os.close(self._descriptor)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
 
 @contextmanager
@@ -213,14 +229,22 @@ class DirectoryBuilder(_Ending):
     def __init__(
         self, path: str, uri: str, *, exchange: Callable[[str, str], None] = aside.exchange
     ) -> None:
-        self._path, self._uri = path, uri
+        self._uri = uri
         self._exchange = exchange
         self._done = False
         self._guard = threading.Lock()
         self._names: dict[str, str] = {}
+        self._folder, name = os.path.split(path)
+        self._held = -1
         try:
-            self._aside, self._descriptor = aside.make_directory(path)
-        except OSError as error:
+            self._held = aside.hold(self._folder, uri)
+            self._path = aside.below(self._held, self._folder, name)
+            self._aside, self._descriptor = aside.make_directory(self._path)
+        except (OSError, SecureMLError) as error:
+            if self._held >= 0:
+                os.close(self._held)
+            if isinstance(error, SecureMLError):
+                raise
             raise failed(error, "create", uri) from error
 
     def create(self, relative: str) -> FileWriter:
@@ -241,7 +265,7 @@ class DirectoryBuilder(_Ending):
                         f"{self._uri}: {name!r} and {other!r} differ only in case; "
                         "rename one, or a file system that folds case would lose it"
                     )
-        path = os.path.join(self._aside, *parts)
+        path = aside.below(self._descriptor, self._aside, "/".join(parts))
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         except OSError as error:
@@ -253,10 +277,13 @@ class DirectoryBuilder(_Ending):
         if self._done:
             raise ValueError(f"{self._uri}: committed after commit or abort")
         try:
+            aside.check_held(self._held, self._folder, self._uri)
+            if os.lstat(self._aside).st_ino != os.fstat(self._descriptor).st_ino:
+                raise IntegrityError(f"{self._uri}: somebody replaced what was made aside for it")
             for folder, _, _ in os.walk(self._aside, topdown=False):
                 aside.sync_directory(folder)
             self._publish(replace=replace)
-            aside.sync_directory(os.path.dirname(self._path))
+            os.fsync(self._held)
             version = version_of(os.fstat(self._descriptor))
         except OSError as error:
             raise failed(error, "publish", self._uri) from error
@@ -294,3 +321,4 @@ class DirectoryBuilder(_Ending):
             aside.remove(self._aside)
         finally:
             os.close(self._descriptor)
+            os.close(self._held)
