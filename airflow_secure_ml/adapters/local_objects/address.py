@@ -33,6 +33,12 @@ def to_path(uri: str) -> str:
     """
     if "\0" in uri:
         raise ConfigurationError("an address holds a NUL character; expected a local path")
+    try:
+        os.fsencode(uri)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{uri!a}: an address holds half a surrogate pair; expected a local path"
+        ) from error
     if _GLOB.search(uri):
         raise ConfigurationError(
             f"{uri}: expected the address of one object, found a glob character (* ? [); "
@@ -59,7 +65,7 @@ def _decode(uri: str) -> str:
         raise ConfigurationError(
             f"{uri}: expected a percent-encoded path, found a bare '#' or '%'; write %23 or %25"
         )
-    raw = unquote_to_bytes(rest)
+    raw = unquote_to_bytes(os.fsencode(rest))
     if b"\0" in raw or raw.count(b"/") != rest.count("/"):
         raise ConfigurationError(f"{uri}: expected a path, found an encoded NUL or slash")
     return os.fsdecode(raw)
