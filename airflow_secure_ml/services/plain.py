@@ -29,7 +29,8 @@ def copy_plain(
     state = hasher(algorithm)
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     offset = 0
-    while (count := pinned.readinto_at(offset, buffer)) > 0:
+    # No further than it was long: a file that grows as fast as it is read would never end.
+    while (count := pinned.readinto_at(offset, buffer[: pinned.size_bytes - offset])) > 0:
         state.update(buffer[:count])
         writer.write_at(offset, buffer[:count])
         offset += count
