@@ -1,7 +1,7 @@
 """The pages' FastAPI app: authorise, ask, turn into a view, answer.
 
-Airflow mounts a plugin's app without any authentication, so every route here depends on a scope,
-and nothing is mounted beside the routes. Typing imports stay at run time: FastAPI reads them.
+Airflow mounts a plugin's app without any authentication, so every route here asks who it is, all
+that show something of the log ask for a scope, and nothing is mounted beside the routes. Typing imports stay at run time: FastAPI reads them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from airflow_secure_ml.errors import SecureMLError
-from airflow_secure_ml.plugin.access import ScopeDep
 from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
 from airflow_secure_ml.plugin.routes_events import router as events_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
@@ -61,15 +61,16 @@ async def _add_headers(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
     response = await call_next(request)
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 
-def _start(scope: ScopeDep) -> Response:
+def _start(user: GetUserDep) -> Response:
     return RedirectResponse("events")
 
 
-def _static(name: str, scope: ScopeDep) -> Response:
+def _static(name: str, user: GetUserDep) -> Response:
     return static_response(name)
 
 

@@ -85,4 +85,6 @@ def static_response(name: str) -> Response:
     if found is None:
         return Response(status_code=404)
     content, media_type = found
-    return Response(content, media_type=media_type)
+    # The same for everybody, and short enough that an upgrade is seen.
+    headers = {"Cache-Control": "private, max-age=300"}
+    return Response(content, media_type=media_type, headers=headers)

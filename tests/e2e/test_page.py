@@ -8,8 +8,9 @@ import sqlite3
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-pytestmark = [pytest.mark.airflow, pytest.mark.browser, pytest.mark.xdist_group("page_airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.browser, pytest.mark.xdist_group("airflow")]
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
 RUN = "/dags/secure_training/runs/scheduled__day-07/plugin/security-audit-run"
@@ -71,6 +72,23 @@ def test_a_page_fits_its_window_and_stays_silent(visit, path, scheme, size):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 29, 45)"}[scheme]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "path",
+    ["/events", "/integrity", "/run?dag_id=secure_training&run_id=scheduled__day-07"],
+    ids=["events", "integrity", "run"],
+)
+def test_axe_finds_nothing(visit, path, scheme):
+    page = visit("/secure-ml" + path, scheme=scheme)
+    if path == "/events":
+        page.locator("tr[data-event]").first.click()
+        page.locator("#proof").wait_for()
+
+    violations = axe.Axe().run(page).response["violations"]
+
+    assert [(found["impact"], found["id"]) for found in violations] == []
 
 
 def test_airflow_shows_the_page_in_its_navigation(visit):

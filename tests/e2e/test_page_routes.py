@@ -17,7 +17,7 @@ from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.services.proving import check_proof
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("page_airflow")]
+pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
 ROUTES = (
     "", "events", "dag?dag_id=refusals", "task?dag_id=refusals&run_id=r&task_id=t",
     "event?name=x:0", "newer?name=x:0", "run?dag_id=refusals&run_id=r", "integrity",
@@ -148,6 +148,23 @@ def test_a_viewer_of_some_dags_sees_theirs_and_not_how_many_others(reader, page_
 )
 def test_what_is_not_theirs_is_refused(reader, path):
     assert reader("bill").ask(path)[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("dag?dag_id=refusals", "it is not sealed"),
+        (f"task?dag_id=secure_training&run_id={RUN}&task_id=score", "refused to open model"),
+        (f"run?dag_id=secure_training&run_id={RUN}", "4 of 5 task tries recorded"),
+        ("run?dag_id=secure_training&run_id=never", "Nothing is recorded of this run"),
+    ],
+    ids=["dag", "task", "run", "no such run"],
+)
+def test_a_tab_shows_its_own(reader, path, shown):
+    status, html, _ = reader("vera").ask(path)
+
+    assert status == 200
+    assert shown in html
 
 
 def test_a_filter_does_not_widen_what_may_be_seen(reader):
