@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.operators.task import SecureMLOperator, input_of
+from airflow_secure_ml.securing.acting import SecureMLOperator, input_of
 from airflow_secure_ml.services.vouching import (
     manifest_to_vouch,
     reference_to,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_secure_ml.operators.task import SecureMLOperator, dag_folder, input_of, plan_of
+from airflow_secure_ml.securing.acting import SecureMLOperator, dag_folder, input_of, plan_of
 from airflow_secure_ml.securing.addresses import suite_source
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_secure_ml.operators.task import SecureMLOperator, input_of, plan_of
+from airflow_secure_ml.securing.acting import SecureMLOperator, input_of, plan_of
 from airflow_secure_ml.services.run_plan import Output
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
-from airflow_secure_ml.operators.task import SecureMLOperator, input_of, surfacing
+from airflow_secure_ml.securing.acting import SecureMLOperator, input_of, surfacing
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.vouching import reference_to, verify_input
 from airflow_secure_ml.services.watching import Watch

@@ -1,4 +1,4 @@
-"""What every operator of this package does the same way: plan, record, announce, surface errors."""
+"""What every operator and sensor of this package does alike: plan, record, announce, surface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_secure_ml.services.secured_run import SecuredRun
 
 
 class SecureMLOperator(BaseOperator):
-    """The base of this package's operators; nothing is read in a constructor."""
+    """The base of this package's operators and sensors; nothing is read in a constructor."""
 
     _secure_ml_recorded = True
 
