@@ -133,7 +133,9 @@ def check_task(declaration: Declaration, operator: Any) -> None:
 
 def _fields(operator: Any) -> Mapping[str, Any]:
     if operator.is_mapped:
-        return {f: operator.partial_kwargs.get(f) for f in operator.template_fields}
+        expanded = getattr(operator._get_specified_expand_input(), "value", None)
+        fixed = {f: operator.partial_kwargs.get(f) for f in operator.template_fields}
+        return {**fixed, "expand()": expanded}
     return {f: getattr(operator, f, None) for f in operator.template_fields}
 
 
