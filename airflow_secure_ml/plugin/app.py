@@ -1,7 +1,8 @@
 """The pages' FastAPI app: authorise, ask, turn into a view, answer.
 
 Airflow mounts a plugin's app without any authentication, so every route here asks who it is, all
-that show something of the log ask for a scope, and nothing is mounted beside the routes. Typing imports stay at run time: FastAPI reads them.
+that show something of the log ask for a scope, and nothing is mounted beside the routes. Typing
+imports stay at run time: FastAPI reads them.
 """
 
 from __future__ import annotations

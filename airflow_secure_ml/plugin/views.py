@@ -191,9 +191,16 @@ def row(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Row:
         run=plain(run.get("run", "")),
         task=plain(run.get("task", "")),
         attempt=attempt,
-        object=plain(obj.get("name", "")) or thing(event),
+        object=_object_label(event, obj),
         uri=plain(obj["uri"]) if "uri" in obj else "",
     )
+
+
+def _object_label(event: Mapping[str, Any], obj: Mapping[str, Any]) -> str:
+    uri = obj.get("uri")
+    if isinstance(uri, str):
+        return visible(uri.rstrip("/").rpartition("/")[2] or uri)
+    return "" if "rule" in event and not obj else thing(event)
 
 
 def drawer(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Drawer:

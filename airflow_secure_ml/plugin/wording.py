@@ -151,6 +151,12 @@ def shortened(text: str, *, keep: int = 8) -> str:
     return text if len(text) <= 2 * keep + 1 else f"{text[:keep]}…{text[-keep:]}"
 
 
+def tail(address: str, *, keep: int = 2) -> str:
+    """The end of an address, which tells more than its beginning; other text as it is."""
+    parts = address.rstrip("/").split("/")
+    return "…/" + "/".join(parts[-keep:]) if len(parts) > keep + 1 else address
+
+
 def key_label(key: Mapping[str, Any]) -> str:
     """A key as `data/3`; empty if the event names none."""
     if "name" not in key:
@@ -161,8 +167,10 @@ def key_label(key: Mapping[str, Any]) -> str:
 def thing(event: Mapping[str, Any]) -> str:
     """What an event is about, by its shortest name; empty if about nothing in particular."""
     obj, lease = fields(event, "object"), fields(event, "lease")
-    if "name" in obj or "uri" in obj:
-        return plain(obj.get("name", obj.get("uri")))
+    if "name" in obj:
+        return plain(obj["name"])
+    if "uri" in obj:
+        return tail(plain(obj["uri"]), keep=1)
     if "path" in lease:
         return plain(lease["path"])
     if str(event.get("act", "")).startswith("key."):
@@ -268,9 +276,12 @@ def _rule_decide(event: Mapping[str, Any]) -> str | None:
     if "decision" not in rule:
         return None
     said = "allowed" if rule["decision"] == "allow" else "denied"
+    action = fields(event, "more").get("action")
+    to_do = f" to {plain(action)}" if action else ""
     obj = fields(event, "object")
     about = f" {plain(obj.get('name', obj.get('uri')))}" if obj else ""
-    return f"rule {plain(rule.get('id', '?'))} {said}{about}"
+    why = f": {reason(event['why'])}" if "why" in event else ""
+    return f"{said}{to_do}{about} by rule {tail(plain(rule.get('id', '?')))}{why}"
 
 
 def _emitter_open(event: Mapping[str, Any]) -> str:

@@ -128,7 +128,8 @@ class SecuredTask:
             obj["rows"] = rows
         key = {"system": "local", "name": "data", "version": "3"}
         rule = {"id": "health", "digest": digest("rules"), "decision": "allow"}
-        self.say("rule.decide", 2, rule=rule, object={"name": obj["name"], "uri": uri})
+        of = {"name": obj["name"], "uri": uri}
+        self.say("rule.decide", 2, rule=rule, object=of, more={"action": "read"})
         self.say("object.verify", 6, object=obj, more={"signer": "pipeline/2"})
         self.say("object.open", 41, object=obj, key=key, more={"signer": "pipeline/2"})
 

@@ -70,9 +70,22 @@ def drawer_html(event, **values):
              "more": {"emitter": "00112233445566778899aabbccddeeff", "state": "cut"}},
             "recording 0011…eeff ended without saying so",
         ),
+        (
+            {"act": "rule.decide", "phase": "outcome", "result": "refused",
+             "why": "key_not_allowed", "more": {"action": "read"},
+             "rule": {"id": "data:file:///srv/lake/health", "decision": "deny"}},
+            "denied to read by rule …/lake/health: key may not be used here",
+        ),
+        (
+            {"act": "object.seal", "phase": "intent", "object": {"uri": "file:///srv/a/t.csv"}},
+            "will seal …/t.csv",
+        ),
         ({"act": "made.up", "phase": "seen", "result": "ok"}, "made.up"),
     ],
-    ids=["opened", "refused", "intent", "unknown", "lease", "task", "cut", "unknown activity"],
+    ids=[
+        "opened", "refused", "intent", "unknown", "lease", "task", "cut", "rule", "address",
+        "unknown activity",
+    ],
 )  # fmt: skip
 def test_a_row_reads_as_a_sentence(event, said):
     assert sentence(event) == said
