@@ -17,7 +17,7 @@ from airflow_secure_ml.services.watching import Watch
 from airflow_secure_ml.triggers.signed_artifact import (
     SignedArtifactTrigger,
     pin_facts,
-    watch_for,
+    watching_work,
 )
 
 
@@ -82,14 +82,15 @@ class SignedArtifactSensor(BaseSensorOperator, SecureMLOperator):
         """Whether there is something to verify or to refuse."""
         try:
             if self._watch is None:
-                self._watch = watch_for(self._item(context))
+                self._watch = Watch(self._item(context), watching_work)
             return self._watch.is_over()
         except ServiceUnavailableError as error:
             with surfacing():
                 raise error
-        except SecureMLError:
-            # `_verified` meets it too, and records it.
-            return True
+        except SecureMLError as error:
+            # No look is recorded, but that there will be none is.
+            with self.recorded(context, lambda here: self._item(context)):
+                raise error
 
     def _item(self, context: Any) -> Input:
         return input_of(deployment(), context, "artifact", self.artifact, signed_by=self.signed_by)

@@ -6,7 +6,7 @@ task that waited: what is found here is trusted by nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.ports import ObjectStore, Verifier
@@ -22,12 +22,12 @@ class Watch:
     """Looks at one artifact again and again.
 
     Args:
-        work: Its desk says whose signatures count; nothing is said in its journal.
         item: What is waited for.
+        make_work: Its desk says whose signatures count; nothing is said in its journal.
     """
 
-    def __init__(self, work: Work, item: Input) -> None:
-        self._work, self._item = work, item
+    def __init__(self, item: Input, make_work: Callable[[Input], Work]) -> None:
+        self._item, self._make_work = item, make_work
         self._seen: tuple[object, ...] | None = None
 
     def is_over(self) -> bool:
@@ -37,10 +37,11 @@ class Watch:
 
         Raises:
             ServiceUnavailableError: The store or the key system did not answer.
-            SecureMLError: The key system does not know the signers.
+            SecureMLError: The settings are wrong, or the key system does not know the signers.
         """
-        store = self._work.desk.store(self._item.uri)
-        demand = demand_for(self._work, self._item)
+        work = self._make_work(self._item)
+        store = work.desk.store(self._item.uri)
+        demand = demand_for(work, self._item)
         try:
             found = _identity(store, self._item.uri, demand.verifiers)
             if found == self._seen:

@@ -9,7 +9,8 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
+from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.run_plan import Input, Pin, Plan
 from airflow_secure_ml.services.watching import Silence, Watch
 
@@ -48,14 +49,13 @@ class SignedArtifactTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look, wait, look again; reading files happens in a thread, beside the event loop."""
-        watch = watch_for(
-            Input(
-                name="artifact",
-                uri=self.uri,
-                signed_by=None if self.signed_by is None else tuple(self.signed_by),
-                pin=None if self.pin is None else Pin(**self.pin),
-            )
+        item = Input(
+            name="artifact",
+            uri=self.uri,
+            signed_by=None if self.signed_by is None else tuple(self.signed_by),
+            pin=None if self.pin is None else Pin(**self.pin),
         )
+        watch = Watch(item, watching_work)
         while not await asyncio.to_thread(self._look, watch):
             await asyncio.sleep(self.poke_interval)
         yield TriggerEvent({"look": "again"})  # type: ignore[no-untyped-call] # Airflow's own
@@ -66,18 +66,20 @@ class SignedArtifactTrigger(BaseTrigger):
         except ServiceUnavailableError as error:
             self.log.warning("%s; looking again in %.0f s", error, self.poke_interval)
             return False
+        except SecureMLError:
+            # The task meets it too, and records it.
+            return True
 
 
-def watch_for(item: Input) -> Watch:
-    """A watch over this process's deployment that records nothing."""
-    work = deployment().work(
+def watching_work(item: Input) -> Work:
+    """What a watch over this process's deployment works with; it records nothing."""
+    return deployment().work(
         Plan(inputs=(item,)),
         sink=Silence(),
         run=None,
         still_ours=lambda: None,
         tell=lambda line: None,
     )
-    return Watch(work, item)
 
 
 def pin_facts(pin: Pin | None) -> dict[str, Any] | None:

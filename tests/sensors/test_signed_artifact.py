@@ -187,3 +187,27 @@ def test_the_pin_of_a_reference_travels_to_the_trigger(place, context):
         "dag_id": "waiter",
         "run_id": "r1",
     }
+
+
+def test_a_trigger_that_cannot_look_wakes_the_task_which_says_why(place, context):
+    address = str(place.folder / "model.bin")
+    with pytest.raises(TaskDeferred) as caught:
+        sensor(address, signed_by="stranger").execute(context)
+    place.keyring.destroy("stranger")
+    place.keyring.path.unlink()
+
+    event = first_event(trigger_of(caught.value))
+    with pytest.raises(AirflowFailException, match="keys init"):
+        sensor(address, signed_by="stranger").execute_complete(context, event.payload)
+
+
+def test_a_key_that_is_trusted_later_ends_the_wait(place, context):
+    address = place.write(b"weights")
+    place.keyring.create("partner", "sign")
+    waiting = sensor(address, signed_by="partner", deferrable=False)
+
+    assert not waiting.poke(context)
+    place.sign(address, "partner")
+    place.keyring.rotate("partner")
+
+    assert waiting.poke(context).xcom_value["signed_by"] == ["partner"]
