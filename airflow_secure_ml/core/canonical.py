@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from airflow_secure_ml.errors import FormatError
@@ -36,6 +37,8 @@ class Limits:
 
 EVENT = Limits()
 
+_NUL = "record: a text holds U+0000"
+
 
 def encode(value: Any, *, limits: Limits = EVENT) -> bytes:
     """Encode a value: keys sorted, no white space, UTF-8.
@@ -48,10 +51,7 @@ def encode(value: Any, *, limits: Limits = EVENT) -> bytes:
         FormatError: Another type, a lone surrogate or U+0000 in a text, a key or a number out of
             range, or more bytes or depth than `limits` allow.
     """
-    text = json.dumps(
-        _ordered(value, limits, 1), ensure_ascii=False, check_circular=False, separators=(",", ":")
-    )
-    data = text.encode("utf-8")
+    data = _utf8(_ENCODER.encode(_ordered(value, limits, 1)))
     if len(data) > limits.max_bytes:
         raise FormatError(f"record: {len(data)} bytes, at most {limits.max_bytes} are allowed")
     return data
@@ -74,31 +74,12 @@ def decode(data: bytes, *, limits: Limits = EVENT) -> Any:
     # A ValueError is also how an integer of thousands of digits is refused, and bytes not UTF-8.
     except (ValueError, RecursionError) as error:
         raise FormatError("record: not JSON in UTF-8") from error
+    # A key that stands twice is refused here too: encoded again, it stands once.
     if encode(value, limits=limits) != data:
         raise FormatError(
             "record: not in canonical form; something else than this package wrote it"
         )
     return value
-
-
-def _ordered(value: Any, limits: Limits, depth: int) -> Any:
-    """Copy `value` with its keys in order, checking each part on the way."""
-    if isinstance(value, str):
-        return checked_text(value)
-    # True and False are integers to Python, and both are allowed.
-    if isinstance(value, int):
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:
-            raise FormatError("record: an integer beyond ±(2^53-1); write it as text")
-        return value
-    if not isinstance(value, (Mapping, list, tuple)):
-        raise FormatError(f"record: a value of type {type(value).__name__} has no canonical form")
-    if depth > limits.max_depth:
-        raise FormatError(f"record: nested deeper than {limits.max_depth}")
-    if not isinstance(value, Mapping):
-        return [_ordered(item, limits, depth + 1) for item in value]
-    for key in value:
-        _check_key(key, limits)
-    return {key: _ordered(value[key], limits, depth + 1) for key in sorted(value, key=_utf16_units)}
 
 
 def checked_text(text: str) -> str:
@@ -108,40 +89,73 @@ def checked_text(text: str) -> str:
         FormatError: It holds U+0000 or a lone surrogate.
     """
     if "\0" in text:
-        raise FormatError("record: a text holds U+0000")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise FormatError("record: a text holds half a surrogate pair, not valid UTF-8") from error
+        raise FormatError(_NUL)
+    _utf8(text)
     return text
 
 
-def _check_key(key: Any, limits: Limits) -> None:
-    if not isinstance(key, str):
-        raise FormatError(f"record: a key of type {type(key).__name__}, only text is allowed")
-    if limits.key is None:
-        checked_text(key)
-    elif not re.fullmatch(limits.key, key, re.ASCII):
-        raise FormatError(f"record: a key that does not match {limits.key}")
+def _ordered(value: Any, limits: Limits, depth: int) -> Any:
+    """Copy `value` with its keys in order, checking each part on the way.
+
+    Lone surrogates are left to the encoder: one look at the whole text instead of one at each.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise FormatError(_NUL)
+        return value
+    # True and False are integers to Python, and both are allowed.
+    if isinstance(value, int):
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise FormatError("record: an integer beyond ±(2^53-1); write it as text")
+        return value
+    # `dict` is a Mapping; that it is one of these is said much sooner.
+    is_object = isinstance(value, (dict, Mapping))
+    if not is_object and not isinstance(value, (list, tuple)):
+        raise FormatError(f"record: a value of type {type(value).__name__} has no canonical form")
+    if depth > limits.max_depth:
+        raise FormatError(f"record: nested deeper than {limits.max_depth}")
+    if is_object:
+        return {key: _ordered(value[key], limits, depth + 1) for key in _keys(value, limits)}
+    return [_ordered(item, limits, depth + 1) for item in value]
+
+
+def _keys(value: Mapping[Any, Any], limits: Limits) -> list[str]:
+    """The keys of an object in order, each checked."""
+    try:
+        together = "".join(value)
+    except TypeError as error:
+        raise FormatError("record: a key that is not a text") from error
+    if limits.key is not None:
+        for key in value:
+            _check_key(key, limits.key)
+    elif "\0" in together:
+        raise FormatError(_NUL)
+    # RFC 8785, 3.2.3: by UTF-16 code units; big-endian bytes compare alike. By code points,
+    # U+1F600 would come after U+FB33; ASCII is in the same order either way.
+    return sorted(value) if together.isascii() else sorted(value, key=_utf16_units)
+
+
+# Records use the same few keys again and again; one that does not match raises, so is not kept.
+@lru_cache(maxsize=1024)
+def _check_key(key: str, pattern: str) -> None:
+    if not re.fullmatch(pattern, key, re.ASCII):
+        raise FormatError(f"record: a key that does not match {pattern}")
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FormatError("record: a text holds half a surrogate pair, not valid UTF-8") from error
 
 
 def _utf16_units(key: str) -> bytes:
-    # RFC 8785, 3.2.3: by UTF-16 code units; big-endian bytes compare alike. By code points,
-    # U+1F600 would come after U+FB33.
-    return key.encode("utf-16-be")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FormatError("record: a key stands twice in one object")
-    return found
+    return key.encode("utf-16-be", "surrogatepass")
 
 
 def _refuse_number(text: str) -> NoReturn:
     raise FormatError("record: a number that is not an integer")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_once, parse_float=_refuse_number, parse_constant=_refuse_number
-)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_float=_refuse_number, parse_constant=_refuse_number)

@@ -101,13 +101,15 @@ def redact(
     def due(path: str, value: Any) -> bool:
         if not isinstance(value, str) or path in NEVER_HIDDEN:
             return False
-        size = len(value.encode("utf-8", "surrogatepass"))
-        return path == "by" or path in names or size > MAX_SHOWN_BYTES
+        return path == "by" or path in names or _is_long(value)
 
     def walk(path: str, value: Any) -> Any:
-        if due(path, value):
-            return hide(path, value)
-        if isinstance(value, Mapping):
+        if isinstance(value, str):
+            return hide(path, value) if due(path, value) else value
+        # Said much sooner than whether something is a Mapping; `dict` is one as well.
+        if isinstance(value, int):
+            return value
+        if isinstance(value, (dict, Mapping)):
             return {name: walk(f"{path}.{name}", inner) for name, inner in value.items()}
         if isinstance(value, (list, tuple)):
             return [item(path, inner) for inner in value]
@@ -119,3 +121,10 @@ def redact(
         return walk(path, value)
 
     return {name: walk(name, value) for name, value in record.items()}, asides
+
+
+def _is_long(value: str) -> bool:
+    # A character has four bytes at most; most texts need not be encoded to know.
+    if len(value) <= MAX_SHOWN_BYTES // 4:
+        return False
+    return len(value.encode("utf-8", "surrogatepass")) > MAX_SHOWN_BYTES

@@ -132,6 +132,31 @@ def test_what_has_no_canonical_form_is_refused(value):
         encode(value)
 
 
+@pytest.mark.parametrize(
+    "key", ["\ud800", "a\0", 1, None, b"a"], ids=["surrogate", "NUL", "int", "null", "bytes"]
+)
+def test_a_free_key_is_still_a_valid_text(key):
+    with pytest.raises(FormatError):
+        encode({"a": {"b": 1, key: 1}}, limits=FREE)
+
+
+def test_a_key_that_passed_once_is_held_against_other_limits_again():
+    encode({"known_before": 1})
+
+    with pytest.raises(FormatError, match="does not match"):
+        encode({"known_before": 1}, limits=Limits(key=r"[a-z]+"))
+
+
+def test_two_keys_do_not_pass_as_one():
+    with pytest.raises(FormatError, match="does not match"):
+        encode({"a\nb": 1, "c": 2})
+
+
+def test_a_twin_key_below_is_refused():
+    with pytest.raises(FormatError):
+        decode(b'{"a":{"b":1,"b":1},"c":1}')
+
+
 def test_the_largest_record_and_the_deepest_pass():
     deepest = b'{"a":{"a":{"a":{"a":9007199254740991}}}}'
     largest = b'"' + b"a" * 32766 + b'"'
