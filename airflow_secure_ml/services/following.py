@@ -157,14 +157,19 @@ class Follower:
         return NewLeaf(data=data, hash=found, event=event)
 
     def _advance(self, event: dict[str, Any], found: bytes, *, fits: bool) -> None:
-        row = self.row
-        state = "live" if fits and row.state not in {"gap", "gap_ended"} else "gap"
+        row, next_seq, last = self.row, self.row.next_seq, self.row.last
         # An event that fills a hole late does not become the newest.
-        if event["seq"] >= row.next_seq:
-            row = replace(row, next_seq=event["seq"] + 1, last=found)
+        if event["seq"] >= next_seq:
+            next_seq, last = event["seq"] + 1, found
             self.is_closed = event["act"] == "emitter.close"
-        first = row.first_ms if self.count else event["time"]
-        self.row = replace(row, state=state, first_ms=first, last_ms=event["time"])
+        self.row = replace(
+            row,
+            next_seq=next_seq,
+            last=last,
+            state="live" if fits and row.state not in {"gap", "gap_ended"} else "gap",
+            first_ms=row.first_ms if self.count else event["time"],
+            last_ms=event["time"],
+        )
         self.count += 1
         self.is_changed = True
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from airflow_secure_ml.core.audit.frame import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
+    Frame,
     decode_header,
     read_frames,
 )
@@ -66,26 +67,46 @@ class SegmentReader:
             cursor.at = 0
         if not self._read_header(draft, segment, cursor):
             return
-        data = self._segments.read(segment.token, cursor.at, READ_BYTES)
-        scan = read_frames(data)
+        start = cursor.at
         cursor.is_stuck, cursor.is_at_end = False, False
-        for frame in scan.frames:
-            if len(draft.leaves) >= MAX_BATCH_LEAVES:
-                draft.has_more = True
-                return
-            decision = follower.decide(frame, draft.known, take_early=take_early)
-            if isinstance(decision, Early):
-                cursor.is_stuck, cursor.stuck_seq = True, decision.seq
-                return
-            take_early = False
-            self._keep(draft, follower, segment, decision)
-            cursor.at += FRAME_HEAD_BYTES + len(frame.payload)
+        if start < segment.size_bytes and len(draft.leaves) >= MAX_BATCH_LEAVES:
+            draft.has_more = True
+            return
+        data = self._segments.read(segment.token, start, READ_BYTES)
+        scan = read_frames(data)
+        is_done = self._take(draft, follower, segment, scan.frames, take_early=take_early)
+        if cursor.at != start:
             follower.row = replace(follower.row, part=segment.part, at=cursor.at)
             if follower.is_found:
                 draft.changed[follower.row.id] = follower.row
-        # A frame is at most 32 KiB: where none of 1 MiB is whole, none will be.
-        cursor.is_at_end = len(data) < READ_BYTES or not scan.frames
-        draft.has_more = draft.has_more or not cursor.is_at_end
+        if is_done:
+            # A frame is at most 32 KiB: where none of 1 MiB is whole, none will be.
+            cursor.is_at_end = len(data) < READ_BYTES or not scan.frames
+            draft.has_more = draft.has_more or not cursor.is_at_end
+
+    def _take(
+        self,
+        draft: Draft,
+        follower: Follower,
+        segment: Segment,
+        frames: Sequence[Frame],
+        *,
+        take_early: bool,
+    ) -> bool:
+        """Put frames into the draft; returns whether all of them."""
+        cursor = follower.cursor(segment.token)
+        for frame in frames:
+            if len(draft.leaves) >= MAX_BATCH_LEAVES:
+                draft.has_more = True
+                return False
+            decision = follower.decide(frame, draft.known, take_early=take_early)
+            if isinstance(decision, Early):
+                cursor.is_stuck, cursor.stuck_seq = True, decision.seq
+                return False
+            take_early = False
+            self._keep(draft, follower, segment, decision)
+            cursor.at += FRAME_HEAD_BYTES + len(frame.payload)
+        return True
 
     def _read_header(self, draft: Draft, segment: Segment, cursor: Cursor) -> bool:
         """Whether frames can be read; a file that is not what its name says is refused whole."""
