@@ -23,6 +23,7 @@ from typing import Self
 from dags_examples.demo import keeper
 from dags_examples.demo.airflow_api import AirflowApi, NoAnswerError
 
+ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
 STOP_S = 40.0
 POLL_S = 0.3
@@ -80,6 +81,8 @@ class RunningAirflow:
         return own | {
             "HOME": str(self.home / "user"),
             "AIRFLOW_HOME": str(self.home),
+            # The package of this very tree, wherever another one is installed from.
+            "PYTHONPATH": str(ROOT),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PARALLELISM": "4",
