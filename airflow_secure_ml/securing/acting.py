@@ -13,7 +13,8 @@ from airflow.sdk import BaseOperator
 from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import FormatError, SecureMLError
 from airflow_secure_ml.recording import run_of, sink_of_this_process
-from airflow_secure_ml.securing.addresses import resolve
+from airflow_secure_ml.securing.addresses import check_digest, require_references, resolve
+from airflow_secure_ml.securing.binding import PINNED, is_written
 from airflow_secure_ml.securing.execution import Ours, stop_timer, task_log
 from airflow_secure_ml.securing.options import is_reference
 from airflow_secure_ml.securing.surface import surfaced
@@ -26,6 +27,15 @@ class SecureMLOperator(BaseOperator):
     """The base of this package's operators and sensors; nothing is read in a constructor."""
 
     _secure_ml_recorded = True
+    _secure_ml_returns_reference = True
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
+    ) -> None:
+        if parent is self:
+            written = (name for name in template_fields if is_written(getattr(self, name, None)))
+            object.__setattr__(self, PINNED, frozenset(written))
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def secured(
         self, airflow_context: Any, plan: Callable[[Deployment], Plan], names: Mapping[str, str]
@@ -57,16 +67,21 @@ class SecureMLOperator(BaseOperator):
 
         with surfacing():
             here, run = deployment(), run_of(airflow_context["ti"])
-            plan = plan_of(airflow_context, inputs=(item(here),))
-            work = here.work(
-                plan,
-                sink=sink_of_this_process(run, program="task"),
-                run=run,
-                still_ours=Ours(airflow_context["ti"]),
-                tell=task_log.info,
-            )
-            with recorded(work, type(self).__name__):
-                yield work
+            sink = sink_of_this_process(run, program="task")
+
+            def work(*inputs: Input) -> Work:
+                plan = plan_of(airflow_context, inputs=inputs)
+                ours = Ours(airflow_context["ti"])
+                return here.work(plan, sink=sink, run=run, still_ours=ours, tell=task_log.info)
+
+            try:
+                made = work(item(here))
+            except SecureMLError:
+                # A forged reference, say: no input was named yet, and it is recorded all the same.
+                with recorded(work(), type(self).__name__):
+                    raise
+            with recorded(made, type(self).__name__):
+                yield made
 
     def announce(self, airflow_context: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
         """Put a Reference into the events of the assets in `outlets`, and return it."""
@@ -133,6 +148,8 @@ def input_of(
     Raises:
         SecureMLError: Not an address, a Reference or an announced asset.
     """
+    if name in getattr(airflow_context["task"], PINNED, ()):
+        require_references(name, [given])
     address, pin = _address(name, given, airflow_context)
     one = (signed_by,) if isinstance(signed_by, str) else signed_by
     return Input(
@@ -149,6 +166,7 @@ def _address(name: str, given: Any, airflow_context: Any) -> tuple[str, Pin | No
     if isinstance(given, Mapping) and not is_reference(given):
         if set(given) != {"uri", "digest"} or not all(isinstance(v, str) for v in given.values()):
             raise FormatError(f"{name}: expected {{'uri': …, 'digest': 'sha256:…'}} and no more")
+        check_digest(name, given["digest"])
         return given["uri"], Pin(digest=given["digest"], by="author")
     return resolve(name, given, airflow_context)
 

@@ -10,13 +10,14 @@ Source: API, Addresses.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.core.validation import SuiteSource
 from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError, PolicyError
-from airflow_secure_ml.securing.binding import ADDRESSES, call_arguments
+from airflow_secure_ml.securing.binding import ADDRESSES, PINNED, call_arguments
 from airflow_secure_ml.securing.declaration import Declaration
 from airflow_secure_ml.securing.options import (
     REFERENCE_VERSION,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     Canonical = Callable[[str], str]
 
 _MAX_LIST = 10_000
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 def make_plan(
@@ -51,6 +53,7 @@ def make_plan(
     """
     ti = context["ti"]
     given = {**call_arguments(operator), **getattr(operator, ADDRESSES, {})}
+    pinned: Collection[str] = getattr(operator, PINNED, ())
     folder = Path(context["dag"].fileloc).parent
     inputs: list[Input] = []
     listed: set[str] = set()
@@ -64,6 +67,8 @@ def make_plan(
             raise ConfigurationError(
                 f"reads[{name!r}]: a list of {len(ones)} addresses; 1 to {_MAX_LIST} are read"
             )
+        if name in pinned:
+            require_references(name, ones)
         quarantine = given.get(f"{name}.quarantine")
         if quarantine is not None and len(ones) > 1:
             raise ConfigurationError(
@@ -88,6 +93,17 @@ def make_plan(
 def _is_list(value: Any) -> bool:
     one = isinstance(value, (str, Mapping, os.PathLike))
     return isinstance(value, Iterable) and not one
+
+
+def require_references(name: str, values: Iterable[Any]) -> None:
+    """Refuse an address from XCom where another task's write was to arrive; IntegrityError."""
+    # A bare address is not held to a digest: in the place of a Reference it would lift the pin.
+    for value in values:
+        if not is_reference(value):
+            raise IntegrityError(
+                f"{name}: expected the Reference that the task before wrote, found "
+                f"{type(value).__name__}: XCom was changed; run that task again"
+            )
 
 
 def _given(given: Mapping[str, Any], name: str) -> Any:
@@ -173,6 +189,7 @@ def check_reference(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises:
         FormatError: Another version, or a field that is missing or of another type.
+        IntegrityError: A digest that none is.
     """
     if value.get("secure_ml") != REFERENCE_VERSION:
         raise FormatError(
@@ -182,7 +199,17 @@ def check_reference(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
     for field in ("uri", "digest"):
         if not isinstance(value.get(field), str) or not value[field]:
             raise FormatError(f"{name}: a reference without {field}; pass what a write returned")
+    check_digest(name, value["digest"])
     return value
+
+
+def check_digest(name: str, digest: str) -> None:
+    """Refuse what no artifact can have; IntegrityError, before it gets into an event."""
+    if not _DIGEST.fullmatch(digest):
+        raise IntegrityError(
+            f"{name}: expected a digest, sha256: and 64 hex digits, found {digest[:80]!a}; pass "
+            "what a write returned"
+        )
 
 
 def _newest_event(name: str, asset: Any, context: Mapping[str, Any]) -> tuple[str, Pin | None]:
@@ -200,6 +227,12 @@ def _newest_event(name: str, asset: Any, context: Mapping[str, Any]) -> tuple[st
         raise PolicyError(
             f"reads[{name!r}]: the newest event of asset {asset.name!r} came through the REST "
             "API, where anyone may say anything; let a task announce it",
+            why="signer_not_accepted",
+        )
+    if not event.source_dag_id or not event.source_run_id:
+        raise PolicyError(
+            f"reads[{name!r}]: the newest event of asset {asset.name!r} names no run that made "
+            "it; let a task announce it",
             why="signer_not_accepted",
         )
     reference = extra.get("secure_ml")

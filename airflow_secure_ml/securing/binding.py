@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.securing.declaration import MARK, Declaration
+from airflow_secure_ml.securing.declaration import MARK, RETURNS, Declaration
 from airflow_secure_ml.securing.options import is_asset
 
 ADDRESSES = "_secure_ml_addresses"
 BOUND = "_secure_ml_bound"
+PINNED = "_secure_ml_pinned"
 _MARKER = re.compile("\u27e6secure\\.(\\w+)\u27e7")
 
 
@@ -102,6 +103,8 @@ def rendering(operator: Any, parent: Any, context: Any, jinja_env: Any) -> Itera
     declaration: Declaration = getattr(type(operator), MARK)
     bound = getattr(operator, BOUND, None)
     context["secure"] = Late(declaration.names, bound)
+    if parent is operator and bound is None:
+        object.__setattr__(operator, PINNED, _pinned(declaration, operator, context))
     yield
     if parent is operator and bound is None:
         variables = {**context, "args": Arguments(operator)}
@@ -110,6 +113,30 @@ def rendering(operator: Any, parent: Any, context: Any, jinja_env: Any) -> Itera
             for name, address in _declared(declaration)
         }
         object.__setattr__(operator, ADDRESSES, rendered)
+
+
+def _pinned(declaration: Declaration, operator: Any, context: Any) -> frozenset[str]:
+    """Reads that come from a write of another task, so that a Reference must arrive."""
+    given: dict[str, Any] = call_arguments(operator)
+    authored = context["dag"].task_dict.get(operator.task_id)
+    if authored is not None and authored.is_mapped:
+        # What is mapped over has been looked up already.
+        expanded = getattr(authored._get_specified_expand_input(), "value", None)
+        given |= expanded if isinstance(expanded, Mapping) else {}
+    given |= {name: entry.source for name, entry in declaration.reads.items() if entry.source}
+    return frozenset(name for name in declaration.reads if is_written(given.get(name)))
+
+
+def is_written(value: Any) -> bool:
+    """Whether a value, not rendered yet, is what a write or an operator of this package returns."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(is_written, value))
+    maker, key = getattr(value, "operator", None), getattr(value, "key", None)
+    if maker is None or not isinstance(key, str):
+        return False
+    cls = getattr(maker, "operator_class", type(maker))
+    written = getattr(getattr(cls, MARK, None), "writes", ())
+    return key in written or (hasattr(cls, RETURNS) and key == "return_value")
 
 
 def _declared(declaration: Declaration) -> Iterator[tuple[str, Any]]:
@@ -185,7 +212,10 @@ def _text(value: Any) -> str:
 
 def _bind(value: Any, bound: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
-        return _MARKER.sub(lambda found: _text(bound[found[1]]), value)
+        # Of no name, it came in with somebody's text and is text.
+        return _MARKER.sub(
+            lambda found: _text(bound[found[1]]) if found[1] in bound else found[0], value
+        )
     if isinstance(value, dict):
         return {key: _bind(item, bound) for key, item in value.items()}
     if type(value) in (list, tuple, set):

@@ -19,6 +19,8 @@ from airflow_secure_ml.securing.options import Reads, Writes, is_asset, is_refer
 
 # Where a class that `secure()` made keeps its Declaration.
 MARK = "_secure_ml_declaration"
+# On operators whose return value is a Reference.
+RETURNS = "_secure_ml_returns_reference"
 # The method that a resumed task enters if its trigger would have ended it with success.
 ENDED = "_secure_ml_ended"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
