@@ -189,7 +189,8 @@ class Ours:
         )
         found = states.get(ti.run_id, {})
         state = next(iter(found.values()), None)
-        if state is not None and str(state) != "running":
+        # No state is no permission: a cleared try has none until it runs anew.
+        if str(state) != "running":
             raise PolicyError(
                 f"Airflow says that this try is {state}, not running; nothing was published",
                 why="try_replaced",
