@@ -89,6 +89,9 @@ def _plan(
 ) -> Plan:
     pin = None
     if is_reference(source):
+        from airflow_secure_ml.securing.addresses import check_reference
+
+        source = check_reference("open_artifact()", source)
         pin = Pin(digest=source["digest"], by="reference")
         source = source["uri"]
     if not isinstance(source, (str, os.PathLike)):
