@@ -40,13 +40,19 @@ class Bench(Deployment):
     def __init__(self, folder, shm, **options):
         self.folder, self.shm = folder, shm
         self.keyring = LocalKeyring(folder / "keyring.json")
-        self.keyring.init()
         self.data = folder / "data"
-        self.data.mkdir()
         self.audit_dir = folder / "audit"
         self.change = lambda desk: desk
         self.told, self._sinks = [], []
         self.configure(**options)
+
+    @classmethod
+    def make(cls, folder, shm):
+        """A new one; another process may go on with it (`Bench(folder, shm)`)."""
+        made = cls(folder, shm)
+        made.keyring.init()
+        made.data.mkdir()
+        return made
 
     def configure(self, **options):
         """Take settings; what was made of the ones before is forgotten."""
@@ -219,7 +225,7 @@ def shm():
 
 @pytest.fixture
 def bench(tmp_path, shm):
-    made = Bench(tmp_path, shm)
+    made = Bench.make(tmp_path, shm)
     yield made
     made.close()
 
