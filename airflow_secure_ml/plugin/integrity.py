@@ -16,6 +16,7 @@ from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, Edge
 from airflow_secure_ml.errors import FormatError, PolicyError, SignatureError
 from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.plugin.verification import Verdict
+from airflow_secure_ml.settings import Settings
 
 MAX_NOTE_CHARS = 16_384
 # A pasted note loses its dash or its last newline easily.
@@ -99,6 +100,12 @@ def tidy(pasted: str) -> str:
         "\n".join(_DASH + line[1:] if line.startswith(("- ", "– ")) else line for line in lines)
         + "\n"
     )
+
+
+def spool_folders(settings: Settings) -> list[Path]:
+    """Where this host's processes write; the spare directory is a spool itself."""
+    spare = settings.audit_spare_dir
+    return [settings.audit_dir / "spool", *([] if spare is None else [spare])]
 
 
 def spool_states(folders: Sequence[Path], *, now_s: float) -> tuple[SpoolState, ...]:

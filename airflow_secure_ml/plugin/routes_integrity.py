@@ -47,11 +47,8 @@ def verify(
 
 def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Response:
     settings = trail.settings
-    folders = [settings.audit_dir / "spool"]
-    if settings.audit_spare_dir is not None:
-        folders.append(settings.audit_spare_dir / "spool")
     signed = trail.signed()
-    spools = integrity.spool_states(folders, now_s=time.time())
+    spools = integrity.spool_states(integrity.spool_folders(settings), now_s=time.time())
     checks = trail.store.page(
         EventQuery(acts=("trail.verify",), results=("ok", "failed", "refused")), limit=CHECKS_SHOWN
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
+from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, sign_checkpoint
-from airflow_secure_ml.plugin.integrity import compare, spool_states, tidy
+from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.plugin.integrity import compare, spool_folders, spool_states, tidy
 from airflow_secure_ml.plugin.proofs import prove_event
 from airflow_secure_ml.plugin.verification import describe
 from airflow_secure_ml.services.proving import check_proof
@@ -22,6 +25,22 @@ def change(trail, statement, *values):
 
 def first_note(trail):
     return trail.store.checkpoint(at_most=trail.store.size() - 1)
+
+
+def test_what_waits_in_the_spare_directory_is_counted(trail, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    spare = tmp_path / "spare"
+    spool = Spool(tmp_path / "file", "task", spare_dir=spare)
+    spool.record(Fact(act="task.end", phase="seen", result="ok"))
+    spool.settle()
+
+    folders = spool_folders(replace(trail.settings, audit_spare_dir=spare))
+    states = spool_states(folders, now_s=0.0)
+    spool.close()
+
+    assert [state.folder for state in states][-1] == str(spare)
+    assert states[-1].segments == 1
+    assert states[-1].problem == ""
 
 
 def test_an_old_checkpoint_is_of_the_same_log(trail):
