@@ -143,6 +143,12 @@ _AUDIT_COMMANDS = (
         "audit.sequencer",
         _arg("--once", action="store_true", help="take what is there, sign it, end"),
     ),
+    _command(
+        "adopt",
+        "go on with a log whose record of what was signed last is lost",
+        "audit.adopt",
+        _arg("--yes", action="store_true", help="do not ask"),
+    ),
 )
 
 COMMANDS: tuple[Command | Group, ...] = (

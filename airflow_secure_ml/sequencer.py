@@ -134,6 +134,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     from airflow_secure_ml.adapters.log_signer import LogSigner
     from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
     from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditWriter
+    from airflow_secure_ml.errors import ServiceUnavailableError
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -154,6 +155,10 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
         segments.close()
         if is_over:
             return
+    if options.adopt:
+        raise ServiceUnavailableError(
+            service="sequencer", action="adopt", reason="another one works on this log; stop it"
+        )
     ready()
     log.info("another sequencer works on %s", options.audit_dir)
 

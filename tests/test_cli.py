@@ -587,6 +587,49 @@ def test_a_person_is_asked_before_a_key_is_destroyed(home):
     assert "destroyed" in home.done("keys", "list")
 
 
+def _lose_the_signers_record(home):
+    home.sequence()
+    (home.path / "secure_ml" / "signer" / "last").unlink()
+
+
+def test_a_log_whose_signers_record_is_lost_is_adopted_and_says_so(home):
+    _lose_the_signers_record(home)
+    refused = home.run("audit", "sequencer", "--once")
+    assert refused.returncode == 1
+    assert b"secure-ml audit adopt" in refused.stderr
+
+    adopted = json.loads(home.done("audit", "adopt", "--json"))
+
+    assert adopted["status"] == 0
+    assert adopted["size"] > 0
+    told = home.events("trail.adopt")
+    assert [each["more"].get("size") for each in told].count(None) == 1
+    assert sum("by" in each for each in told) == 1
+    assert ": whole" in home.done("audit", "verify")
+
+
+def test_a_log_whose_signer_knows_what_it_signed_is_not_adopted(home):
+    home.sequence()
+
+    record = home.refused(2, "audit", "adopt", "--yes")
+
+    assert "only where it is lost" in record["message"]
+    assert home.events("trail.adopt") == []
+
+
+def test_a_person_is_asked_before_a_log_is_adopted(home):
+    _lose_the_signers_record(home)
+
+    status, said = _on_a_terminal(home, b"no\n", "audit", "adopt")
+    assert status == 2
+    assert b"kept elsewhere" in said
+    assert home.run("audit", "sequencer", "--once").returncode == 1
+
+    status, _ = _on_a_terminal(home, b"yes\n", "audit", "adopt")
+    assert status == 0
+    assert home.run("audit", "sequencer", "--once").returncode == 0
+
+
 @pytest.mark.airflow
 def test_airflow_runs_the_commands(home):
     answer = subprocess.run(

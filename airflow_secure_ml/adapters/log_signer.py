@@ -160,7 +160,7 @@ class LogSigner:
         except ConfigurationError as error:
             raise AuditLogError(
                 f"{path}: what was signed last is not known ({error}); find out why, then run "
-                "`python -m airflow_secure_ml.sequencer … --adopt` with this log's directories"
+                "`secure-ml audit adopt`"
             ) from error
         except SecureMLError as error:
             raise AuditLogError(f"{path}: {error}") from error

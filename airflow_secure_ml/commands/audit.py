@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,18 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
+from airflow_secure_ml.adapters.log_signer import LAST_FILE, PUBLIC_FILE, LogSigner, read_log_keys
+from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
+from airflow_secure_ml.recording import close_sink
 from airflow_secure_ml.services.verifying import WHOLE, Report, verify_log
 
 # A new log's first checkpoint comes a second after its first leaf.
 _FIRST_CHECKPOINT_S = 5.0
 _POLL_S = 0.1
+# A task that begins just now may start a sequencer again.
+_ADOPT_TRIES = 5
 _ACTS = (
     *("task.", "rule.", "object.", "scratch.", "lease.", "secret.", "xcom.", "key.", "dag."),
     *("run.", "user.", "coverage.", "alert.", "emitter.loss", "trail.refused", "trail.verify"),
@@ -65,23 +70,62 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
 
 def sequencer(arguments: argparse.Namespace, session: Session) -> Result:
     """Run the sequencer in this process until it is stopped."""
+    status = _sequence(session, *(["--once"] if arguments.once else []))
+    _raise_for(status)
+    data = {"status": status, "audit_dir": str(session.settings.audit_dir)}
+    return Result(data=data, lines=[], status=status)
+
+
+def adopt(arguments: argparse.Namespace, session: Session) -> Result:
+    """Have the log signed as it is, although nothing tells what was signed last."""
+    settings = session.settings
+    signer = LogSigner(settings.audit_signer_dir)
+    last = settings.audit_signer_dir / LAST_FILE
+    if last.exists():
+        raise ConfigurationError(f"{last}: is there; a log is adopted only where it is lost")
+    if not arguments.yes and sys.stdin.isatty():
+        sys.stderr.write(
+            f"Adopt {signer.origin} as it is now? Only a checkpoint kept elsewhere can still show "
+            "that it was cut or rolled back. yes to go on: "
+        )
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != "yes":
+            raise ConfigurationError(f"{signer.origin}: not adopted")
+    session.see("trail.adopt", more={"because": "a person asked for it"})
+    # The sequencer that runs next in this process must not meet a segment of this process.
+    close_sink()
+    status = OTHER_SYSTEM
+    for _ in range(_ADOPT_TRIES):
+        stop_sequencer(settings.audit_dir)
+        status = _sequence(session, "--adopt")
+        if status != OTHER_SYSTEM:
+            break
+    _raise_for(status)
+    if status:
+        return Result(data={"status": status}, lines=[], status=status)
+    size, root = signer.last()
+    data = {"status": status, "origin": signer.origin, "size": size, "root": root.hex()}
+    return Result(data=data, lines=[f"adopted {signer.origin}, {size} leaves, root {root.hex()}"])
+
+
+def _sequence(session: Session, *more: str) -> int:
+    """Run the sequencer's program in this process; returns its exit status."""
     from airflow_secure_ml import sequencer as program
 
     settings = session.settings
     words = ["--audit-dir", str(settings.audit_dir), "--signer-dir", str(settings.audit_signer_dir)]
     if settings.audit_spare_dir is not None:
         words += ["--spare-dir", str(settings.audit_spare_dir)]
-    if arguments.once:
-        words.append("--once")
-    status = program.main(words)
+    return program.main([*words, *more])
+
+
+def _raise_for(status: int) -> None:
     if status == WRONG_USE:
         raise ConfigurationError("sequencer: it could not start; its message stands above")
     if status == OTHER_SYSTEM:
         raise ServiceUnavailableError(
             service="sequencer", action="run", reason="its message stands above"
         )
-    data = {"status": status, "audit_dir": str(settings.audit_dir)}
-    return Result(data=data, lines=[], status=status)
 
 
 def _reader(session: Session) -> SqliteAuditReader:

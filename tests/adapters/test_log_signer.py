@@ -135,7 +135,7 @@ def test_without_the_last_one_nothing_is_signed_until_it_is_adopted(directory):
     signer = LogSigner(directory)
     (directory / "last").unlink()
 
-    with pytest.raises(AuditLogError, match="--adopt"):
+    with pytest.raises(AuditLogError, match="secure-ml audit adopt"):
         signer.sign(5, root_of(LEAVES[:5]), proof(0, 5))
     signer.adopt(5, root_of(LEAVES[:5]))
 
