@@ -249,12 +249,13 @@ class Spool:
         seq = 0 if before is None else before.seq + 1
         emitter.mono = max(emitter.mono, self._mono_ms() - emitter.opened) if seq else 0
         record = assemble(
-            _with_run(fact, self._run),
+            fact,
             emitter=emitter.id,
             seq=seq,
             prev=None if before is None else before.hash,
             time=self._now_ms(),
             mono=emitter.mono,
+            run=self._run,
         )
         shown, asides = redact(record, names=self._hide, salt=self._salt)
         data = canonical.encode(shown)
@@ -314,13 +315,6 @@ class Spool:
         if emitter is not None:
             self._parent = emitter.id
             emitter.parts.close()
-
-
-def _with_run(fact: Fact, run: RunRef | None) -> Fact:
-    if fact.run is not None or run is None:
-        return fact
-    given = {name: getattr(fact, name) for name in Fact.__slots__}
-    return Fact(**(given | {"run": run}))
 
 
 def _loss(emitter: _Emitter) -> Fact:

@@ -81,19 +81,27 @@ _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 
 
 def assemble(
-    fact: Fact, *, emitter: str, seq: int, prev: str | None, time: int, mono: int
+    fact: Fact,
+    *,
+    emitter: str,
+    seq: int,
+    prev: str | None,
+    time: int,
+    mono: int,
+    run: RunRef | None = None,
 ) -> dict[str, Any]:
     """Make a record of a fact; nothing is hidden yet.
 
     Facts that are None inside `object`, `key`, `lease`, `rule` and `more` are left out.
 
     Args:
-        fact: What happened; its `run` has been filled in by the emitter.
+        fact: What happened.
         emitter: 32 hex digits.
         seq: Its number, from 0.
         prev: Hex leaf hash of this emitter's event before; None exactly for the first.
         time: Wall clock, ms since 1970 UTC.
         mono: ms since the emitter opened.
+        run: What a fact belongs to that names no run itself.
 
     Raises:
         FormatError: A word outside the closed sets or a value of another type (why `bug`).
@@ -102,6 +110,7 @@ def assemble(
     record: dict[str, Any] = {"v": 1, "emitter": emitter, "seq": seq, "time": time, "mono": mono}
     record |= {"act": fact.act, "phase": fact.phase}
     parts = {name: _present(getattr(fact, name)) for name in ("object", "key", "lease", "rule")}
+    own_run = run if fact.run is None else fact.run
     optional = {
         **parts,
         "prev": prev,
@@ -109,7 +118,7 @@ def assemble(
         "why": fact.why,
         "of": fact.of,
         "by": fact.by,
-        "run": fact.run and _run_fields(fact.run),
+        "run": own_run and _run_fields(own_run),
         "more": _checked_more(fact),
     }
     record |= {name: value for name, value in optional.items() if value}
@@ -189,7 +198,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _count(value: Any) -> bool:
-    return _is_int(value) and value >= 0
+    return isinstance(value, int) and value >= 0 and not isinstance(value, bool)
 
 
 def _text(value: Any) -> bool:
