@@ -47,9 +47,7 @@ $(VENV)/.made-bench: $(VENV)/.made
 
 bench: $(VENV)/.made-bench
 	@.ci/need-package age
-	@for program in benchmarks/*.py; do \
-		echo "== $$program"; $(PYTHON) "$$program" || exit; \
-	done
+	@exec $(PYTHON) benchmarks/run.py --picture $(ARGS)
 
 SECONDS := 30
 fuzz: setup
