@@ -176,7 +176,7 @@ class FileWriter(_Ending):
             if there is not None:
                 if not stat.S_ISREG(there.st_mode):
                     raise taken(self._uri)
-                os.fchmod(self._descriptor, stat.S_IMODE(there.st_mode) & 0o777)
+                _take_mode(self._descriptor, there)
             if self._aside is None:
                 self._aside = aside.link_aside(self._descriptor, self._path)
             os.rename(self._aside, self._path)
@@ -198,6 +198,12 @@ class FileWriter(_Ending):
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
+
+
+def _take_mode(descriptor: int, there: os.stat_result) -> None:
+    """Give what replaces something its mode; what a stranger put there opens nothing to others."""
+    if there.st_uid == os.geteuid():
+        os.fchmod(descriptor, stat.S_IMODE(there.st_mode) & 0o777)
 
 
 @contextmanager
@@ -300,7 +306,7 @@ class DirectoryBuilder(_Ending):
                 raise taken(self._uri) from error
         else:
             return
-        os.fchmod(self._descriptor, stat.S_IMODE(os.lstat(self._path).st_mode) & 0o777)
+        _take_mode(self._descriptor, os.lstat(self._path))
         try:
             self._exchange(self._aside, self._path)
         except OSError as error:
