@@ -1,0 +1,74 @@
+"""Attacks on who signs what: a keyless attacker who wants a signature, an author who blocks one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.services.run_plan import Input, Output
+from airflow_secure_ml.services.vouching import manifest_to_vouch
+
+
+def work_for(bench, item, plan):
+    return bench.work(
+        plan(inputs=[item]),
+        sink=bench.sink(),
+        run=None,
+        still_ours=lambda: None,
+        tell=lambda line: None,
+    )
+
+
+def make_set(bound):
+    bound["out"].mkdir()
+    for name in ("a", "b"):
+        (bound["out"] / name).write_text(name)
+
+
+@pytest.mark.xfail(strict=True, reason="only what is sealed as a whole must be signed already")
+def test_one_plain_file_gets_no_signature_for_sealed_ones_beside_it(bench, plan):
+    bench.run(plan(outputs=[Output(name="out", uri=bench.uri("set"))]), make_set)
+    (bench.path("set") / "c").write_text("mine")
+    shutil.rmtree(bench.path("set.sig"))
+    item = Input(name="artifact", uri=bench.uri("set"))
+
+    with pytest.raises(SecureMLError) as caught:
+        manifest_to_vouch(work_for(bench, item, plan), item)
+
+    assert caught.value.why == "not_signed"
+
+
+@pytest.mark.xfail(strict=True, reason="names of statements and keys are not kept for them")
+@pytest.mark.parametrize("name", ["model.sig", "model.sig/sha256-x", "set/_asml/x.asmk", "_asml"])
+def test_no_output_takes_a_name_that_statements_or_keys_have(bench, plan, name):
+    output = Output(name="out", uri=bench.uri(name), sealed=False)
+    ran = []
+
+    with pytest.raises(SecureMLError):
+        bench.run(plan(outputs=[output]), ran.append)
+
+    assert ran == []
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_another_user_left_does_not_open_what_replaces_it(bench, folder):
+    """An output takes the mode of what it replaces; a stranger's mode is not its task's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make another user's file")
+    path = bench.path("out")
+    store = bench.local_objects
+    if folder:
+        path.mkdir()
+    else:
+        path.write_text("x")
+    path.chmod(0o777)
+    os.chown(path, 12345, 12345)
+
+    make = store.create_directory if folder else store.create
+    with make(bench.uri("out")) as writer:
+        writer.commit(replace=True)
+
+    assert path.stat().st_mode & 0o077 == 0
