@@ -7,6 +7,7 @@ import os
 import pytest
 
 from airflow_secure_ml.adapters.local_objects import LocalObjects
+from airflow_secure_ml.adapters.scratch.shredding import shred_tree
 from airflow_secure_ml.errors import ConfigurationError, IntegrityError, SecureMLError
 from airflow_secure_ml.services.plain import copy_plain
 
@@ -84,6 +85,8 @@ def test_a_deep_tree_planted_aside_does_not_stop_publishing(folder):
 
     with STORE.create(STORE.canonical(str(folder / "data/x"))) as writer:
         writer.commit(replace=False)
+    # pytest could not remove it either.
+    shred_tree(folder / "data/.a.0123456789abcdef.aside", deadline_s=10)
 
     assert (folder / "data/x").exists()
 
