@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from airflow_secure_ml.errors import FormatError, SecureMLError
 from airflow_secure_ml.recording import run_of, sink_of_this_process
 from airflow_secure_ml.securing.addresses import check_digest, require_references, resolve
 from airflow_secure_ml.securing.binding import PINNED, is_written
-from airflow_secure_ml.securing.execution import Ours, stop_timer, task_log
+from airflow_secure_ml.securing.execution import Ours, on_leaving, task_log
 from airflow_secure_ml.securing.options import is_reference
 from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.desk import Work
@@ -103,7 +104,7 @@ class _Left(contextlib.AbstractContextManager[SecuredRun]):
     def __enter__(self) -> SecuredRun:
         self._stack.enter_context(surfacing())
         self._stack.enter_context(self._run)
-        self._stack.callback(stop_timer)
+        self._stack.push(functools.partial(on_leaving, self._run))
         return self._run
 
     def __exit__(self, *exception: Any) -> bool | None:

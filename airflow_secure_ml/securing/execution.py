@@ -6,6 +6,7 @@ Source: SECURE_TASK, "Order, whatever happens" and "What leaves the body".
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -46,7 +47,7 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
     object.__setattr__(operator, RUN, run)
     try:
         with run, contextlib.ExitStack() as before_leaving:
-            before_leaving.callback(stop_timer)
+            before_leaving.push(functools.partial(on_leaving, run))
             return _run_body(run, operator, context, body)
     except SecureMLError as error:
         # The body's own exceptions pass unchanged, also those it got from this package.
@@ -151,6 +152,18 @@ def stop_timer() -> None:
     # execution_timeout strikes as an exception from a signal: never between two publishes.
     if threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def on_leaving(run: SecuredRun, kind: Any, error: BaseException | None, trace: Any) -> None:
+    """What comes right before a run is left, as the exit of an ExitStack.
+
+    A timeout is recorded as one wherever it struck: before the body, too.
+    """
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
+    stop_timer()
+    if isinstance(error, AirflowTaskTimeout):
+        run.end(Ending.TIMED_OUT, error)
 
 
 def killed(operator: Any) -> None:
