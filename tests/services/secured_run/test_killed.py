@@ -1,4 +1,4 @@
-"""kill -9 of a secured task: no plaintext and no half object is left, no acknowledged event lost."""
+"""kill -9 of a secured task: no plaintext or half object left, no acknowledged event lost."""
 
 from __future__ import annotations
 
