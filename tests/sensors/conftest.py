@@ -76,4 +76,4 @@ def context():
         try_number=1,
         id="019ab2c4-7d10-7b3e-9a55-0c6d1f2e3a4b",
     )
-    return {"ti": ti}
+    return {"ti": ti, "task": object()}
