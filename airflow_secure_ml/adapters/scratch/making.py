@@ -167,8 +167,11 @@ def _sweep_one(root: Path, now: float) -> bool:
             return False
         marker = os.open(root / MARKER, MARKER_FLAGS)
     except OSError:
-        old = is_directory(root) and now - os.lstat(root).st_mtime > _UNMARKED_S
-        return old and shred_tree(root, deadline_s=1.0)
+        try:
+            age_s = now - os.lstat(root).st_mtime
+        except FileNotFoundError:
+            return False  # Another task has swept it meanwhile.
+        return is_directory(root) and age_s > _UNMARKED_S and shred_tree(root, deadline_s=1.0)
     try:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return shred_tree(root, deadline_s=1.0)
