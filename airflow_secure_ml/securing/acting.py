@@ -14,7 +14,12 @@ from airflow.sdk import BaseOperator
 from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import FormatError, SecureMLError
 from airflow_secure_ml.recording import run_of, sink_of_this_process
-from airflow_secure_ml.securing.addresses import check_digest, require_references, resolve
+from airflow_secure_ml.securing.addresses import (
+    check_digest,
+    check_signers,
+    require_references,
+    resolve,
+)
 from airflow_secure_ml.securing.binding import PINNED, is_written
 from airflow_secure_ml.securing.execution import Ours, on_leaving, task_log
 from airflow_secure_ml.securing.options import is_reference
@@ -153,6 +158,7 @@ def input_of(
         require_references(name, [given])
     address, pin = _address(name, given, airflow_context)
     one = (signed_by,) if isinstance(signed_by, str) else signed_by
+    check_signers(name, one)
     return Input(
         name=name,
         uri=here.canonical(address),

@@ -203,6 +203,14 @@ def check_reference(name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
+def check_signers(name: str, signed_by: Collection[str] | None) -> None:
+    """Refuse a list of nobody: it would be taken for none at all, and so for the trusted ones."""
+    if signed_by is not None and not signed_by:
+        raise ConfigurationError(
+            f"{name}: signed_by is empty; name a sign key, or leave it out for the trusted ones"
+        )
+
+
 def check_digest(name: str, digest: str) -> None:
     """Refuse what no artifact can have; IntegrityError, before it gets into an event."""
     if not _DIGEST.fullmatch(digest):

@@ -87,10 +87,10 @@ def _plan(
     context: Mapping[str, str],
     run: RunRef | None,
 ) -> Plan:
+    from airflow_secure_ml.securing.addresses import check_reference, check_signers
+
     pin = None
     if is_reference(source):
-        from airflow_secure_ml.securing.addresses import check_reference
-
         source = check_reference("open_artifact()", source)
         pin = Pin(digest=source["digest"], by="reference")
         source = source["uri"]
@@ -99,6 +99,7 @@ def _plan(
             f"open_artifact(): expected an address or a Reference, found {type(source).__name__}"
         )
     one = (signed_by,) if isinstance(signed_by, str) else signed_by
+    check_signers("open_artifact()", one)
     item = Input(
         name=_NAME,
         uri=canonical(os.fspath(source)),

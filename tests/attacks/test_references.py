@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_secure_ml.deployment import use_deployment
 from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLError
+from airflow_secure_ml.recording import use_sink
 from airflow_secure_ml.securing.addresses import make_plan, resolve
 from airflow_secure_ml.securing.binding import PINNED, bound_fields
 from airflow_secure_ml.securing.declaration import declare
 from airflow_secure_ml.securing.execution import Ours
+from airflow_secure_ml.securing.opening import open_artifact
 from airflow_secure_ml.services.run_plan import Plan
 
 GOOD = {"secure_ml": 1, "uri": "file:///lake/x", "digest": "sha256:" + "a" * 64}
@@ -39,6 +42,16 @@ def context(event=None):
 
 
 asset = Asset()
+
+
+@pytest.fixture
+def here(bench):
+    """The deployment of this process."""
+    use_deployment(bench)
+    use_sink(bench.sink())
+    yield bench
+    use_sink(None)
+    use_deployment(None)
 
 
 @pytest.mark.parametrize(
@@ -109,19 +122,19 @@ def test_a_try_that_airflow_does_not_know_publishes_nothing(states):
 @pytest.mark.parametrize(
     "given", [{"secure_ml": 1}, {"secure_ml": 2}, {**GOOD, "digest": 7}, {**GOOD, "uri": None}]
 )
-def test_open_artifact_takes_no_half_reference(given, bench):
-    from airflow_secure_ml.deployment import use_deployment
-    from airflow_secure_ml.recording import use_sink
-    from airflow_secure_ml.securing.opening import open_artifact
+def test_open_artifact_takes_no_half_reference(given, here):
+    with pytest.raises(SecureMLError), open_artifact(given):
+        raise AssertionError("it was opened")
 
-    use_deployment(bench)
-    use_sink(bench.sink())
-    try:
-        with pytest.raises(SecureMLError), open_artifact(given):
-            raise AssertionError("it was opened")
-    finally:
-        use_sink(None)
-        use_deployment(None)
+
+def test_a_list_of_no_signers_is_not_the_trusted_ones(here):
+    here.put("table.csv")
+
+    with (
+        pytest.raises(ConfigurationError, match="signed_by is empty"),
+        open_artifact(here.uri("table.csv"), signed_by=[]),
+    ):
+        raise AssertionError("it was opened")
 
 
 @pytest.mark.xfail(strict=True, reason="planning that raises no SecureMLError records nothing")
