@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Event; API, "One line in the task's own log for each act".
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink, self._run, self._clock = sink, run, clock
-        self.tell = tell
+        self._tell = tell
         self.intent: str | None = None
 
     def begin(
@@ -52,6 +53,12 @@ class Journal:
         for act, place in then:
             self.intend(act, object=place)
         self.settle()
+
+    def tell(self, line: str) -> None:
+        """Say something in the task's own log, if anybody is there to read it."""
+        # A supervisor that died took the log with it: never a reason to stop between two publishes.
+        with contextlib.suppress(OSError):
+            self._tell(line)
 
     def intend(self, act: str, **parts: Any) -> str:
         """Record what is about to be done; returns the event's name."""

@@ -234,3 +234,20 @@ def test_a_failure_between_two_publishes_says_which_stands(bench, plan, with_par
     bench.change = lambda desk: desk
     bench.run(plan(outputs=outputs), body)
     assert bench.read("c") == "x"
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(bench, plan, with_parts):
+    def gone(_):
+        raise BrokenPipeError
+
+    bench.told = Told(gone)
+    outputs = [Output(name=name, uri=bench.uri(name)) for name in ("a", "b")]
+
+    bench.run(plan(outputs=outputs), lambda bound: [p.write_text("x") for p in bound.values()])
+
+    assert sorted(bench.published()) == ["a", "b"]
+
+
+class Told:
+    def __init__(self, append):
+        self.append = append
