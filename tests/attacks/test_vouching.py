@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from airflow_secure_ml.core.digest import Digest
+from airflow_secure_ml.core.statement import Suite
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.services.run_plan import Input, Output
+from airflow_secure_ml.services.statement_files import (
+    find_statements,
+    read_statements,
+    sign_artifact,
+)
 from airflow_secure_ml.services.vouching import manifest_to_vouch
 
 
@@ -72,3 +80,20 @@ def test_what_another_user_left_does_not_open_what_replaces_it(bench, folder):
         writer.commit(replace=True)
 
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.xfail(strict=True, reason="an event of many suites is too long to be recorded")
+def test_verdicts_that_others_add_do_not_stop_the_readers(bench, plan):
+    """Whoever may validate an artifact adds a name to it each time; an event holds so many."""
+    digest = bench.put("table.csv")["digest"]
+    (first,) = read_statements(
+        bench.local_objects,
+        find_statements(bench.local_objects, bench.uri("table.csv"), digest),
+        bench.keys.verifiers(["pipeline"]),
+    ).held
+    for number in range(140):
+        suite = Suite(name=f"{number:0250}", digest=Digest(algorithm="sha256", hex=f"{number:064}"))
+        said = replace(first.statement, act="sign", suites=(suite,))
+        sign_artifact(bench.local_objects, said, bench.keys.signer("pipeline"))
+
+    assert bench.read("table.csv").startswith("age")
