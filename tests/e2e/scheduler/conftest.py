@@ -18,7 +18,7 @@ def _beside(name):
     return module
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(tmp_path_factory):
     """A running Airflow with the DAGs of this folder."""
     with _beside("own_airflow").running(tmp_path_factory.mktemp("scheduler")) as running:

@@ -22,6 +22,7 @@ from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery
 
 DAGS = Path(__file__).parent / "dags"
+ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 START_S, RUN_S, TRAIL_S = 240, 420, 90
 ENDED = {"success", "failed"}
@@ -149,6 +150,7 @@ def _environment(airflow: OwnAirflow, port: int) -> dict[str, str]:
     return kept | {
         "HOME": str(airflow.home),
         "AIRFLOW_HOME": str(airflow.home),
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
@@ -165,6 +167,8 @@ def _environment(airflow: OwnAirflow, port: int) -> dict[str, str]:
         "AIRFLOW__SECURE_ML__KEY_SYSTEM": f"local://{airflow.home}/secure_ml/keyring.json",
         "AIRFLOW__SECURE_ML__AUDIT_DIR": str(airflow.audit_dir),
         "AIRFLOW__SECURE_ML__AUDIT_SIGNER_DIR": str(airflow.folder / "signer"),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
         "SECURE_ML_TEST_DATA": str(airflow.data),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",

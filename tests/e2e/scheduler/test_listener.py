@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.airflow
 
 RUN = "outcomes-1"
 STATES = {
@@ -20,6 +20,9 @@ STATES = {
     "some_time_later": "success",
     "arrives_late": "success",
     "waited": "success",
+    "to_be_altered": "success",
+    "attacker": "success",
+    "altered": "failed",
 }
 # Each entry: activity, try, state, result, why.
 GOOD = [
@@ -50,6 +53,10 @@ TOLD = {
     "refused": [
         ("task.start", 1, "running", "ok", None),
         ("task.end", 1, "failed", "failed", "not_sealed"),
+    ],
+    "altered": [
+        ("task.start", 1, "running", "ok", None),
+        ("task.end", 1, "failed", "failed", "digest_differs"),
     ],
     # A deferred task starts again when it goes on.
     "deferring": [GOOD[0], *GOOD],
@@ -115,6 +122,6 @@ def test_the_run_itself_is_told_by_the_scheduler(finished):
 
 
 def test_every_try_is_an_emitter_that_ended_whole(finished):
-    opened = {e["emitter"] for e in finished.events(dag="outcomes", run=RUN, acts=("task.",))}
+    opened = {e["emitter"] for e in finished.events(dag="outcomes", run=RUN, acts=("task.start",))}
 
     assert set(finished.ended_emitters(opened).values()) == {"whole"}

@@ -6,6 +6,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -15,14 +16,14 @@ from airflow.providers.standard.sensors.time_delta import WaitSensor
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG, BaseOperator, PokeReturnValue, task, task_group
 
-from airflow_secure_ml import secure
+from airflow_secure_ml import Reads, open_artifact, secure
 
 DATA = os.environ.get("SECURE_ML_TEST_DATA", "/tmp")
 RUN = f"{DATA}/{{{{ run_id }}}}"
 TABLE = f"{RUN}/table.csv"
 COUNT = "wc -c < {{ secure.table }}"
-# Deferring for less than about two seconds can end in "state mismatch".
-A_WHILE = timedelta(seconds=4)
+# Deferring for a short while can end in "state mismatch".
+A_WHILE = timedelta(seconds=15)
 
 
 def length(table: Path) -> int:
@@ -148,7 +149,7 @@ with DAG("kinds", schedule=None, catchup=False):
     )
 
     @secure(reads=reads)
-    @task.sensor(mode="reschedule", poke_interval=4, timeout=300)
+    @task.sensor(mode="reschedule", poke_interval=15, timeout=300)
     def rescheduled(table: Path, run_id: str) -> PokeReturnValue:
         seen = Path(DATA, f"{run_id}-seen")
         if not seen.exists():
@@ -186,6 +187,34 @@ with DAG("kinds", schedule=None, catchup=False):
         with open(table, "rb") as file:
             return len(file.read())
 
+    @secure(reads={"table": Reads(TABLE, stream=True)})
+    @task
+    def streamed(table: BinaryIO) -> str:
+        table.seek(4)
+        return table.read().decode().strip()
+
+    @secure(reads=["parts"])
+    @task
+    def reduced(parts: list[Path]) -> int:
+        return sum(length(part) for part in parts)
+
+    @secure(reads=reads, writes={"folder": f"{RUN}/folder"})
+    @task
+    def split(table: Path, folder: Path) -> None:
+        folder.mkdir()
+        for number, line in enumerate(table.read_text().split()):
+            (folder / f"{number}.txt").write_text(line)
+
+    @secure(reads=["folder"])
+    @task
+    def joined(folder: Path) -> str:
+        return "+".join(sorted(path.read_text() for path in folder.iterdir()))
+
+    @task
+    def opening(source: str) -> int:
+        with open_artifact(source) as path:
+            return length(path)
+
     set_up = prepare().as_setup()
     done = plain()
     set_up >> done >> tidy().as_teardown(setups=set_up)
@@ -193,8 +222,15 @@ with DAG("kinds", schedule=None, catchup=False):
     chosen >> [taken(), not_taken()]
     shortened = short_circuit()
     shortened >> cut_off()
+    many = mapped.partial(factor=2).expand(part=[TABLE, TABLE])
+    reduced(many["out"])
+    halves = split()
+    joined(halves["folder"])
     last = [
-        mapped.partial(factor=2).expand(part=[TABLE, TABLE]),
+        many,
+        halves,
+        streamed(),
+        opening(TABLE),
         group.expand(number=[10, 20]),
         bash_decorated(),
         asynchronous(),

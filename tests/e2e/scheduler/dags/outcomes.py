@@ -19,7 +19,7 @@ RUN = f"{DATA}/{{{{ run_id }}}}"
 
 class Deferring(BaseOperator):
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="go_on")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=15)), method_name="go_on")
 
     def go_on(self, context, event=None):
         return "resumed"
@@ -73,11 +73,31 @@ with DAG("outcomes", schedule=None, catchup=False):
     def some_time_later() -> None:
         import time
 
-        time.sleep(6)
+        time.sleep(15)
 
     waited = SignedArtifactSensor(
-        task_id="waited", artifact=f"{RUN}/late.txt", poke_interval=2, timeout=300
+        task_id="waited", artifact=f"{RUN}/late.txt", poke_interval=5, timeout=300
     )
+    altered = SignedArtifactSensor(
+        task_id="altered",
+        artifact=f"{RUN}/altered.txt",
+        retries=3,
+        mode="reschedule",
+        deferrable=False,
+    )
+
+    @secure(writes={"out": f"{RUN}/altered.txt"})
+    @task
+    def to_be_altered(out: Path) -> None:
+        out.write_text("x" * 64)
+
+    @task
+    def attacker(run_id: str) -> None:
+        with open(f"{DATA}/{run_id}/altered.txt", "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"!")
+
+    to_be_altered() >> attacker() >> altered
     good()
     skipping()
     failing()
