@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -27,9 +27,10 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from airflow_secure_ml.adapters.scratch.shredding import hold_marker, is_there, shred_tree
-from airflow_secure_ml.adapters.spool import Spool
-from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.adapters.spool import Spool
 
 _LINE = 0
 _MAX_LINE_BYTES = 1 << 20
@@ -48,10 +49,13 @@ class _Guard:
     def __init__(self, first: dict[str, Any]) -> None:
         self.roots: dict[Path, int] = {}
         self._shredded: list[Path] = []
-        # It opens nothing before its first event, and most often there is none.
-        self._spool = _make_spool(first["audit"], first["run"])
+        self._spool: Spool | None = None
         for root in first["scratch"]:
             self.add(root)
+
+    def load_spool(self, first: dict[str, Any]) -> None:
+        """Be able to record; it opens nothing before its first event, and often there is none."""
+        self._spool = _make_spool(first["audit"], first["run"])
 
     def add(self, root: str) -> None:
         self.roots[Path(root)] = hold_marker(Path(root))
@@ -93,6 +97,8 @@ class _Guard:
         spool = self._spool
         if spool is None:
             return
+        from airflow_secure_ml.core.audit.event import Fact
+
         for root in self._shredded:
             more = {"path": root.name, "because": because}
             spool.record(Fact(act="scratch.shred", phase="seen", result="ok", more=more))
@@ -118,6 +124,9 @@ class _Guard:
 def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Spool | None:
     if audit is None:
         return None
+    from airflow_secure_ml.adapters.spool import Spool
+    from airflow_secure_ml.core.audit.event import RunRef
+
     return Spool(
         audit["audit_dir"],
         "guardian",
@@ -163,6 +172,9 @@ def main() -> int:
         _say({"n": first["n"], "error": f"{type(error).__name__}: {error}"})
         return 2
     _say({"n": first["n"], "ok": True})
+    # Most of its start, and the task need not wait for it: only now, but before anything happens.
+    # If it fails, this process ends, and the task is told when it next asks.
+    guard.load_spool(first)
     because = "task_died" if task is None else _watch(guard, lines, task, waiting)
     if because == "bye":
         guard.forget()
