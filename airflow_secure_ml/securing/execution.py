@@ -15,7 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLError
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    PolicyError,
+    SecureMLError,
+    ServiceUnavailableError,
+)
 from airflow_secure_ml.recording import run_of, sink_of_this_process
 from airflow_secure_ml.securing.addresses import make_plan
 from airflow_secure_ml.securing.binding import bound_fields
@@ -85,7 +90,11 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
     _check_returned(run, value)
     stop_timer()
     references = run.publish()
-    _announce(operator, context, references)
+    try:
+        _announce(operator, context, references)
+    except BaseException as error:
+        run.end(Ending.UNANNOUNCED, error)
+        raise
     if leaving is not None:
         raise leaving
     return value
@@ -197,9 +206,7 @@ class Ours:
                 why="try_replaced",
             )
         ti = self._ti
-        states = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
+        states = _states_by_airflow(ti)
         found = states.get(ti.run_id, {})
         state = next(iter(found.values()), None)
         # No state is no permission: a cleared try has none until it runs anew.
@@ -208,3 +215,22 @@ class Ours:
                 f"Airflow says that this try is {state}, not running; nothing was published",
                 why="try_replaced",
             )
+
+
+def _states_by_airflow(ti: Any) -> Mapping[str, Any]:
+    """What Airflow says of this task instance; ServiceUnavailableError if it says nothing."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        states: Mapping[str, Any] = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+    except (AirflowRuntimeError, OSError, EOFError) as error:
+        raise ServiceUnavailableError(
+            "Airflow does not say whether this try is still the one that runs, so nothing was "
+            "published; try again when its API server answers",
+            service="airflow",
+            action="ask for the try's state",
+            reason=type(error).__name__,
+        ) from error
+    return states

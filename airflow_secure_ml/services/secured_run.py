@@ -41,12 +41,16 @@ Bound = Mapping[str, Path | list[Path] | BinaryIO]
 
 
 class Ending(enum.Enum):
-    """How a body was left without anything to publish, as the trail says it."""
+    """How a run ended otherwise than by its package's doing, as the trail says it.
+
+    Nothing is published then; where it was announced in vain, it was before.
+    """
 
     PAUSED = "paused"
     SKIPPED = "skipped"
     RAISED = "task_raised"
     TIMED_OUT = "timed_out"
+    UNANNOUNCED = "service_unavailable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +185,8 @@ class SecuredRun:
         if ending in (Ending.PAUSED, Ending.SKIPPED):
             self._ended = ("ok", None, ending.value)
         else:
-            self._ended = ("failed", ending.value, "body")
+            step = "announce" if ending is Ending.UNANNOUNCED else "body"
+            self._ended = ("failed", ending.value, step)
 
     def __exit__(
         self,
