@@ -111,9 +111,12 @@ class Deployment:
         return _SequencedSink(spool, self.ensure_sequencer)
 
     def ensure_sequencer(self) -> None:
-        """Start the log's sequencer on this machine, unless one runs."""
+        """Start the log's sequencer on this machine, unless one runs or the log is elsewhere."""
+        from airflow_secure_ml.adapters.log_signer import KEY_FILE
         from airflow_secure_ml.adapters.sequencer import ensure_sequencer
 
+        if not (self.settings.audit_signer_dir / KEY_FILE).exists():
+            return
         spare = self.settings.audit_spare_dir
         ensure_sequencer(
             self.settings.audit_dir,
