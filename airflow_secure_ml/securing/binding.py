@@ -16,9 +16,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.securing.declaration import MARK, RETURNS, Declaration
 from airflow_secure_ml.securing.options import is_asset
+from airflow_secure_ml.securing.surface import surfaced
 
 ADDRESSES = "_secure_ml_addresses"
 BOUND = "_secure_ml_bound"
@@ -99,7 +100,22 @@ def call_arguments(operator: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def rendering(operator: Any, parent: Any, context: Any, jinja_env: Any) -> Iterator[None]:
-    """Make `{{ secure.… }}` known while Airflow renders, then render the declared addresses."""
+    """Make `{{ secure.… }}` known while Airflow renders, then render the declared addresses.
+
+    Raises:
+        ConfigurationError: A name or an argument that is not there; not retried.
+    """
+    try:
+        with _known_while_rendering(operator, parent, context, jinja_env):
+            yield
+    except SecureMLError as error:
+        raise surfaced(error) from error.__cause__
+
+
+@contextlib.contextmanager
+def _known_while_rendering(
+    operator: Any, parent: Any, context: Any, jinja_env: Any
+) -> Iterator[None]:
     declaration: Declaration = getattr(type(operator), MARK)
     bound = getattr(operator, BOUND, None)
     context["secure"] = Late(declaration.names, bound)
