@@ -29,6 +29,9 @@ from airflow_secure_ml.services.sealed_reader import SealedReader
 from airflow_secure_ml.services.sealing import digest_payload, open_object
 from airflow_secure_ml.services.signing import Candidates, Demand, Verified, statements_for
 
+# Anybody accepted may add statements, and an event has room for so many of what they say.
+MAX_LISTED = 32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedInput:
@@ -296,7 +299,18 @@ def _open_stream(work: Work, found: _Found, stack: contextlib.ExitStack) -> Open
     if info is not None and info.is_directory:
         raise FormatError(f"{item.name}: {item.uri} is a directory; a stream is of one file")
     pinned = stack.enter_context(found.store.open(item.uri))
+    # The reader first: it keeps header and key, so what is written there after the digest was
+    # taken does not open with them.
+    reader = SealedReader(
+        pinned,
+        keys=found.keys,
+        expect={"object": found.object, **item.context},
+        state_of=work.desk.keys.state_of,
+    )
+    stack.callback(reader.close)
     digest = digest_payload(pinned, digest_algorithm=found.candidates.algorithm)
+    if digest.core_id != reader.core_id:
+        raise IntegrityError(f"{item.name}: {item.uri} was overwritten while it was read")
     entry = Entry(
         path="",
         size_bytes=digest.payload_bytes,
@@ -305,13 +319,6 @@ def _open_stream(work: Work, found: _Found, stack: contextlib.ExitStack) -> Open
     )
     manifest = Manifest.of([entry])
     verified = found.candidates.match(manifest)
-    reader = SealedReader(
-        pinned,
-        keys=found.keys,
-        expect={"object": found.object, **item.context},
-        state_of=work.desk.keys.state_of,
-    )
-    stack.callback(reader.close)
     return OpenedInput(
         item=item,
         value=cast("BinaryIO", reader),
@@ -343,8 +350,8 @@ def _tell_opened(work: Work, opened: OpenedInput, since: float) -> None:
     }
     signers: list[str] = []
     if verified is not None:
-        signers = [str(ref) for ref in verified.signers]
-        suites = [suite.name for suite in verified.suites]
+        signers = [str(ref) for ref in verified.signers[:MAX_LISTED]]
+        suites = [suite.name for suite in verified.suites[:MAX_LISTED]]
         more = {"signers": signers, "suites": suites or None, **pin_facts(item)}
         journal.did("object.verify", object=facts, more=more)
     if opened.key is not None:

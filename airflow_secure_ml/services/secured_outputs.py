@@ -41,7 +41,7 @@ from airflow_secure_ml.services.sealing import seal_object
 from airflow_secure_ml.services.secured_validation import check_table
 from airflow_secure_ml.services.signing import check_may_replace
 
-_OURS = "_asml"
+_OURS, _STATEMENTS = "_asml", ".sig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,7 @@ def check_output(work: Work, item: Output) -> None:
         key = _key_name(work, item) if item.sealed else None
         work.obey(desk.rules.decide_write(item.uri, key=key, today=work.today), "write", item.name)
     try:
+        _check_name(item)
         if item.sealed:
             _wrapper(work, item)
         desk.keys.signer(desk.signing_key)
@@ -99,6 +100,16 @@ def check_output(work: Work, item: Output) -> None:
         act = "object.publish" if error.why == "address_taken" else "object.seal"
         journal.refused(act, error, object=_object(item))
         raise
+
+
+def _check_name(item: Output) -> None:
+    """Keep the names of statements and of a directory's keys for them."""
+    for part in item.uri.split("/"):
+        if part == _OURS or part.endswith(_STATEMENTS):
+            raise ConfigurationError(
+                f"{item.name}: {item.uri} holds {part!r}, and names with {_STATEMENTS} or "
+                f"{_OURS} are kept for statements and keys; choose another"
+            )
 
 
 def check_outputs_apart(work: Work, items: Sequence[Output]) -> None:

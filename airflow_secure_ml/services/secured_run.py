@@ -37,6 +37,8 @@ from airflow_secure_ml.services.vouching import reference_to, vouch
 
 # Eight, with addresses of the longest kind, fit into an event of 32 KiB.
 MAX_NAMED = 8
+# Names alone, of the longest kind.
+MAX_UNPLACED = 64
 Bound = Mapping[str, Path | list[Path] | BinaryIO]
 
 
@@ -224,10 +226,10 @@ class SecuredRun:
         """Point 1: the intent is durable before any key or byte is touched."""
         try:
             plan = self._make_plan()
-        except SecureMLError:
+        except BaseException:
             names = {
-                "reads": [{"name": name} for name in self._declared.reads],
-                "writes": [{"name": name} for name in self._declared.writes],
+                "reads": [{"name": name} for name in self._declared.reads[:MAX_UNPLACED]],
+                "writes": [{"name": name} for name in self._declared.writes[:MAX_UNPLACED]],
             }
             self._journal.begin({**names, "operator": self._declared.operator})
             raise

@@ -17,7 +17,7 @@ from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.manifests import build_manifest
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.secured_inputs import demand_for
+from airflow_secure_ml.services.secured_inputs import MAX_LISTED, demand_for
 from airflow_secure_ml.services.secured_outputs import producer_of
 from airflow_secure_ml.services.signing import (
     Verified,
@@ -67,7 +67,7 @@ def verify_input(work: Work, item: Input) -> Verified:
     except SecureMLError as error:
         work.journal.refused("object.verify", error, object=facts, more=pinned)
         raise
-    signers = [str(ref) for ref in verified.signers]
+    signers = [str(ref) for ref in verified.signers[:MAX_LISTED]]
     work.journal.did(
         "object.verify",
         since=since,
@@ -90,7 +90,8 @@ def manifest_to_vouch(work: Work, item: Input) -> Manifest:
     """
     manifest = _manifest(work, item)
     store = work.desk.store(item.uri)
-    fresh = not manifest.is_sealed and item.pin is None and not find_statements(store, item.uri)
+    sealed = any(entry.core_id is not None for entry in manifest.entries)
+    fresh = not sealed and item.pin is None and not find_statements(store, item.uri)
     return manifest if fresh else verify_input(work, item).manifest
 
 

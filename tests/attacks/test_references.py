@@ -137,7 +137,6 @@ def test_a_list_of_no_signers_is_not_the_trusted_ones(here):
         raise AssertionError("it was opened")
 
 
-@pytest.mark.xfail(strict=True, reason="planning that raises no SecureMLError records nothing")
 def test_what_breaks_while_planning_is_recorded(bench):
     """An exception of another kind than ours, from a value that nobody expected."""
 
@@ -162,7 +161,6 @@ def test_what_breaks_while_planning_is_recorded(bench):
     assert ("task.secure", "outcome", "failed", "bug") in bench.acts(sink.emitter)
 
 
-@pytest.mark.xfail(strict=True, reason="an intent of many names is too long to be recorded")
 def test_many_names_hide_no_refusal(bench):
     def refused() -> Plan:
         raise ConfigurationError("refused")
