@@ -28,7 +28,7 @@ demo: setup
 	@exec $(PYTHON) -m dags_examples.demo.run
 
 test: packages lint types
-	@exec $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@exec $(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 packages: setup
 	@.ci/need-package chromium

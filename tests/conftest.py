@@ -5,6 +5,7 @@ Tests with their own Airflow or browser run last and in one process, `long` ones
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -14,8 +15,6 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("airflow", "browser")
-# Group of pytest-xdist: one worker takes all of it.
-GROUP = "airflow"
 
 
 def pytest_addoption(parser):
@@ -43,15 +42,32 @@ HOME = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if is_heavy(item):
-            item.add_marker(pytest.mark.xdist_group(GROUP))
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
-    items.sort(key=is_heavy)
+    items.sort(key=lambda item: (is_heavy_file(item.path), is_heavy(item)))
 
 
 def is_heavy(item):
     return any(item.get_closest_marker(name) for name in HEAVY)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    # Not xdist_group: pytest-xdist 3.8 passes over that mark under pytest 9.2.
+    class OneWorkerForHeavyFiles(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "heavy" if is_heavy_file(config.rootpath / path) else nodeid
+
+    return OneWorkerForHeavyFiles(config, log)
+
+
+@functools.cache
+def is_heavy_file(path):
+    text = path.read_text(encoding="utf-8")
+    return any(f"pytest.mark.{name}" in text for name in HEAVY)
 
 
 def pytest_runtest_setup(item):
