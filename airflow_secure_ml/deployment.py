@@ -178,7 +178,7 @@ class Deployment:
             keys=self.keys,
             store=self.store,
             scratch_store=self.local_objects,
-            checker=self.checker,
+            checker=lambda: self.checker,
             rules=self.rules,
             data_key=settings.data_key,
             signing_key=settings.signing_key,

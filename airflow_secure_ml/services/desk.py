@@ -69,7 +69,7 @@ class Desk:
         keys: The key system.
         store: From a canonical address to its store.
         scratch_store: A store over scratch paths.
-        checker: Holds data against expectations.
+        checker: Makes what holds data against expectations; only runs that check load it.
         rules: The platform team's rules; None: there are none.
         data_key: Key of a write that names none.
         signing_key: Key that signs every write.
@@ -83,7 +83,7 @@ class Desk:
     keys: KeySystem
     store: Callable[[str], ObjectStore]
     scratch_store: ObjectStore
-    checker: DataChecker
+    checker: Callable[[], DataChecker]
     rules: Rules | None
     data_key: str
     signing_key: str

@@ -9,7 +9,7 @@ Source: SECURE_TASK, "Order, whatever happens".
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -86,7 +86,13 @@ def size_of(work: Work, item: Input) -> int:
     return sum(child.size_bytes for child in children if child is not None)
 
 
-def open_input(work: Work, item: Input, target: Path, stack: contextlib.ExitStack) -> OpenedInput:
+def open_input(
+    work: Work,
+    item: Input,
+    target: Path,
+    stack: contextlib.ExitStack,
+    before_plaintext: Callable[[], None],
+) -> OpenedInput:
     """Open one input into scratch, or as a stream; each act is recorded.
 
     Args:
@@ -94,11 +100,13 @@ def open_input(work: Work, item: Input, target: Path, stack: contextlib.ExitStac
         item: What to open.
         target: Where in scratch; nothing is there yet.
         stack: Keeps a stream's object until the run ends.
+        before_plaintext: Called once its statement was verified, right before a byte is opened.
 
     Raises:
         SecureMLError: It is refused, or another system failed; recorded, and not yet durable.
     """
     found = _find(work, item)
+    before_plaintext()
     since = work.journal.now()
     try:
         opened = _open(work, found, target, stack)

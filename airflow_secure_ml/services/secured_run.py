@@ -261,21 +261,23 @@ class SecuredRun:
         opened: dict[str, list[Any]] = defaultdict(list)
         for item in work.plan.inputs:
             index = len(opened[item.name]) if item.name in work.plan.listed else None
-            if self._guard is not None and not item.stream:
-                self._guard.ready()
             target = Path()
             if not item.stream:
                 assert scratch is not None
                 target = scratch.path_for(item.name, item.uri, index=index)
-            one = open_input(work, item, target, self._stack)
+            one = open_input(work, item, target, self._stack, self._await_guard)
             self._opened[item.name] = one
             opened[item.name].append(self._checked(work, one))
-        if self._guard is not None:
-            self._guard.ready()
+        self._await_guard()
         return {
             name: several if name in work.plan.listed else several[0]
             for name, several in opened.items()
         }
+
+    def _await_guard(self) -> None:
+        """Return once somebody watches over the plaintext that comes next."""
+        if self._guard is not None:
+            self._guard.ready()
 
     def _checked(self, work: Work, opened: OpenedInput) -> Path | BinaryIO:
         """An input as the body gets it: whole, or its good rows."""

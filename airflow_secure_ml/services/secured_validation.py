@@ -83,7 +83,7 @@ def check_table(
                 "drop expect=, or write one file",
                 why="not_checkable",
             )
-        found = check_dataset(data, suite, checker=work.desk.checker, quarantine=quarantine)
+        found = check_dataset(data, suite, checker=work.desk.checker(), quarantine=quarantine)
         more |= _verdict(found.report)
         require_passed(found)
     except SecureMLError as error:
@@ -101,7 +101,7 @@ def check_table(
 
 def _suite_digest(work: Work, suite: SuiteSource, facts: dict[str, object]) -> str:
     try:
-        return work.desk.checker.suite_digest(suite)
+        return work.desk.checker().suite_digest(suite)
     except SecureMLError as error:
         work.journal.refused("object.validate", error, object=facts, more={"suite": suite.name})
         raise
@@ -122,4 +122,4 @@ def _quarantine(work: Work, data: Path) -> Quarantine:
     good, bad = data.parent / "good" / data.name, data.parent / "bad" / data.name
     good.parent.mkdir(mode=0o700)
     bad.parent.mkdir(mode=0o700)
-    return Quarantine(splitter=cast("RowSplitter", work.desk.checker), good=good, bad=bad)
+    return Quarantine(splitter=cast("RowSplitter", work.desk.checker()), good=good, bad=bad)

@@ -169,7 +169,7 @@ def test_an_output_changed_after_its_verdict_is_not_published(bench, plan, suite
             made[0].write_text("age\n17\n")
             return found
 
-    bench.change = lambda desk: with_parts(desk, checker=Late(desk.checker))
+    bench.change = lambda desk: with_parts(desk, checker=lambda: Late(desk.checker()))
     output = Output(name="out", uri=bench.uri("x.csv"), suite=SuiteSource.from_file(suite()))
 
     def body(bound):

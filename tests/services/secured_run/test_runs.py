@@ -159,7 +159,7 @@ def test_a_directory_is_replaced_as_a_whole(bench, plan):
 def test_a_verdict_in_the_signed_statement_is_not_computed_again(bench, plan, suite, with_parts):
     source = SuiteSource.from_file(suite())
     bench.put("grown.csv", GROWN, output={"suite": source})
-    bench.change = lambda desk: with_parts(desk, checker=OnlyDigests(desk.checker))
+    bench.change = lambda desk: with_parts(desk, checker=lambda: OnlyDigests(desk.checker()))
     item = Input(name="table", uri=bench.uri("grown.csv"), suite=source)
     sink, seen = bench.sink(), []
 
