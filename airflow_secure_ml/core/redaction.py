@@ -52,6 +52,14 @@ def hidden_hash(value: str, salt: bytes) -> str:
     return hashlib.sha256(b"asml/v1/hidden\0" + salt + value.encode("utf-8")).hexdigest()
 
 
+def gives_hash(value: str, salt: bytes, h: str) -> bool:
+    """Whether a value and its salt are those behind a hidden value.
+
+    The salt's length counts: with another one, letters of the value could move into it.
+    """
+    return len(salt) == SALT_BYTES and hidden_hash(value, salt) == h
+
+
 def check_hide(names: Collection[str]) -> frozenset[str]:
     """Check the fields that a deployment wants hidden (option audit_hide).
 

@@ -17,7 +17,7 @@ from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, Frame
 from airflow_secure_ml.core.audit.ports import EmitterRow, NewLeaf
 from airflow_secure_ml.core.audit.tree import leaf_hash
-from airflow_secure_ml.core.redaction import Aside, hidden_hash
+from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import FormatError
 
 # Only the sequencer may say these: a task that could would pass judgement on itself.
@@ -190,7 +190,8 @@ def _aside(payload: bytes) -> Aside | Refusal:
     try:
         record = canonical.decode(payload)
         found = Aside(h=record["h"], salt=record["salt"], value=record["value"])
-        if hidden_hash(found.value, bytes.fromhex(found.salt)) == found.h:
+        salt = bytes.fromhex(found.salt)
+        if salt.hex() == found.salt and gives_hash(found.value, salt, found.h):
             return found
     except (FormatError, KeyError, TypeError, ValueError, AttributeError):
         return _refuse(b"", "not_checkable", "a hidden value that is not in the documented form")

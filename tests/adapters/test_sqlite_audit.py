@@ -12,7 +12,7 @@ from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow, NewLeaf
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.audit.tree import leaf_hash
-from airflow_secure_ml.core.redaction import Aside
+from airflow_secure_ml.core.redaction import Aside, hidden_hash
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
 ORIGIN = "example.org/asml-trail/00010203"
@@ -176,13 +176,14 @@ def test_a_batch_with_a_name_that_is_taken_leaves_nothing_behind(log, reader):
 
 def test_rows_hidden_values_and_the_tally_come_with_the_leaves(log, reader, tmp_path):
     row = EmitterRow(id=EMITTER, next_seq=7, last=b"x" * 32, part=2, at=99, first_ms=1, last_ms=2)
-    aside = Aside(h="0f" * 32, salt="01" * 16, value="Ada")
+    h = hidden_hash("Ada", b"\x01" * 16)
+    aside = Aside(h=h, salt="01" * 16, value="Ada")
 
     append(log, [leaf(6, time=5000)], emitters=[row], asides=[aside])
 
     assert log.emitters() == (row,)
     assert (log.event_hash(EMITTER, 2), log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
-    assert reader.reveal("0f" * 32) == "Ada"
+    assert reader.reveal(h) == "Ada"
     assert reader.reveal("1f" * 32) is None
     connection = sqlite3.connect(tmp_path / "trail.db")
     rows = connection.execute("SELECT hour, result, n FROM tally ORDER BY hour, result").fetchall()

@@ -21,12 +21,14 @@ from airflow_secure_ml.adapters.sqlite_audit.queries import where
 from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tree import Edge
+from airflow_secure_ml.core.redaction import gives_hash
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, FormatError
 
 BUSY_S = 10.0
 # Bytes, not text: a tampered leaf need not be UTF-8.
 _LEAF = "idx, CAST(data AS BLOB), hash"
 MAX_PAGE = 1000
+_STATISTICS = frozenset({"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"})
 
 
 @contextmanager
@@ -133,10 +135,22 @@ class SqliteAuditReader:
         return None if row is None else str(row[0])
 
     def reveal(self, hidden: str) -> str | None:
-        """The value behind a hidden value's hash; None: erased."""
+        """The value behind a hidden value's hash; None: erased.
+
+        Raises:
+            AuditLogError: What lies there does not give that hash: it was exchanged.
+        """
+        sql = "SELECT h, salt, value FROM aside WHERE h = ?"
         with open_log(self._path) as connection:
-            row = connection.execute("SELECT value FROM aside WHERE h = ?", [hidden]).fetchone()
-        return None if row is None or row[0] is None else str(row[0])
+            row = connection.execute(sql, [hidden]).fetchone()
+        if row is None or row[2] is None:
+            return None
+        if _is_exchanged(*row):
+            raise AuditLogError(
+                f"audit log {self._path}: what lies aside does not give its hash {hidden[:64]}; "
+                "it was exchanged"
+            )
+        return str(row[2])
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:
@@ -200,11 +214,18 @@ class _Snapshot:
         with schema.translated("audit log", "read"):
             expected, stored = schema.expected_objects(), schema.objects(self._connection)
         for kind, name in sorted(expected.keys() | stored.keys()):
-            # SQLite itself adds sqlite_stat1 and the like; they hold no events.
-            if name.startswith("sqlite_stat"):
+            # ANALYZE adds these; they hold no events. A trigger of that name would act.
+            if kind == "table" and name in _STATISTICS:
                 continue
             if expected.get((kind, name), "") != stored.get((kind, name), ""):
                 found.append(f"{kind} {name} is not as this release makes it")
+        asides = self._rows("SELECT h, salt, value FROM aside WHERE value IS NOT NULL ORDER BY h")
+        exchanged = [h for h, salt, value in asides if _is_exchanged(h, salt, value)]
+        if exchanged:
+            found.append(
+                f"{len(exchanged)} values in table aside do not give their hashes, the first is "
+                f"{exchanged[0][:64]!r}"
+            )
         return found
 
     def _log(self) -> tuple[str, int, bytes]:
@@ -219,6 +240,10 @@ class _Snapshot:
         with schema.translated("audit log", "read"):
             for row in self._connection.execute(sql):  # noqa: UP028 - as above
                 yield row
+
+
+def _is_exchanged(h: str, salt: bytes | None, value: str) -> bool:
+    return salt is None or not gives_hash(value, bytes(salt), h)
 
 
 def _leaf(index: int, data: bytes, found: bytes) -> Leaf:
