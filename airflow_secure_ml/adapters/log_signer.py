@@ -189,6 +189,17 @@ def read_log_keys(path: Path) -> str:
         raise ConfigurationError(f"log keys {path}: cannot be read: {error}") from error
 
 
+def read_last_note(audit_signer_dir: Path) -> str | None:
+    """The record of the last checkpoint signed, not verified; None: not this user's to read.
+
+    Read it before the log: what it covers is then in the log that is looked at afterwards.
+    """
+    try:
+        return _read_private(audit_signer_dir / LAST_FILE)
+    except (ConfigurationError, PermissionError):
+        return None
+
+
 def _parse_key(text: str) -> tuple[Ed25519PrivateKey, LogKey]:
     parts = text.removeprefix(_KEY_HEAD).strip().split("+", 2)
     try:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from fastapi import HTTPException
 
+from airflow_secure_ml.adapters.log_signer import read_last_note
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.plugin.trail import Trail
@@ -108,8 +109,11 @@ def _work(
     verdict = Verdict(tone="look", sign="?", text="The check broke off; nothing is known from it.")
     try:
         began = time.monotonic()
+        last = read_last_note(trail.settings.audit_signer_dir)
         with trail.store.whole() as whole:
-            report = verify_log(whole, trail.log_keys(), kept=kept or None, progress=progress)
+            report = verify_log(
+                whole, trail.log_keys(), kept=kept or None, signed_last=last, progress=progress
+            )
         verdict = describe(report, time.monotonic() - began)
         trail.record(_outcome(report, asked, user))
     except SecureMLError as error:

@@ -7,6 +7,7 @@ Source: AUDIT_TRAIL, Must be caught and Review.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,13 @@ WHOLE, TAMPERED, INCOMPLETE, CANNOT_TELL = 0, 1, 4, 5
 CHUNK = 1024
 
 Progress = Callable[[int, int], None]
+
+# Whose a checkpoint is; the store's own have no word.
+STORED = ""
+KEPT = "the checkpoint brought along"
+SIGNED_LAST = "the checkpoint that the signer recorded last"
+# (size, checkpoint, whose)
+_Due = tuple[int, Checkpoint, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,7 @@ def verify_log(
     keys: Sequence[LogKey],
     *,
     kept: str | None = None,
+    signed_last: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Verify a log: leaves, chains, tiles, edge, checkpoints, the store's structure.
@@ -84,6 +93,8 @@ def verify_log(
         keys: Keys that may sign checkpoints; from elsewhere, not from beside the log.
         kept: A checkpoint's note that somebody kept; the only thing that shows a log rolled back
             together with its signer.
+        signed_last: The signer's own record of its last note, where it can be read (before the
+            view was taken). It shows a store rolled back alone.
         progress: Called with (leaves done, leaves in all).
 
     Returns:
@@ -91,7 +102,7 @@ def verify_log(
     """
     run = _Run(log=log, keys=keys)
     try:
-        return run.verify(kept, progress or (lambda done, total: None))
+        return run.verify(kept, signed_last, progress or (lambda done, total: None))
     except AuditLogError as error:
         return run.report(TAMPERED, str(error), error.index)
 
@@ -123,8 +134,9 @@ class _Run:
     signed_size: int = 0
     tiles: int = 0
     kept: Checkpoint | None = None
+    signed_last: Checkpoint | None = None
 
-    def verify(self, kept: str | None, progress: Progress) -> Report:
+    def verify(self, kept: str | None, signed_last: str | None, progress: Progress) -> Report:
         self.origin = self.log.origin()
         stored = self.log.edge()
         self.size = stored.size
@@ -135,12 +147,15 @@ class _Run:
                 self.kept = open_checkpoint(kept, self.keys, origin=self.origin)
             except SecureMLError as error:
                 return self.report(CANNOT_TELL, f"the checkpoint brought along: {error}")
+        if signed_last is not None:
+            self.signed_last = self._open_last(signed_last)
         self._derive(progress)
         self._check_structure(stored)
         hole = self._check_chains()
         if hole is not None:
             return self.report(INCOMPLETE, f"events are missing before leaf {hole}", hole)
-        if self.size and not self.checkpoints:
+        # The empty log's checkpoint, which every signer makes first, covers nothing.
+        if self.size and not self.signed_size:
             return self.report(INCOMPLETE, "no checkpoint was signed yet", 0)
         return self.report(WHOLE, "")
 
@@ -186,18 +201,28 @@ class _Run:
             due = self._compare(due, signed)
         progress(self.edge.size, self.size)
         if due is not None:
-            raise _bad(self.edge.size, f"is missing: a checkpoint over {due[0]} leaves was signed")
+            whose = due[2] or "a checkpoint"
+            raise _bad(self.edge.size, f"is missing: {whose} over {due[0]} leaves was signed")
 
-    def _signed(self) -> Iterator[tuple[int, Checkpoint, bool]]:
-        """(size, checkpoint, whether it was brought along), by size."""
-        kept = self.kept
-        for size, note in self.log.checkpoints():
-            if kept is not None and kept.size <= size:
-                yield kept.size, kept, True
-                kept = None
-            yield size, self._open(size, note), False
-        if kept is not None:
-            yield kept.size, kept, True
+    def _signed(self) -> Iterator[_Due]:
+        """Every checkpoint by size: those stored, and those from elsewhere."""
+        elsewhere = [
+            (found.size, found, whose)
+            for found, whose in ((self.kept, KEPT), (self.signed_last, SIGNED_LAST))
+            if found is not None
+        ]
+        stored = ((size, self._open(size, note), STORED) for size, note in self.log.checkpoints())
+        by_size = sorted(elsewhere, key=lambda due: due[0])
+        return heapq.merge(by_size, stored, key=lambda due: due[0])
+
+    def _open_last(self, note: str) -> Checkpoint | None:
+        try:
+            return open_checkpoint(note, self.keys, origin=self.origin)
+        except PolicyError:
+            # Signed by a key that the reader does not know: it tells them nothing.
+            return None
+        except SecureMLError as error:
+            raise AuditLogError(f"{SIGNED_LAST}: {error}") from error
 
     def _open(self, size: int, note: str) -> Checkpoint:
         try:
@@ -210,19 +235,19 @@ class _Run:
 
     def _compare(
         self,
-        due: tuple[int, Checkpoint, bool],
-        signed: Iterator[tuple[int, Checkpoint, bool]],
-    ) -> tuple[int, Checkpoint, bool] | None:
-        size, checkpoint, is_kept = due
+        due: _Due,
+        signed: Iterator[_Due],
+    ) -> _Due | None:
+        size, checkpoint, elsewhere = due
         root = self.edge.root() if size else EMPTY_ROOT
         if root != checkpoint.root:
-            whose = "the checkpoint brought along" if is_kept else f"the checkpoint over {size}"
+            whose = elsewhere or f"the checkpoint over {size}"
             raise AuditLogError(
                 f"audit log: {whose} has another root; a leaf from {self.signed_size} to "
                 f"{size - 1} was changed",
                 index=self._suspect(self.signed_size),
             )
-        if not is_kept:
+        if not elsewhere:
             self.checkpoints += 1
             self.signed_size = size
         following = next(signed, None)

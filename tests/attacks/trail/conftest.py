@@ -1,0 +1,5 @@
+"""A small audit installation, for attacks on it."""
+
+from __future__ import annotations
+
+from tests.services.audit.conftest import site  # noqa: F401 - a fixture
