@@ -11,7 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_secure_ml.adapters.log_signer import LAST_FILE, PUBLIC_FILE, LogSigner, read_log_keys
+from airflow_secure_ml.adapters.log_signer import (
+    LAST_FILE,
+    PUBLIC_FILE,
+    LogSigner,
+    read_last_note,
+    read_log_keys,
+)
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
@@ -20,7 +26,7 @@ from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 from airflow_secure_ml.recording import close_sink
-from airflow_secure_ml.services.verifying import WHOLE, Report, verify_log
+from airflow_secure_ml.services.verifying import CANNOT_TELL, WHOLE, Report, verify_log
 
 # A new log's first checkpoint comes a second after its first leaf.
 _FIRST_CHECKPOINT_S = 5.0
@@ -41,12 +47,14 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
     with session.act("trail.verify") as outcome:
         reader = _reader(session)
         _await_checkpoint(reader)
+        last = read_last_note(session.settings.audit_signer_dir)
         with reader.whole() as log:
-            report = verify_log(log, _log_keys(session), kept=kept)
+            report = verify_log(log, _log_keys(session), kept=kept, signed_last=last)
         outcome.more = {"size": report.checked, "root": report.root}
         if report.first_bad is not None:
             outcome.more["first_bad"] = report.first_bad
-        if report.problem:
+        if report.status != WHOLE:
+            outcome.why = "not_checkable" if report.status == CANNOT_TELL else "digest_differs"
             outcome.more["because"] = report.problem[:500]
     data = {**asdict(report), "verdict": _WORDS[report.status]}
     return Result(data=data, lines=_report_lines(report), status=report.status)
@@ -62,6 +70,7 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
         results=tuple(arguments.result or ()),
         uri=arguments.uri,
     )
+    _check_text(arguments.dag, arguments.run, arguments.task, arguments.uri, *arguments.act or ())
     session.see("trail.view", more={"page": "cli audit show"})
     leaves = list(_reader(session).page(query, limit=arguments.limit))[::-1]
     data = [{"index": leaf.index, "event": leaf.event} for leaf in leaves]
@@ -128,6 +137,12 @@ def _raise_for(status: int) -> None:
         )
 
 
+def _check_text(*given: str | None) -> None:
+    for text in given:
+        if text is not None and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ConfigurationError(f"{text!a}: expected UTF-8; no event holds anything else")
+
+
 def _reader(session: Session) -> SqliteAuditReader:
     return SqliteAuditReader(session.settings.audit_dir / LOG_FILE)
 
@@ -172,25 +187,35 @@ def _report_lines(report: Report) -> list[str]:
 
 def _event_line(leaf: Leaf) -> str:
     event = leaf.event
-    when = datetime.fromtimestamp(event["time"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    said = event.get("result", event["phase"])
+    said = str(event.get("result", event.get("phase")))
     if "why" in event:
         said = f"{said} ({event['why']})"
-    return f"{leaf.index:>7}  {when}  {event['act']:<16}  {said:<24}  {_about(event)}".rstrip()
+    act, when = str(event.get("act")), _when(event.get("time"))
+    return f"{leaf.index:>7}  {when}  {act:<16}  {said:<24}  {_about(event)}".rstrip()
+
+
+def _when(time_ms: Any) -> str:
+    """A task may write any time, and an edited log anything: neither may hide the other events."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ArithmeticError, OSError, TypeError, ValueError):
+        return f"{time_ms!s:.19}".ljust(19)
 
 
 def _about(event: Mapping[str, Any]) -> str:
-    run = event.get("run", {})
     parts = [
-        ".".join(_shown(run[part]) for part in ("dag", "task") if part in run),
-        _shown(event.get("object", {}).get("uri", "")),
-        "/".join(_shown(part) for part in _key_parts(event.get("key", {}))),
+        ".".join(_parts(event, "run", "dag", "task")),
+        *_parts(event, "object", "uri"),
+        "/".join(_parts(event, "key", "name", "version")),
     ]
     return "  ".join(part for part in parts if part)
 
 
-def _key_parts(key: Mapping[str, Any]) -> list[Any]:
-    return [key[part] for part in ("name", "version") if part in key]
+def _parts(event: Mapping[str, Any], field: str, *names: str) -> list[str]:
+    found = event.get(field)
+    if not isinstance(found, Mapping):
+        return []
+    return [_shown(found[name]) for name in names if name in found]
 
 
 def _shown(value: Any) -> str:

@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Outcome:
-    """What an act's outcome will say; the command fills it in."""
+    """What an act's outcome will say; the command fills it in.
+
+    Attributes:
+        why: It ended without an error and did not go well, for this reason.
+    """
 
     object: dict[str, Any] = field(default_factory=dict)
     key: dict[str, str] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
+    why: str | None = None
 
 
 class Session:
@@ -103,7 +108,7 @@ class Session:
         result, why = "unknown", None
         try:
             yield outcome
-            result = "ok"
+            result, why = ("failed" if outcome.why else "ok"), outcome.why
         except SecureMLError as error:
             result, why = ("failed" if isinstance(error, ServiceError) else "refused"), error.why
             raise

@@ -316,7 +316,8 @@ def _trail_emitter(event: Mapping[str, Any]) -> str:
 
 def _trail_verify(event: Mapping[str, Any]) -> str | None:
     more = fields(event, "more")
-    if event.get("result") == "ok" and "size" in more:
+    has_problem = "first_bad" in more or "because" in more
+    if event.get("result") == "ok" and "size" in more and not has_problem:
         return f"checked the whole log: {plain(more['size'])} events, nothing changed"
     if "first_bad" in more:
         return f"found the log changed at event {plain(more['first_bad'])}"

@@ -1,0 +1,62 @@
+"""Somebody who writes events, or the log's file, and waits for `audit show` and `audit verify`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from airflow_secure_ml.commands.audit import _event_line
+from airflow_secure_ml.core.audit.query import Leaf
+from tests.services.audit.conftest import ALICE, event, segment
+from tests.test_cli import home, made  # noqa: F401 - fixtures
+
+
+def _line(record):
+    return _event_line(Leaf(index=7, data=b"{}", hash=b"", event=record))
+
+
+@pytest.mark.parametrize("time", [2**53 - 1, -(2**53 - 1), 10**400, "soon", None, {"h": 1}])
+def test_a_time_out_of_range_hides_no_other_event(time):
+    said = _line({"time": time, "act": "object.open", "phase": "seen", "result": "ok"})
+
+    assert "object.open" in said
+    assert len(said) < 200
+
+
+def test_an_edited_leaf_hides_no_other_event():
+    assert "None" in _line({"run": "x", "object": [1], "key": 3, "result": {"a": 1}})
+
+
+def test_an_event_of_the_far_future_and_a_hostile_name_are_shown(home):  # noqa: F811
+    home.done("keys", "create", "another", "--for", "wrap")
+    hostile = event(ALICE, 0, None, time=2**53 - 1, object={"uri": "file:///\x1b[2Ja\u202eb\r\nc"})
+    home.sequence()
+    (home.audit / "spool" / f"{ALICE}-0000.seg").write_bytes(segment(ALICE, 0, [hostile]))
+    home.sequence()
+
+    said = home.done("audit", "show")
+
+    assert "\\x1b[2Ja\\u202eb\\r\\nc" in said
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+
+
+def test_words_that_are_no_text_are_wrong_use(home):  # noqa: F811
+    assert home.refused(2, "audit", "show", "--dag", "\udcff")["why"] == "misconfigured"
+
+
+def test_that_a_check_found_the_log_changed_is_recorded_as_such(home):  # noqa: F811
+    home.done("keys", "create", "another", "--for", "wrap")
+    home.sequence()
+    with sqlite3.connect(home.audit / "trail.db") as connection:
+        connection.execute("UPDATE leaf SET data = replace(data, '\"another\"', '\"nothing\"')")
+    connection.close()
+    assert home.run("audit", "verify").returncode == 1
+
+    outcome = home.events("trail.verify")[-1]
+
+    assert (outcome["phase"], outcome["result"]) == ("outcome", "failed")
+    assert outcome["why"] == "digest_differs"
+    assert json.dumps(outcome).count("first_bad") == 1
