@@ -115,6 +115,7 @@ class _Chain:
     last: bytes | None = None
     newest: int = 0
     broken_at: int | None = None
+    broken_by: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,6 +129,7 @@ class _Run:
     edge: Edge = field(default_factory=Edge)
     chains: dict[str, _Chain] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
+    ended_at: dict[str, int] = field(default_factory=dict)
     sequencers: set[str] = field(default_factory=set)
     refused: int = 0
     checkpoints: int = 0
@@ -288,6 +290,7 @@ class _Run:
         prev = None if chain.last is None else chain.last.hex()
         if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
             chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
+            chain.broken_by = at
         if seq >= chain.next_seq:
             chain.next_seq, chain.last, chain.newest = seq + 1, found, at
         self._note(at, event)
@@ -303,6 +306,7 @@ class _Run:
             self.sequencers.add(event["emitter"])
         if act == "trail.emitter" and more.get("state") != "found":
             self.ends[str(more.get("emitter"))] = str(more.get("state"))
+            self.ended_at[str(more.get("emitter"))] = at
         self.refused += act == "trail.refused"
 
     def _check_structure(self, stored: Edge) -> None:
@@ -323,12 +327,14 @@ class _Run:
         """The first leaf before which an emitter's events are missing, said by the sequencer."""
         # A row may be edited: it counts only until a leaf says how its emitter ended.
         rows = self.log.emitters()
-        gaps = {row.id for row in rows if row.state == "gap" and row.id not in self.ends}
+        gaps = {row.id for row in rows if row.state == "gap"}
         holes = []
         for emitter, chain in self.chains.items():
             if chain.broken_at is None:
                 continue
-            if emitter not in gaps and self.ends.get(emitter) != "gap":
+            # An emitter may go on after it ended: what was said before speaks of that only.
+            is_said = self.ended_at.get(emitter, -1) > chain.broken_by
+            if self.ends[emitter] != "gap" if is_said else emitter not in gaps:
                 raise _bad(chain.broken_at, "does not fit its emitter's chain")
             holes.append(chain.broken_at)
         return min(holes, default=None)
