@@ -148,17 +148,24 @@ def _checkpoint(
     except SecureMLError as error:
         watch.uncovered_ms = clock.mono_ms() + REFUSED_MS - CHECKPOINT_MS
         if _tell(watch, on_trouble, error):
-            sequencer.record(
-                Fact(
-                    act="alert.raise",
-                    phase="seen",
-                    result="failed",
-                    why=error.why if error.why != "bug" else "service_unavailable",
-                    more={"about": "checkpoint", "because": str(error)[:500]},
-                )
-            )
+            _alert(sequencer, watch, error)
     else:
         watch.uncovered_ms, watch.trouble = None, ""
+
+
+def _alert(sequencer: Sequencer, watch: _Watch, error: SecureMLError) -> None:
+    fact = Fact(
+        act="alert.raise",
+        phase="seen",
+        result="failed",
+        why=error.why if error.why != "bug" else "service_unavailable",
+        more={"about": "checkpoint", "because": str(error)[:500]},
+    )
+    try:
+        sequencer.record(fact)
+    except ServiceUnavailableError:
+        # The log cannot be written at all; the next try tells again.
+        watch.trouble = ""
 
 
 def _tell(watch: _Watch, on_trouble: Callable[[SecureMLError], None], error: SecureMLError) -> bool:

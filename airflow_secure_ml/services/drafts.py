@@ -55,6 +55,7 @@ class Draft:
         changed: Emitters' rows after it.
         done: Segments that can go once the batch is in the log.
         has_more: Whether something was left for the next batch.
+        held_bytes: Bytes of its leaves and hidden values.
     """
 
     me: Self
@@ -65,13 +66,20 @@ class Draft:
     changed: dict[str, EmitterRow] = field(default_factory=dict)
     done: list[Segment] = field(default_factory=list)
     has_more: bool = False
+    held_bytes: int = 0
     _hashes: dict[tuple[str, int], bytes] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
 
     def put(self, leaf: NewLeaf) -> None:
         """Add a leaf."""
         self.leaves.append(leaf)
+        self.held_bytes += len(leaf.data)
         self._hashes[leaf.event["emitter"], leaf.event["seq"]] = leaf.hash
+
+    def hide(self, aside: Aside) -> None:
+        """Add a hidden value."""
+        self.asides.append(aside)
+        self.held_bytes += len(aside.value) + len(aside.h) + len(aside.salt)
 
     def known(self, emitter: str, seq: int) -> bytes | None:
         """Leaf hash of an event that is in the log or in this batch."""

@@ -24,6 +24,8 @@ from airflow_secure_ml.services.own_events import seen
 
 READ_BYTES = 1 << 20
 MAX_BATCH_LEAVES = 5000
+# Parsed, a batch takes many times as much.
+MAX_BATCH_BYTES = 16 << 20
 # Of one emitter; more are counted.
 MAX_REFUSALS = 100
 
@@ -38,12 +40,24 @@ class SegmentReader:
     def __init__(self, segments: SegmentSource) -> None:
         self._segments = segments
 
-    def read_parts(self, draft: Draft, follower: Follower, group: Sequence[Segment]) -> bool:
-        """Read some of each part; returns whether an event that did not fit may fit now."""
+    def read_parts(
+        self, draft: Draft, follower: Follower, group: Sequence[Segment], *, is_again: bool = False
+    ) -> bool:
+        """Read some of each part; returns whether an event that did not fit may fit now.
+
+        Args:
+            draft: The batch in the making.
+            follower: The emitter.
+            group: Its segments, by part.
+            is_again: They were read in this step; what was at its end then is let alone.
+        """
         before = follower.count
         for segment in group:
-            self.read(draft, follower, segment)
             cursor = follower.cursor(segment.token)
+            # What is stuck at a later event than the next needs no look.
+            is_early = cursor.is_stuck and cursor.stuck_seq > follower.row.next_seq
+            if not is_early and not (is_again and cursor.is_at_end):
+                self.read(draft, follower, segment)
             if not cursor.is_at_end and not cursor.is_stuck:
                 # There is more of it, and what a later part holds comes after that.
                 return False
@@ -69,7 +83,7 @@ class SegmentReader:
             return
         start = cursor.at
         cursor.is_stuck, cursor.is_at_end = False, False
-        if start < segment.size_bytes and len(draft.leaves) >= MAX_BATCH_LEAVES:
+        if start < segment.size_bytes and _is_full(draft):
             draft.has_more = True
             return
         data = self._segments.read(segment.token, start, READ_BYTES)
@@ -96,7 +110,7 @@ class SegmentReader:
         """Put frames into the draft; returns whether all of them."""
         cursor = follower.cursor(segment.token)
         for frame in frames:
-            if len(draft.leaves) >= MAX_BATCH_LEAVES:
+            if _is_full(draft):
                 draft.has_more = True
                 return False
             decision = follower.decide(frame, draft.known, take_early=take_early)
@@ -137,7 +151,7 @@ class SegmentReader:
             say_found(draft, follower, segment.owner_uid)
             draft.put(decision)
         elif isinstance(decision, Aside):
-            draft.asides.append(decision)
+            draft.hide(decision)
         elif isinstance(decision, Refusal):
             follower.refused += 1
             # Rubbish by the million would make the log as large, and each look-up as slow.
@@ -152,6 +166,10 @@ class SegmentReader:
         refusal = Refusal(data=data, why="context_differs", because=because)
         draft.refuse(refusal, segment, 0, self._segments.keep_refused)
         draft.done.append(segment)
+
+
+def _is_full(draft: Draft) -> bool:
+    return len(draft.leaves) >= MAX_BATCH_LEAVES or draft.held_bytes >= MAX_BATCH_BYTES
 
 
 def say_found(draft: Draft, follower: Follower, owner_uid: int | None) -> None:

@@ -19,6 +19,7 @@ from airflow_secure_ml.core.audit.ports import (
     Segment,
     SegmentSource,
 )
+from airflow_secure_ml.core.canonical import MAX_INTEGER
 from airflow_secure_ml.services.drafts import Draft, Self
 from airflow_secure_ml.services.following import Follower
 from airflow_secure_ml.services.own_events import Clock, Host, OwnEmitter, seen
@@ -28,6 +29,8 @@ from airflow_secure_ml.services.reading import MAX_REFUSALS, SegmentReader, say_
 GRACE_MS = 1000
 WAIT_MS = 60_000
 BEAT_MS = 300_000
+# Through the parts of one emitter in a step: thousands in the wrong order hold up nobody else.
+MAX_PASSES = 100
 _OWN = ("sequencer", "sequencer_ended")
 
 
@@ -173,15 +176,27 @@ class Sequencer:
                 self._reader.refuse_whole(draft, segment, "a segment in a sequencer's name")
             return
         follower = self._follower(emitter)
-        # An event in a later part may free one that an earlier part is stuck at.
-        while self._reader.read_parts(draft, follower, group):
-            continue
-        while self._is_overdue(follower, group):
-            stuck = [s for s in group if follower.cursor(s.token).is_stuck]
-            first = min(stuck, key=lambda s: follower.cursor(s.token).stuck_seq)
-            self._reader.read(draft, follower, first, take_early=True)
-            self._reader.read_parts(draft, follower, group)
+        passes = 0
+        while self._read_on(draft, follower, group, is_again=passes > 0):
+            passes += 1
+            if passes == MAX_PASSES:
+                draft.has_more = True
+                break
         self._end_if_due(draft, follower, group, is_last=is_last)
+
+    def _read_on(
+        self, draft: Draft, follower: Follower, group: Sequence[Segment], *, is_again: bool
+    ) -> bool:
+        """Read once through an emitter's parts; returns whether another look may bring more."""
+        # An event in a later part may free one that an earlier part is stuck at.
+        if self._reader.read_parts(draft, follower, group, is_again=is_again):
+            return True
+        if not self._is_overdue(follower, group):
+            return False
+        stuck = [s for s in group if follower.cursor(s.token).is_stuck]
+        first = min(stuck, key=lambda s: follower.cursor(s.token).stuck_seq)
+        self._reader.read(draft, follower, first, take_early=True)
+        return True
 
     def _is_overdue(self, follower: Follower, group: Sequence[Segment]) -> bool:
         """Whether an event that does not fit was waited for long enough."""
@@ -227,7 +242,9 @@ class Sequencer:
 
     def _free(self, draft: Draft, follower: Follower, segment: Segment) -> None:
         at = follower.cursor(segment.token).at
-        follower.torn_bytes += max(segment.size_bytes - at, 0)
+        torn_bytes = follower.torn_bytes + max(segment.size_bytes - at, 0)
+        # A sparse file may be longer than an event's numbers reach.
+        follower.torn_bytes = min(torn_bytes, MAX_INTEGER)
         draft.done.append(segment)
 
     def _say_end(self, draft: Draft, follower: Follower, group: Sequence[Segment]) -> None:
@@ -260,7 +277,7 @@ class Sequencer:
                 size=self._log.edge().size + len(draft.leaves),
                 emitters=len({segment.emitter for segment in found}),
                 waiting=sum(1 for count in left.values() if count > 0),
-                waiting_bytes=sum(count for count in left.values() if count > 0),
+                waiting_bytes=min(sum(n for n in left.values() if n > 0), MAX_INTEGER),
             )
         )
 
