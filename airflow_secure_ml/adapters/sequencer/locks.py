@@ -18,8 +18,9 @@ _FLOCK = struct.Struct("@hhqqi0q")
 def lock_holder(descriptor: int) -> int | None:
     """Process id of whoever keeps this process from locking a file; None: nobody does.
 
-    A lock of this very process does not count, and 0 stands for a process of another container.
+    A lock of this very process does not count, and 0 stands for a process of another container
+    or for a lock that belongs to no process.
     """
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else int(pid)
+    return None if kind == fcntl.F_UNLCK else max(int(pid), 0)

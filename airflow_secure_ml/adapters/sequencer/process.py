@@ -47,7 +47,11 @@ class SequencerLock:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
-        self._pid_path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        self._pid_path.unlink(missing_ok=True)
+        # Nothing that lay there is written through or waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(self._pid_path, flags, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
         return True
 
     def release(self) -> None:
@@ -57,9 +61,13 @@ class SequencerLock:
 
 
 def sequencer_pid(audit_dir: Path) -> int | None:
-    """Process id of the running sequencer, from the lock itself; None: none runs."""
+    """Process id of the running sequencer, from the lock itself; None: none runs.
+
+    0: it runs where its id says nothing here, in another container.
+    """
     try:
-        descriptor = os.open(audit_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(audit_dir / LOCK_FILE, flags)
     except FileNotFoundError:
         return None
     try:

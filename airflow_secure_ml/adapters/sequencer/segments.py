@@ -60,6 +60,8 @@ class SpoolSegments:
         self._followed: dict[tuple[int, int], _Followed] = {}
         self._removed: dict[tuple[int, int], _Followed] = {}
         self._skipped: set[str] = set()
+        # Files and bytes among the refused, looked at once a scan.
+        self._kept: tuple[int, int] | None = None
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 65536 if most == resource.RLIM_INFINITY else min(most, 65536)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
@@ -68,6 +70,7 @@ class SpoolSegments:
     def scan(self) -> Sequence[Segment]:
         """Every segment, by emitter and part; new files are opened, unlinked ones stay."""
         self._linger()
+        self._kept = None
         for directory in self._directories:
             for entry in _entries(directory):
                 self._follow(directory, entry)
@@ -112,11 +115,14 @@ class SpoolSegments:
 
     def _keep(self, path: Path, data: bytes) -> bool:
         self._refused.mkdir(mode=0o700, exist_ok=True)
-        with os.scandir(self._refused) as entries:
-            kept = [entry.stat(follow_symlinks=False).st_size for entry in entries]
+        if self._kept is None:
+            with os.scandir(self._refused) as entries:
+                sizes = [entry.stat(follow_symlinks=False).st_size for entry in entries]
+            self._kept = (len(sizes), sum(sizes))
         if path.exists():
             return True
-        if len(kept) >= REFUSED_FILES or sum(kept) + len(data) > REFUSED_BYTES:
+        files, size_bytes = self._kept
+        if files >= REFUSED_FILES or size_bytes + len(data) > REFUSED_BYTES:
             return False
         aside = path.with_suffix(".tmp")
         aside.unlink(missing_ok=True)
@@ -127,6 +133,7 @@ class SpoolSegments:
             os.fsync(file.fileno())
         aside.rename(path)
         _sync(self._refused)
+        self._kept = (files + 1, size_bytes + len(data))
         return True
 
     def close(self) -> None:
