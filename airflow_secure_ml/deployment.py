@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact, RunRef
     from airflow_secure_ml.core.ports import AuditSink, DataChecker, KeySystem, ObjectStore
     from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
+    from airflow_secure_ml.services.journal import Journal
     from airflow_secure_ml.services.run_plan import Plan
-    from airflow_secure_ml.services.secured_run import SecuredRun
+    from airflow_secure_ml.services.secured_run import Declared, SecuredRun
 
 log = logging.getLogger(__name__)
 
@@ -149,11 +150,18 @@ class Deployment:
             tell: Takes one line for each act.
         """
         from airflow_secure_ml.services.journal import Journal
-        from airflow_secure_ml.services.secured_run import Declared, SecuredRun
+        from airflow_secure_ml.services.secured_run import Declared
 
         declared = Declared(reads=reads, writes=writes, operator=operator)
         desk = self._desk(run, still_ours)
-        return SecuredRun(desk, make_plan, declared, Journal(sink, run, tell))
+        return self._make_run(desk, make_plan, declared, Journal(sink, run, tell))
+
+    def _make_run(
+        self, desk: Desk, make_plan: Callable[[], Plan], declared: Declared, journal: Journal
+    ) -> SecuredRun:
+        from airflow_secure_ml.services.secured_run import SecuredRun
+
+        return SecuredRun(desk, make_plan, declared, journal)
 
     def work(
         self,

@@ -12,7 +12,7 @@ from airflow_secure_ml.core.audit.event import RunRef
 from airflow_secure_ml.core.ports import AuditSink, ObjectStore
 from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.services.desk import ScratchDirectory, ScratchGuard
+from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.run_plan import Plan
 from airflow_secure_ml.services.secured_run import Bound, Declared, SecuredRun
@@ -107,22 +107,10 @@ class MemoryDeployment(Deployment):
     def ensure_sequencer(self) -> None:
         """Return: nothing is sequenced."""
 
-    def secured_run(
-        self,
-        make_plan: Callable[[], Plan],
-        *,
-        reads: Sequence[str],
-        writes: Sequence[str],
-        operator: str,
-        sink: AuditSink,
-        run: RunRef | None,
-        still_ours: Callable[[], None],
-        tell: Callable[[str], None],
+    def _make_run(
+        self, desk: Desk, make_plan: Callable[[], Plan], declared: Declared, journal: Journal
     ) -> SecuredRun:
-        """As in Deployment, and kept in `last_run`."""
-        declared = Declared(reads=reads, writes=writes, operator=operator)
-        journal = Journal(sink, run, tell)
-        self.last_run = WatchedRun(self._desk(run, still_ours), make_plan, declared, journal)
+        self.last_run = WatchedRun(desk, make_plan, declared, journal)
         return self.last_run
 
     def _make_scratch(self, need_bytes: int) -> ScratchDirectory:
