@@ -124,7 +124,12 @@ def check_form(request: Request, scope: Scope, token: str, hour: int) -> None:
         HTTPException: 403: another site asked, or the token is another's or too old.
     """
     made = token.partition(".")[0]
-    recent = made.isdecimal() and len(made) < 10 and 0 <= hour - int(made) <= TOKEN_HOURS
+    recent = (
+        token.isascii()
+        and made.isdecimal()
+        and len(made) < 10
+        and 0 <= hour - int(made) <= TOKEN_HOURS
+    )
     foreign = request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
     if foreign or not recent or not hmac.compare_digest(token, form_token(scope.user, int(made))):
         raise HTTPException(

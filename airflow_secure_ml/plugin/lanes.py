@@ -132,7 +132,7 @@ class _Scale:
     end: int
 
     def at(self, ms: object) -> float:
-        if not isinstance(ms, int):
+        if not isinstance(ms, int) or not _is_time(ms):
             return 0.0
         share = (ms - self.start) / max(self.end - self.start, 1)
         return round(min(max(share, 0.0), 1.0) * LAST_MARK, 2)
@@ -187,10 +187,13 @@ def _first_ms(events: Sequence[Mapping[str, Any]]) -> int:
     return time if isinstance(time, int) else 0
 
 
+def _is_time(ms: object) -> bool:
+    """Whether it is a number that an event may hold; an edited log may hold any."""
+    return isinstance(ms, int) and abs(ms) < 2**53
+
+
 def _scale(groups: Iterable[Sequence[Mapping[str, Any]]], tries: Iterable[Try]) -> _Scale:
-    times = [
-        event["time"] for events in groups for event in events if isinstance(event.get("time"), int)
-    ]
+    times = [event["time"] for events in groups for event in events if _is_time(event.get("time"))]
     times += [ms for attempt in tries for ms in (attempt.start_ms, attempt.end_ms) if ms]
     return _Scale(start=min(times), end=max(times)) if times else _Scale(start=0, end=1)
 
@@ -253,25 +256,27 @@ def _bars(
         last = scale.at(known.end_ms)
     tone = "bad" if bad else ("cut" if cut else "")
     yield Bar(x=first, width=max(last - first, MIN_BAR), tone=tone, title="the task's time")
+    revoked = _revoked(events)
     for event in events:
         lease = fields(event, "lease")
         if event.get("act") == "lease.grant" and event.get("result") == "ok":
             x = scale.at(event.get("time"))
-            end = scale.at(_revoked(events, lease) or events[-1].get("time"))
+            end = scale.at(revoked.get(str(lease.get("id"))) or events[-1].get("time"))
             title = f"lease of {plain(lease.get('path', '?'))}"
             yield Bar(x=x, width=max(end - x, MIN_BAR), tone="lease", title=title)
 
 
-def _revoked(events: Sequence[Mapping[str, Any]], lease: Mapping[str, Any]) -> object:
+def _revoked(events: Sequence[Mapping[str, Any]]) -> Mapping[str, object]:
+    """When each lease was first revoked, by its id."""
+    found: dict[str, object] = {}
     for event in events:
-        same = fields(event, "lease").get("id") == lease.get("id")
-        if same and event.get("act") == "lease.revoke" and event.get("result") == "ok":
-            return event.get("time")
-    return None
+        if event.get("act") == "lease.revoke" and event.get("result") == "ok":
+            found.setdefault(str(fields(event, "lease").get("id")), event.get("time"))
+    return found
 
 
 def _steps(events: Sequence[Mapping[str, Any]], scale: _Scale) -> Iterable[Step]:
-    answered = {event.get("of") for event in events if event.get("phase") == "outcome"}
+    answered = {str(event.get("of")) for event in events if event.get("phase") == "outcome"}
     for event in events:
         shape, word = STEPS.get(str(event.get("act")), ("", ""))
         name = event_name(event)

@@ -21,7 +21,7 @@ from airflow_secure_ml.plugin.filters import FIELDS, Filter, Token, parse_filter
 from airflow_secure_ml.plugin.proofs import Proof, prove_event
 from airflow_secure_ml.plugin.rendering import fragment, href, page
 from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
-from airflow_secure_ml.plugin.wording import fields, is_hidden, visible
+from airflow_secure_ml.plugin.wording import fields, is_hidden, time_of, visible
 
 PAGE_ROWS = 50
 # Counts come from one page of the newest matches: counting a million events would be felt.
@@ -194,8 +194,7 @@ def _listing(
 
 
 def _bound(leaf: Leaf) -> tuple[int, int]:
-    time = leaf.event.get("time")
-    return (time if isinstance(time, int) else 0, leaf.index)
+    return (time_of(leaf.event), leaf.index)
 
 
 def _turn(found: Filter, rows: Sequence[views.Row], direction: str) -> str:

@@ -20,6 +20,7 @@ from airflow_secure_ml.plugin.filters import Token
 from airflow_secure_ml.plugin.lanes import Try, lay_out
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import TrailDep
+from airflow_secure_ml.plugin.wording import time_of
 
 # A page of a run with more events than this says that it shows the newest only.
 MAX_EVENTS = 5000
@@ -60,7 +61,7 @@ def _oldest_first(store: AuditStore, query: EventQuery) -> list[Leaf]:
         found.extend(page_of)
         if len(page_of) < PAGE_ROWS:
             break
-        bound = (int(page_of[-1].event.get("time", 0)), page_of[-1].index)
+        bound = (time_of(page_of[-1].event), page_of[-1].index)
     return found[::-1]
 
 

@@ -36,6 +36,8 @@ from airflow_secure_ml.settings import Settings
 
 log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
+# A page's search; without an end, a few of them would hold every thread of the API server.
+QUERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ class Trail:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = SqliteAuditReader(settings.audit_dir / LOG_FILE)
+        self.store = SqliteAuditReader(settings.audit_dir / LOG_FILE, query_s=QUERY_S)
         self.verifying = threading.Lock()
 
     def log_keys(self) -> tuple[LogKey, ...]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 MAX_SHOWN_CHARS = 300
+# An event's numbers end at 2^53; an edited log may hold any.
+_BEYOND = 2**63
 
 # activity: (to do it, it was done)
 VERBS = {
@@ -97,6 +99,12 @@ def fields(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def time_of(event: Mapping[str, Any]) -> int:
+    """An event's time to go on from; 0 if a tampered event holds none that SQLite takes."""
+    value = event.get("time")
+    return value if isinstance(value, int) and abs(value) < _BEYOND else 0
+
+
 def is_hidden(value: object) -> bool:
     """Whether this is a hidden value, which says only its hash and its length."""
     return isinstance(value, Mapping) and set(value) == {"h", "n"}
@@ -108,14 +116,14 @@ def plain(value: object) -> str:
         return f"hidden ({visible(value['n'])} bytes)"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < _BEYOND:
         return f"{value:,}"
     return visible(value)
 
 
 def size(value: object) -> str:
     """A number of bytes for a reader: 12.6 MB."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= _BEYOND:
         return plain(value)
     amount = float(value)
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -132,6 +140,8 @@ def size(value: object) -> str:
 def duration(seconds: object) -> str:
     """A number of seconds for a reader: 15 min."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return plain(seconds)
+    if not abs(seconds) < _BEYOND:
         return plain(seconds)
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,29 @@ from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.core.redaction import gives_hash
-from airflow_secure_ml.errors import AuditLogError, ConfigurationError, FormatError
+from airflow_secure_ml.errors import (
+    AuditLogError,
+    ConfigurationError,
+    FormatError,
+    ServiceUnavailableError,
+)
 
 BUSY_S = 10.0
 # Bytes, not text: a tampered leaf need not be UTF-8.
 _LEAF = "idx, CAST(data AS BLOB), hash"
 MAX_PAGE = 1000
+# SQLite's steps between two looks at the clock.
+_STEPS = 1000
 _STATISTICS = frozenset({"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"})
 
 
 @contextmanager
-def open_log(path: Path) -> Iterator[sqlite3.Connection]:
+def open_log(path: Path, *, query_s: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open a log's file as SQLite, for reading alone.
+
+    Args:
+        path: The file.
+        query_s: How long what is asked may take, seconds; None: as long as it takes.
 
     Raises:
         ConfigurationError: There is no such file.
@@ -47,8 +59,20 @@ def open_log(path: Path) -> Iterator[sqlite3.Connection]:
     address = f"{path.resolve().as_uri()}?mode=ro"
     with schema.translated(f"audit log {path}", "read"):
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)
+        if query_s is not None:
+            due_s = time.monotonic() + query_s
+            connection.set_progress_handler(lambda: time.monotonic() >= due_s, _STEPS)
         try:
             yield connection
+        except sqlite3.OperationalError as error:
+            if query_s is None or error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise ServiceUnavailableError(
+                service="audit log",
+                action="read",
+                reason=f"it took longer than {query_s:.0f} s; ask for less, such as a DAG or a day",
+                why="audit_unavailable",
+            ) from error
         finally:
             connection.close()
 
@@ -58,10 +82,12 @@ class SqliteAuditReader:
 
     Args:
         path: The log's file, `<audit_dir>/trail.db`.
+        query_s: How long one call may take, seconds; None: as long as it takes. `whole` is not
+            limited.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, query_s: float | None = None) -> None:
+        self._path, self._query_s = path, query_s
 
     def origin(self) -> str:
         """The log's name, as checkpoints carry it."""
@@ -119,18 +145,18 @@ class SqliteAuditReader:
 
     def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
         """Stored leaf hashes of indices start … stop-1."""
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             return schema.read_hashes(connection, start, stop)
 
     def tile(self, level: int, n: int) -> bytes | None:
         """A full tile's 8192 bytes; None: it is not full."""
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             return schema.read_tile(connection, level, n)
 
     def checkpoint(self, *, at_most: int | None = None) -> str | None:
         """The newest signed note whose size is at most `at_most`; None: none yet."""
         sql = "SELECT note FROM checkpoint WHERE size <= ? ORDER BY size DESC LIMIT 1"
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             row = connection.execute(sql, [2**53 if at_most is None else at_most]).fetchone()
         return None if row is None else str(row[0])
 
@@ -141,7 +167,7 @@ class SqliteAuditReader:
             AuditLogError: What lies there does not give that hash: it was exchanged.
         """
         sql = "SELECT h, salt, value FROM aside WHERE h = ?"
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             row = connection.execute(sql, [hidden]).fetchone()
         if row is None or row[2] is None:
             return None
@@ -159,15 +185,18 @@ class SqliteAuditReader:
             connection.execute("BEGIN")
             yield _Snapshot(connection)
 
+    def _opened(self) -> AbstractContextManager[sqlite3.Connection]:
+        return open_log(self._path, query_s=self._query_s)
+
     def _one(self, sql: str, values: Sequence[str | int] = ()) -> Any:
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             row = connection.execute(sql, values).fetchone()
         if row is None:
             raise AuditLogError(f"audit log {self._path}: its table log is empty")
         return row
 
     def _leaves(self, sql: str, values: Sequence[str | int]) -> list[Leaf]:
-        with open_log(self._path) as connection:
+        with self._opened() as connection:
             rows = connection.execute(sql, values).fetchall()
         return [_leaf(index, data, found) for index, data, found in rows]
 

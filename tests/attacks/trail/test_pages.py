@@ -1,0 +1,138 @@
+"""Somebody whose events, or whose edited log, an auditor's pages must still show."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from fastapi import HTTPException
+
+from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.plugin import access, facets, lanes, views
+from airflow_secure_ml.plugin.access import Scope, check_form, form_token
+from airflow_secure_ml.plugin.filters import Filter, parse_filter
+from airflow_secure_ml.plugin.lanes import lay_out
+from tests.services.audit.conftest import ALICE, chain
+
+HUGE = 10**400
+VALUES = [HUGE, -HUGE, 1e308, [], {}, {"h": [], "n": {}}, None, True, "\x1b\u202e<b>", [[{}]]]
+FIELDS = [
+    "emitter", "seq", "time", "mono", "act", "phase", "result", "why", "of", "run", "object",
+    "key", "lease", "rule", "by", "more",
+]  # fmt: skip
+INNER = {
+    "run": ["dag", "run", "task", "map", "try", "ti"],
+    "object": ["name", "uri", "version", "digest", "bytes", "rows"],
+    "key": ["system", "name", "version"],
+    "lease": ["path", "id", "ttl_s"],
+    "rule": ["id", "digest", "decision"],
+    "more": ["state", "reads", "failed", "failed_names", "checked", "size", "emitter", "action"],
+}
+ACTS = [
+    "object.open", "object.validate", "task.secure", "rule.decide", "trail.emitter",
+    "trail.verify", "lease.grant", "lease.revoke", "key.create", "run.end", "emitter.open",
+]  # fmt: skip
+
+
+def _leaf(index, event):
+    return Leaf(index=index, data=b"{}", hash=bytes(32), event=event)
+
+
+def _base(act, number):
+    event = {"act": act, "phase": "outcome", "result": "ok", "emitter": ALICE, "seq": number}
+    inner = {field: dict.fromkeys(names, "x") for field, names in INNER.items()}
+    return {**event, "time": 5, **inner}
+
+
+def _hostile():
+    for act in ACTS:
+        for value in VALUES:
+            for field in FIELDS:
+                if field != "act":
+                    yield {**_base(act, 1), field: value}
+            for field, names in INNER.items():
+                for name in names:
+                    base = _base(act, 1)
+                    yield {**base, field: {**base[field], name: value}}
+
+
+def test_no_value_of_an_edited_log_keeps_a_page_from_being_shown():
+    for event in _hostile():
+        leaf = _leaf(7, event)
+        shown = views.drawer(leaf, covered_size=9)
+        assert shown.row.name
+        said = [item.text for part in shown.sections for item in part.items]
+        assert not any("\x1b" in text or "\u202e" in text for text in (*said, shown.row.sentence))
+        found = parse_filter("", now=views.datetime.now(views.UTC))
+        assert isinstance(found, Filter)
+        assert facets.build([leaf], found, is_all=True)
+
+
+def test_no_value_of_an_edited_log_keeps_a_run_from_being_shown():
+    for event in _hostile():
+        other = {**_base("lease.revoke", 2), "run": event["run"]}
+        assert lay_out([_leaf(7, event), _leaf(8, other)], ()) is not None
+
+
+def test_a_try_with_many_leases_is_looked_through_once(monkeypatch):
+    leaves, looks = [], []
+    for number in range(300):
+        event = _base("lease.grant", number)
+        event["lease"] = {"id": f"sha256:{number}", "path": "p"}
+        leaves.append(_leaf(number, event))
+    fields = lanes.fields
+    monkeypatch.setattr(
+        lanes, "fields", lambda event, name: (looks.append(1), fields(event, name))[1]
+    )
+
+    view = lay_out(leaves, ())
+
+    assert len(view.groups[0].lanes[0].bars) == 301
+    assert len(looks) < 20 * len(leaves)
+
+
+def test_a_query_that_looks_at_everything_is_broken_off(site):
+    site.put(ALICE, 0, chain(ALICE, 2000))
+    site.run()
+    endless = SqliteAuditReader(site.database, query_s=0.0)
+
+    with pytest.raises(ServiceUnavailableError, match="longer than"):
+        endless.page(EventQuery(text="no event holds this"))
+    with pytest.raises(ServiceUnavailableError, match="longer than"):
+        endless.count(EventQuery(text="no event holds this"), at_most=10)
+    # Verifying takes as long as it takes.
+    with endless.whole() as log:
+        assert sum(1 for _ in log.leaves()) > 2000
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    monkeypatch.setattr(access.conf, "get_mandatory_value", lambda *names: "secret")
+    return SimpleNamespace(headers={"sec-fetch-site": "same-origin"})
+
+
+@pytest.mark.parametrize("token", ["", ".", "500.é", "٥٠٠.00", "500", "-1.00", "500." + "0" * 64])
+def test_a_forged_token_is_refused(asked, token):
+    with pytest.raises(HTTPException) as refused:
+        check_form(asked, Scope(user="eve", dags=None), token, 500)
+
+    assert refused.value.status_code == 403
+
+
+@pytest.mark.parametrize("site_of_it", ["cross-site", "same-site", "Same-Origin", "x"])
+def test_another_site_cannot_use_a_right_token(asked, site_of_it):
+    token = form_token("eve", 500)
+    check_form(asked, Scope(user="eve", dags=None), token, 500)
+    asked.headers["sec-fetch-site"] = site_of_it
+
+    with pytest.raises(HTTPException):
+        check_form(asked, Scope(user="eve", dags=None), token, 500)
+
+
+def test_a_token_is_one_users_and_of_its_hour(asked):
+    token = form_token("eve", 500)
+    for user, hour in (("eve2", 500), ("mallory", 500), ("eve", 513), ("eve", 499)):
+        with pytest.raises(HTTPException):
+            check_form(asked, Scope(user=user, dags=None), token, hour)
