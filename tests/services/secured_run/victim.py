@@ -1,8 +1,9 @@
 """A process whose children run one secured task each and are killed at a step, or from outside.
 
-One JSON line in: the content to write, and the step at which to die. Lines out: the child's pid,
-each step it passed, each event that it knows to be durable; at last, when nothing that it started
-is left, how it ended. Imports are done once, so that two hundred children take a minute.
+One JSON line in: the content to write, the step at which to die, or that it waits at its end to be
+killed. Lines out: the child's pid, each step it passed, each event that it knows to be durable; at
+last, when nothing that it started is left, how it ended. Imports are done once, so that two hundred
+children take a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def conftest():
@@ -183,7 +184,10 @@ def main(folder, shm):
         child = os.fork()
         if child == 0:
             try:
-                run(bench, module, Steps(order.get("step")), order["content"])
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                run(bench, module, Steps(order["step"]), order["content"])
+                while order["waits"]:
+                    signal.pause()
                 os._exit(0)
             finally:
                 os._exit(1)
