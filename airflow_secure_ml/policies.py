@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 
 # On classes that `secure()` made, and on this package's own operators.
 _MARKS = ("_secure_ml_declaration", "_secure_ml_recorded")
-# An event holds 32768 bytes; larger declarations are several events of one version.
+# An event holds 32768 bytes; larger declarations are several events of one version. A name has
+# 250 characters at most, of up to four bytes.
 _TASKS_AN_EVENT = 100
+_NAMES_BYTES = 24_000
 _MAX_FILE_BYTES = 256
 
 
@@ -63,6 +65,8 @@ def _declare(dag: Any) -> None:
     if known is None and not secured:
         return
     file = getattr(dag, "relative_fileloc", None) or os.path.basename(dag.fileloc)
+    # A file's name may be anything but text.
+    file = os.fsencode(file).decode("utf-8", "replace")
     declaration = json.dumps([dag.dag_id, file, secured]).encode()
     version = "sha256:" + hashlib.sha256(declaration).hexdigest()
     if known == version:
@@ -83,10 +87,24 @@ def _record(dag: Any, facts: dict[str, Any], secured: list[str]) -> None:
 
     sink = sink_of_this_process(program="dag-processor")
     about = RunRef(dag=dag.dag_id, run="")
-    for at in range(0, max(1, len(secured)), _TASKS_AN_EVENT):
-        more = {**facts, "secured": secured[at : at + _TASKS_AN_EVENT]}
+    for names in _portions(secured):
+        more = {**facts, "secured": names}
         sink.record(Fact(act="dag.declare", phase="seen", result="ok", run=about, more=more))
     sink.settle()
+
+
+def _portions(names: list[str]) -> list[list[str]]:
+    """Names by what an event holds of them; one empty portion if there is none."""
+    portions: list[list[str]] = [[]]
+    used = 0
+    for name in names:
+        size = len(name.encode("utf-8")) + len('"",')
+        if used + size > _NAMES_BYTES or len(portions[-1]) == _TASKS_AN_EVENT:
+            portions.append([])
+            used = 0
+        portions[-1].append(name)
+        used += size
+    return portions
 
 
 def _read(name: Path) -> str | None:

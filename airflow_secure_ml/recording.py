@@ -21,6 +21,15 @@ _lock = threading.Lock()
 _sinks: dict[int, AuditSink] = {}
 
 
+def _free_lock() -> None:
+    """In a forked child: another thread of the parent may have held it, and is not here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_lock)
+
+
 def sink_of_this_process(run: RunRef | None = None, *, program: str) -> AuditSink:
     """The sink of this process, opened on first use.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
+from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.recording import close_sink, run_of, sink_of_this_process
@@ -83,7 +84,8 @@ def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
         operator = type(ti.task).__name__ if in_task else ti.operator
         # Known more exactly than by the callback: up_for_retry is a failed try too.
         known = getattr(ti, "state", None) if act == "task.end" else None
-        more = {"by": _BY, "operator": operator, "state": getattr(known, "value", known) or state}
+        found = getattr(known, "value", known) or state
+        more = {"by": _BY, "operator": _text(operator), "state": _text(found)}
         _record(act, run_of(ti), more, why, program="task" if in_task else _this_component())
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
@@ -92,7 +94,7 @@ def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
 def _record_run(act: str, dag_run: Any, state: str, why: str | None = None) -> None:
     try:
         run, kind = RunRef(dag=dag_run.dag_id, run=dag_run.run_id), dag_run.run_type
-        more = {"by": _BY, "state": state, "type": getattr(kind, "value", kind)}
+        more = {"by": _BY, "state": state, "type": kind and _text(getattr(kind, "value", kind))}
         _record(act, run, more, why, program=_this_component())
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
@@ -114,9 +116,15 @@ def _this_component() -> str:
 
 def _why(error: Any) -> str:
     if isinstance(error, SecureMLError):
-        return error.why
+        # A task may raise our errors with a reason of its own; its end is recorded all the same.
+        return error.why if error.why in tuple(WHYS) else "task_raised"
     names = {cls.__name__ for cls in type(error).__mro__}
     return "timed_out" if names & {"AirflowTaskTimeout", "AirflowSensorTimeout"} else "task_raised"
+
+
+def _text(value: Any) -> str:
+    """A name that a task's author may have made up, as an event can hold it."""
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _warn(what: str, error: Exception) -> None:
