@@ -79,13 +79,8 @@ class Trail:
             ConfigurationError: Neither `audit_log_keys` nor the signer's directory names one.
             FormatError: A line of them is not a log key.
         """
-        lines = self.settings.audit_log_keys
-        if not lines:
-            return parse_log_keys(read_log_keys(self.settings.audit_signer_dir / PUBLIC_FILE))
-        # A line of the option may leave out its end; in a file it is a dash.
-        return parse_log_keys(
-            "\n".join(f"{line} -" if line.count(" ") == 1 else line for line in lines)
-        )
+        text = self.settings.audit_log_keys
+        return parse_log_keys(text or read_log_keys(self.settings.audit_signer_dir / PUBLIC_FILE))
 
     def signed(self) -> Signed:
         """The newest checkpoint, checked."""

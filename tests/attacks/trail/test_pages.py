@@ -14,6 +14,8 @@ from airflow_secure_ml.plugin import access, facets, lanes, views
 from airflow_secure_ml.plugin.access import Scope, check_form, form_token
 from airflow_secure_ml.plugin.filters import Filter, parse_filter
 from airflow_secure_ml.plugin.lanes import lay_out
+from airflow_secure_ml.plugin.trail import Trail
+from airflow_secure_ml.settings import parse_settings
 from tests.services.audit.conftest import ALICE, chain
 
 HUGE = 10**400
@@ -136,3 +138,24 @@ def test_a_token_is_one_users_and_of_its_hour(asked):
     for user, hour in (("eve2", 500), ("mallory", 500), ("eve", 513), ("eve", 499)):
         with pytest.raises(HTTPException):
             check_form(asked, Scope(user=user, dags=None), token, hour)
+
+
+def test_keys_from_elsewhere_are_believed_and_others_are_not(site):
+    site.put(ALICE, 0, chain(ALICE, 3))
+    site.run()
+    (site.signer_path / "log_keys").write_text("")
+    given = {
+        "key_system": "local:///nowhere",
+        "audit_dir": str(site.path),
+        "audit_signer_dir": str(site.signer_path),
+    }
+    line = site.signer.public.line()
+
+    for text in (line, f"\n{line}\n", site.signer.public.vkey()):
+        signed = Trail(parse_settings({**given, "audit_log_keys": text})).signed()
+        assert (signed.size, signed.problem) == (site.reader().size(), "")
+
+    retired = line.replace(" 0 -", " 0 2")
+    signed = Trail(parse_settings({**given, "audit_log_keys": retired})).signed()
+    assert signed.size == 0
+    assert "no key known" in signed.problem
