@@ -26,7 +26,7 @@ from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 from airflow_secure_ml.recording import close_sink
-from airflow_secure_ml.services.verifying import CANNOT_TELL, WHOLE, Report, verify_log
+from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, WHOLE, Report, verify_log
 
 # A new log's first checkpoint comes a second after its first leaf.
 _FIRST_CHECKPOINT_S = 5.0
@@ -100,6 +100,7 @@ def adopt(arguments: argparse.Namespace, session: Session) -> Result:
         sys.stderr.flush()
         if sys.stdin.readline().strip() != "yes":
             raise ConfigurationError(f"{signer.origin}: not adopted")
+    _require_sound(session)
     session.see("trail.adopt", more={"because": "a person asked for it"})
     # The sequencer that runs next in this process must not meet a segment of this process.
     close_sink()
@@ -115,6 +116,16 @@ def adopt(arguments: argparse.Namespace, session: Session) -> Result:
     size, root = signer.last()
     data = {"status": status, "origin": signer.origin, "size": size, "root": root.hex()}
     return Result(data=data, lines=[f"adopted {signer.origin}, {size} leaves, root {root.hex()}"])
+
+
+def _require_sound(session: Session) -> None:
+    """Refuse a log that contradicts itself or a checkpoint in it: signing it would hide that."""
+    if not (session.settings.audit_dir / LOG_FILE).exists():
+        return
+    with _reader(session).whole() as log:
+        report = verify_log(log, _log_keys(session))
+    if report.status == TAMPERED:
+        report.raise_for_status()
 
 
 def _sequence(session: Session, *more: str) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader
 from airflow_secure_ml.commands.audit import _event_line
 from airflow_secure_ml.core.audit.query import Leaf
 from tests.services.audit.conftest import ALICE, event, segment
+from tests.services.audit.test_verifying import rewrite
 from tests.test_cli import home, made  # noqa: F401 - fixtures
 
 
@@ -60,3 +63,20 @@ def test_that_a_check_found_the_log_changed_is_recorded_as_such(home):  # noqa: 
     assert (outcome["phase"], outcome["result"]) == ("outcome", "failed")
     assert outcome["why"] == "digest_differs"
     assert json.dumps(outcome).count("first_bad") == 1
+
+
+def test_a_log_that_was_cut_is_not_adopted_over_its_own_checkpoint(home):  # noqa: F811
+    home.done("keys", "create", "another", "--for", "wrap")
+    home.sequence()
+    signer = home.path / "secure_ml" / "signer"
+    note = (signer / "last").read_text()
+    log = SimpleNamespace(database=home.audit / "trail.db", origin=note.split("\n")[0])
+    with SqliteAuditReader(log.database).whole() as whole:
+        stored = [data for _, data, _ in whole.leaves()]
+    rewrite(log, stored[:-2])
+    (signer / "last").unlink()
+
+    record = home.refused(1, "audit", "adopt", "--yes")
+
+    assert "is missing" in record["message"]
+    assert not (signer / "last").exists()
