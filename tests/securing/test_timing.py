@@ -15,19 +15,25 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_secure_ml import secure
 from airflow_secure_ml.errors import SecureMLError
 
-LEFT_S, LONGER_S = 0.1, 0.4
+LEFT_S, DEADLINE_S = 0.1, 60
 
 
-def linger(seconds=LONGER_S):
+def linger(seconds=DEADLINE_S):
     """Work for so long in Python, where an exception of the timer may strike."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
 
 
-def let_run_out():
+def let_run_out(left_s=LEFT_S):
     """Leave a moment of the task's timeout."""
-    signal.setitimer(signal.ITIMER_REAL, LEFT_S)
+    signal.setitimer(signal.ITIMER_REAL, left_s)
+
+
+def let_strike():
+    """Work for as long as the timer is set: if it may strike here, it does."""
+    while signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+        pass
 
 
 def a_task(bench, body, reads=None):
@@ -46,7 +52,7 @@ def slow_at(bench, place, before=lambda: None):
             result = call(*arguments, **how)
             lingered.append(place)
             before()
-            linger()
+            let_strike()
             return result
 
         return called
@@ -104,7 +110,8 @@ def test_the_timer_does_not_strike_after_the_body(bench, execute, place):
 
     def body(out):
         out.write_text("made")
-        let_run_out()
+        # Longer than it takes to get out of the body on any machine.
+        let_run_out(DEADLINE_S)
 
     execute(a_task(bench, body))
 
@@ -136,7 +143,7 @@ def test_a_timeout_in_the_body_publishes_nothing(bench, execute):
     def body(out):
         out.write_text("half")
         let_run_out()
-        linger(30)
+        linger()
 
     with pytest.raises(AirflowTaskTimeout):
         execute(a_task(bench, body))
@@ -152,7 +159,7 @@ def test_a_body_that_swallows_the_timeout_has_finished(bench, execute):
     def body(out):
         try:
             let_run_out()
-            linger(30)
+            linger()
         except AirflowTaskTimeout:
             out.write_text("all the same")
 
@@ -232,7 +239,7 @@ def test_a_body_that_ends_the_process_leaves_nothing(bench, execute, shm):
     until(lambda: ("scratch.shred", "seen", "ok", None) in bench.acts())
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=DEADLINE_S):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

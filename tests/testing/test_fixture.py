@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Asset, task
 
 from airflow_secure_ml import Reads, Writes, open_artifact, secure
+from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.operators import SignArtifactOperator, VerifyArtifactOperator
 
@@ -56,6 +60,11 @@ def dag():
         def careless(table: Path) -> None:
             raise KeyError("body")
 
+        @secure(reads={"table": "s3://lake/t.csv"})
+        @task
+        def where(table: Path) -> str:
+            return str(table)
+
         secure(
             BashOperator(task_id="shell", bash_command="cat {{ secure.table }} | wc -c"),
             reads={"table": "s3://lake/t.csv"},
@@ -67,6 +76,7 @@ def dag():
         mapped.partial().expand_kwargs([{"part": "s3://lake/t.csv", "label": "a"}])
         asynchronous()
         careless()
+        where()
     return made
 
 
@@ -207,18 +217,24 @@ def test_leases_are_not_in_this_release(secure_ml):
         secure_ml.lease("warehouse", username="u", password="p")
 
 
-def test_nothing_stays_in_scratch(secure_ml, dag):
-    before = set(Path("/dev/shm").glob("asml-*"))
+@pytest.fixture
+def scratch(secure_ml):
+    """A folder in memory that only this test's tasks use."""
+    place = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
+    here = deployment()
+    here.settings = replace(here.settings, scratch_dirs=(place,))
+    yield place
+    shutil.rmtree(place)
+
+
+def test_nothing_stays_in_scratch(secure_ml, dag, scratch):
     secure_ml.put("s3://lake/t.csv", b"age\n1\n")
+    path = secure_ml.run(dag.get_task("where")).returned
     secure_ml.run(dag.get_task("shell"))
     secure_ml.run(dag.get_task("careless"))
 
-    kept = [path for path in set(Path("/dev/shm").glob("asml-*")) - before if _is_ours(path)]
-    assert kept == []
-
-
-def _is_ours(path: Path) -> bool:
-    return any(path.rglob("data.csv"))
+    assert Path(path).is_relative_to(scratch)
+    assert list(scratch.iterdir()) == []
 
 
 def test_the_example_trains_on_what_was_put(secure_ml):

@@ -39,7 +39,7 @@ def start(tmp_path, program=FAMILY, **more):
     return process
 
 
-def until(found, seconds=20):
+def until(found, seconds=60):
     deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline
@@ -65,7 +65,7 @@ def test_an_orphan_that_ignores_signals_is_ended_too(tmp_path):
 
     process.stdin.close()
 
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
     assert not lives(orphan)
 
 
@@ -99,13 +99,13 @@ def test_a_signal_of_the_terminal_is_not_for_the_keeper(tmp_path, number):
         process.wait(timeout=0.5)
     assert lives(orphan)
     process.stdin.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_a_program_that_ends_by_itself_is_named(tmp_path):
     process = start(tmp_path, "raise SystemExit('no port')")
 
     assert process.stdout.read() == b"one\n"
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=60) == 1
     assert (tmp_path / "one.log").read_text() == "no port\n"
     process.stdin.close()

@@ -267,5 +267,9 @@ def no_child_is_left():
 
 def children():
     """Process ids of this process's children, whichever thread started them."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {pid for each in lists for pid in each.read_text().split()}
+    found = set()
+    for each in Path("/proc/self/task").glob("*/children"):
+        # A thread may end meanwhile; its children are the others' then.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(each.read_text().split())
+    return found
