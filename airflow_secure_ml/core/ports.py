@@ -326,6 +326,12 @@ class AuditStore(Protocol):
     def count(self, query: EventQuery, *, at_most: int) -> int:
         """How many leaves match, counting no further than `at_most`."""
 
+    def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
+        """(activity, result) of the newest leaves that match; `intent` where there is no result.
+
+        A leaf may be large: for counting they are not all held.
+        """
+
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.filters import EVERYTHING, STATUSES, Filter
 from airflow_secure_ml.plugin.rendering import href
 
@@ -44,16 +43,16 @@ class Facet:
     choices: tuple[Choice, ...]
 
 
-def build(sample: Sequence[Leaf], found: Filter, *, is_all: bool) -> tuple[Facet, ...]:
+def build(sample: Sequence[tuple[str, str]], found: Filter, *, is_all: bool) -> tuple[Facet, ...]:
     """The facets beside a filter, counted in what is at hand.
 
     Args:
-        sample: The newest events that match the filter.
+        sample: (activity, result) of the newest events that match the filter.
         found: The filter that the choices change.
         is_all: Whether the sample is everything that matches; else counts are lower bounds.
     """
-    results = Counter(str(leaf.event.get("result", "intent")) for leaf in sample)
-    acts = Counter(str(leaf.event.get("act")) for leaf in sample)
+    results = Counter(result for _, result in sample)
+    acts = Counter(act for act, _ in sample)
 
     def count(field: str, number: int) -> str:
         # Once a value is chosen, the sample says nothing of its alternatives.

@@ -24,7 +24,7 @@ from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields, is_hidden, time_of, visible
 
 PAGE_ROWS = 50
-# Counts come from one page of the newest matches: counting a million events would be felt.
+# Counts come from the newest matches: counting a million events would be felt.
 SAMPLE_ROWS = 1000
 NEIGHBOURS = 2
 
@@ -58,8 +58,8 @@ def events(
     if found.problems:
         return page("events", "Events", whole=scope.whole, **values)
     query = scope.limit(found.query)
-    sample = trail.store.page(query, limit=SAMPLE_ROWS)
-    listing = _listing(trail, scope, query, sample, older=older, newer=newer)
+    sample = trail.store.kinds(query, limit=SAMPLE_ROWS)
+    listing = _listing(trail, scope, query, older=older, newer=newer)
     rows = [
         views.row(leaf, covered_size=signed.size, numbered=scope.whole) for leaf in listing.leaves
     ]
@@ -177,19 +177,16 @@ def _visible_leaf(trail: Trail, scope: Scope, name: str) -> Leaf:
     return leaf
 
 
-def _listing(
-    trail: Trail, scope: Scope, query: EventQuery, sample: Sequence[Leaf], *, older: str, newer: str
-) -> _Listing:
+def _listing(trail: Trail, scope: Scope, query: EventQuery, *, older: str, newer: str) -> _Listing:
     limit = PAGE_ROWS + 1
     if newer:
         bound = _bound(_visible_leaf(trail, scope, newer))
         found = list(trail.store.page(query, newer_than=bound, limit=limit))
         return _Listing(leaves=found[-PAGE_ROWS:], has_older=True, has_newer=len(found) == limit)
-    if older:
-        bound = _bound(_visible_leaf(trail, scope, older))
-        sample = trail.store.page(query, older_than=bound, limit=limit)
+    below = _bound(_visible_leaf(trail, scope, older)) if older else None
+    page_of = trail.store.page(query, older_than=below, limit=limit)
     return _Listing(
-        leaves=sample[:PAGE_ROWS], has_older=len(sample) > PAGE_ROWS, has_newer=bool(older)
+        leaves=page_of[:PAGE_ROWS], has_older=len(page_of) > PAGE_ROWS, has_newer=bool(older)
     )
 
 

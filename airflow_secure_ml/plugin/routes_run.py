@@ -24,7 +24,9 @@ from airflow_secure_ml.plugin.wording import time_of
 
 # A page of a run with more events than this says that it shows the newest only.
 MAX_EVENTS = 5000
-PAGE_ROWS = 500
+# Parsed, events take many times their bytes: a task could fill the API server's memory.
+MAX_BYTES = 16 << 20
+PAGE_ROWS = 250
 
 router = APIRouter()
 _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
@@ -34,7 +36,7 @@ _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
 def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Response:
     """One run: lanes, refusals, what went in and out, coverage."""
     query = scope.limit(EventQuery(dag=dag_id, run=run_id))
-    leaves = _oldest_first(trail.store, query)
+    leaves, is_cut = newest_of(trail.store, query)
     view = lay_out(leaves, _tries(dag_id, run_id))
     tokens = (Token(field="dag", value=dag_id), Token(field="run", value=run_id))
     q = " ".join(str(token) for token in tokens)
@@ -46,23 +48,26 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         dag_id=dag_id,
         run_id=run_id,
         event_count=f"{len(leaves):,}",
-        is_cut=len(leaves) >= MAX_EVENTS,
+        is_cut=is_cut,
         events_href=href("events", q=q),
         event_href=lambda name: href("events", q=q, event=name),
         object_href=lambda uri: href("events", q=str(Token(field="object", value=uri))),
     )
 
 
-def _oldest_first(store: AuditStore, query: EventQuery) -> list[Leaf]:
+def newest_of(store: AuditStore, query: EventQuery) -> tuple[list[Leaf], bool]:
+    """The newest events of a query, oldest first, and whether there may be more of them."""
     found: list[Leaf] = []
     bound: tuple[int, int] | None = None
-    while len(found) < MAX_EVENTS:
+    held_bytes = 0
+    while len(found) < MAX_EVENTS and held_bytes < MAX_BYTES:
         page_of = store.page(query, older_than=bound, limit=PAGE_ROWS)
         found.extend(page_of)
         if len(page_of) < PAGE_ROWS:
-            break
+            return found[::-1], False
+        held_bytes += sum(len(leaf.data) for leaf in page_of)
         bound = (time_of(page_of[-1].event), page_of[-1].index)
-    return found[::-1]
+    return found[::-1], True
 
 
 def _tries(dag_id: str, run_id: str) -> Sequence[Try]:

@@ -6,21 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.facets import ago, build
 from airflow_secure_ml.plugin.filters import parse_filter
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SAMPLE = [
-    Leaf(index=n, data=b"{}", hash=b"", event=event)
-    for n, event in enumerate(
-        [
-            {"act": "object.open", "result": "ok"},
-            {"act": "object.open", "result": "refused"},
-            {"act": "rule.decide", "result": "ok"},
-            {"act": "object.publish"},
-        ]
-    )
+    ("object.open", "ok"),
+    ("object.open", "refused"),
+    ("rule.decide", "ok"),
+    ("object.publish", "intent"),
 ]
 
 

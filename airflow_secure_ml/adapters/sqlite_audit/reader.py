@@ -129,6 +129,17 @@ class SqliteAuditReader:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM leaf WHERE {condition} LIMIT ?)"  # noqa: S608 - as above
         return int(self._one(sql, [*values, at_most])[0])
 
+    def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
+        """(activity, result) of the newest leaves that match; `intent` where there is no result."""
+        condition, values = where(query)
+        sql = (
+            f"SELECT act, result FROM leaf WHERE {condition} "  # noqa: S608 - as above
+            "ORDER BY time DESC, idx DESC LIMIT ?"
+        )
+        with self._opened() as connection:
+            rows = connection.execute(sql, [*values, max(0, min(limit, MAX_PAGE))]).fetchall()
+        return [(str(act), "intent" if result is None else str(result)) for act, result in rows]
+
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
         found = self._leaves(f"SELECT {_LEAF} FROM leaf WHERE idx = ?", [index])  # noqa: S608 - a constant
