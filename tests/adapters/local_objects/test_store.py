@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -299,6 +300,8 @@ def test_a_name_of_the_longest_length_can_be_written(store, put, tmp_path):
 
 def test_descriptors_are_not_leaked(store, put, tmp_path, get):
     uri = store.canonical(str(tmp_path / "x"))
+    # What other tests left to the collector is not closed meanwhile.
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
 
     put(uri, b"a")
