@@ -189,7 +189,7 @@ def test_a_life_of_a_key(home):
     home.done("keys", "disable", "models/1")
     home.done("keys", "retire", "models")
     home.done("keys", "enable", "models")
-    assert json.loads(home.done("keys", "destroy", "models/1", "--json")) == {
+    assert json.loads(home.done("keys", "destroy", "models/1", "--yes", "--json")) == {
         "key": "models",
         "version": 1,
         "state": "destroyed",
@@ -304,7 +304,7 @@ def test_what_is_not_there_has_status_2(home):
 
 @pytest.mark.parametrize("state", ["disable", "destroy"])
 def test_a_key_that_is_not_to_be_used_opens_nothing(home, sealed, state):
-    home.done("keys", state, "data")
+    home.done("keys", state, "data", *(["--yes"] if state == "destroy" else []))
 
     record = home.refused(1, "open", sealed, "out.csv", "--any-context")
 
@@ -509,7 +509,7 @@ def test_no_key_shows_in_any_output_nor_in_the_trail(home, plain):
         ["inspect", "s"],
         ["sign", "s"],
         ["open", "s", "o", "--context", "object=x"],
-        ["keys", "destroy", "data"],
+        ["keys", "destroy", "data", "--yes"],
         ["open", "s", "o", "--any-context"],
         ["audit", "show", "--json"],
     ]:
@@ -598,7 +598,7 @@ def test_a_log_whose_signers_record_is_lost_is_adopted_and_says_so(home):
     assert refused.returncode == 1
     assert b"secure-ml audit adopt" in refused.stderr
 
-    adopted = json.loads(home.done("audit", "adopt", "--json"))
+    adopted = json.loads(home.done("audit", "adopt", "--yes", "--json"))
 
     assert adopted["status"] == 0
     assert adopted["size"] > 0
@@ -615,6 +615,13 @@ def test_a_log_whose_signer_knows_what_it_signed_is_not_adopted(home):
 
     assert "only where it is lost" in record["message"]
     assert home.events("trail.adopt") == []
+
+
+def test_a_key_is_not_destroyed_where_nobody_can_be_asked(home):
+    record = home.refused(2, "keys", "destroy", "data")
+
+    assert "--yes" in record["message"]
+    assert home.done("keys", "list").count("active") == 2
 
 
 def test_a_person_is_asked_before_a_log_is_adopted(home):

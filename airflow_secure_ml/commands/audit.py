@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from airflow_secure_ml.adapters.log_signer import (
 )
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
@@ -92,14 +92,13 @@ def adopt(arguments: argparse.Namespace, session: Session) -> Result:
     last = settings.audit_signer_dir / LAST_FILE
     if last.exists():
         raise ConfigurationError(f"{last}: is there; a log is adopted only where it is lost")
-    if not arguments.yes and sys.stdin.isatty():
-        sys.stderr.write(
-            f"Adopt {signer.origin} as it is now? Only a checkpoint kept elsewhere can still show "
-            "that it was cut or rolled back. yes to go on: "
-        )
-        sys.stderr.flush()
-        if sys.stdin.readline().strip() != "yes":
-            raise ConfigurationError(f"{signer.origin}: not adopted")
+    ask(
+        f"Adopt {signer.origin} as it is now? Only a checkpoint kept elsewhere can still show "
+        "that it was cut or rolled back. yes to go on: ",
+        answer="yes",
+        refused=f"{signer.origin}: not adopted",
+        yes=arguments.yes,
+    )
     _require_sound(session)
     session.see("trail.adopt", more={"because": "a person asked for it"})
     # The sequencer that runs next in this process must not meet a segment of this process.

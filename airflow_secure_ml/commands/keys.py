@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.adapters.local_keyring.keyring import FIRST_KEYS, SYSTEM
+from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS
@@ -99,13 +100,12 @@ def disable(arguments: argparse.Namespace, session: Session) -> Result:
 
 def destroy(arguments: argparse.Namespace, session: Session) -> Result:
     """Remove a key's bytes, forever."""
-    if not arguments.yes and sys.stdin.isatty():
-        sys.stderr.write(
-            f"Destroy {arguments.name}? What only it opens is lost forever. Its name to go on: "
-        )
-        sys.stderr.flush()
-        if sys.stdin.readline().strip() != arguments.name:
-            raise ConfigurationError(f"{arguments.name}: not destroyed")
+    ask(
+        f"Destroy {arguments.name}? What only it opens is lost forever. Its name to go on: ",
+        answer=arguments.name,
+        refused=f"{arguments.name}: not destroyed",
+        yes=arguments.yes,
+    )
     return _state(arguments, session, "key.destroy", session.keyring.destroy, "destroyed")
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.core.ports import AuditSink, KeyRef
 from airflow_secure_ml.errors import SecureMLError, ServiceError
@@ -103,6 +104,9 @@ class Journal:
         of: str | None,
         parts: Mapping[str, Any],
     ) -> str:
+        # A suite or a key system may raise our errors with a word of its own: it is recorded all
+        # the same, and the word is not.
+        why = why if why is None or why in WHYS else "bug"
         given = dict(parts)
         if since is not None:
             given["more"] = {**(given.get("more") or {}), "ms": self._ms(since)}
