@@ -23,3 +23,9 @@ def page_airflow(tmp_path_factory):
     """One running API server with the pages, for every browser test of the session."""
     with _beside("page_airflow").running(tmp_path_factory.mktemp("pages")) as airflow:
         yield airflow
+
+
+@pytest.fixture(scope="session")
+def own_airflow():
+    """The module that runs a whole Airflow; tests may import it once they asked for this."""
+    return _beside("own_airflow")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,14 @@ TOOLS = Path(sys.executable).parent
 pytestmark = pytest.mark.airflow
 
 
-def test_dag_test_runs_secured_tasks_and_refuses_a_plain_file(tmp_path):
+@pytest.fixture
+def scratch():
+    path = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
+    yield path
+    shutil.rmtree(path)
+
+
+def test_dag_test_runs_secured_tasks_and_refuses_a_plain_file(tmp_path, scratch):
     home, lake = tmp_path / "home", tmp_path / "lake"
     home.mkdir()
     lake.mkdir()
@@ -28,6 +37,7 @@ def test_dag_test_runs_secured_tasks_and_refuses_a_plain_file(tmp_path):
         **os.environ,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__SECURE_ML__SCRATCH_DIRS": str(scratch),
         "LAKE": str(lake),
     }
     run = {"env": environment, "cwd": home, "check": True, "capture_output": True, "text": True}
@@ -51,4 +61,4 @@ def test_dag_test_runs_secured_tasks_and_refuses_a_plain_file(tmp_path):
         "counts": ("ok", None),
         "plain": ("refused", "not_sealed"),
     }
-    assert not list(Path("/dev/shm").glob("asml-*/raw/data.csv"))
+    assert list(scratch.iterdir()) == []

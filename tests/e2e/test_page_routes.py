@@ -18,7 +18,7 @@ from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.services.proving import check_proof
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.airflow
 ROUTES = (
     "", "events", "dag?dag_id=refusals", "task?dag_id=refusals&run_id=r&task_id=t",
     "event?name=x:0", "newer?name=x:0", "run?dag_id=refusals&run_id=r", "integrity",
@@ -67,7 +67,7 @@ def name_of(leaf):
     return f"{leaf.event['emitter']}:{leaf.event['seq']}"
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

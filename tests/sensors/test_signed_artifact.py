@@ -40,7 +40,7 @@ def first_event(trigger, change=None):
         if change is not None:
             await asyncio.sleep(0)
             await asyncio.to_thread(change)
-        return await asyncio.wait_for(coming, 20)
+        return await asyncio.wait_for(coming, 60)
 
     return asyncio.run(run())
 

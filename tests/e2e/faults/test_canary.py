@@ -10,11 +10,10 @@ import hashlib
 import json
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.airflow
 
 RUN = "canary-1"
 PLANTED = "planted-7d1fbe5f0c55"
@@ -70,7 +69,7 @@ def files(folder, but=()):
 
 def page(faults, path):
     request = urllib.request.Request(
-        f"{faults.url}/secure-ml/{path}", headers={"Cookie": f"_token={faults._token}"}
+        f"{faults.url}/secure-ml/{path}", headers={"Cookie": f"_token={faults.token}"}
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
@@ -102,7 +101,7 @@ def places(faults, dag, run):
         "xcom": json.dumps(list(xcoms())).encode(),
         "rendered fields": json.dumps([one["rendered_fields"] for one in instances]).encode(),
         "task logs": b"".join(path.read_bytes() for path in of_tasks),
-        "component logs": faults.log_of().encode()
+        "component logs": faults.logs().encode()
         + b"".join(path.read_bytes() for path in logs if path not in of_tasks),
         "trail": b"".join(spooled.values()),
         "pages": b"".join(pages()),
@@ -114,9 +113,7 @@ def places(faults, dag, run):
             if "probes" not in name
         ),
         "temporary": b"".join(files(faults.folder / "temporary").values()),
-        "scratch": b"".join(
-            data for root in Path("/dev/shm").glob("asml-*") for data in files(root).values()
-        ),
+        "scratch": b"".join(files(faults.scratch).values()),
     }
 
 
@@ -146,7 +143,7 @@ def everything(faults, states):
 
 def test_the_search_finds_what_was_planted_at_each_place(faults, states):
     planted = places(faults, "planted", PLANTED)
-    left = Path("/dev/shm/asml-planted")
+    left = faults.scratch / "asml-planted"
     left.mkdir()
     try:
         (left / "data").write_bytes(b"x" + base64.b64encode(f"ab{PLANTED}cd".encode()))
@@ -210,9 +207,9 @@ def test_no_key_shows_up_anywhere(faults, everything):
         assert found_in(everything, secret) == set()
 
 
-def test_children_get_no_scratch_path_of_the_task_but_the_guardian_is_seen(everything):
+def test_children_get_no_scratch_path_of_the_task_but_the_guardian_is_seen(faults, everything):
     assert b"guardian.py" in everything["children"]
-    assert b"/dev/shm/asml-" not in everything["children"]
+    assert f"{faults.scratch}/".encode() not in everything["children"]
 
 
 def test_the_data_that_was_published_is_sealed(faults, states):

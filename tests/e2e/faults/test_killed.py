@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-pytestmark = [pytest.mark.airflow, pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.airflow
 
 RUN, ORPHAN = "killed-1", "orphaned-1"
 STEPS = (
@@ -76,9 +74,7 @@ def test_the_guardian_says_what_it_shredded_for_the_dead(faults, killed):
 
 
 def test_nothing_in_clear_is_left_of_them(faults, killed):
-    scratch = Path("/dev/shm").glob("asml-*")
-
-    assert holding(CANARY, faults.data, faults.audit_dir, faults.home, *scratch) == []
+    assert holding(CANARY, faults.data, faults.audit_dir, faults.home, faults.scratch) == []
 
 
 def test_an_orphan_publishes_nothing(faults, killed):
@@ -88,9 +84,9 @@ def test_an_orphan_publishes_nothing(faults, killed):
         found = faults.events(dag="orphaned", run=ORPHAN, acts=("task.secure",))
         return [(e["result"], e["why"]) for e in found if e["phase"] == "outcome"]
 
-    faults.until(lambda: ended(), 180, faults.log_of)
+    faults.until(lambda: ended(), 180, faults.logs)
 
     assert ended() == [("refused", "try_replaced")]
     assert not (faults.data / ORPHAN / "out").exists()
     assert not (faults.data / ORPHAN / "out.sig").exists()
-    assert holding(CANARY, faults.data, *Path("/dev/shm").glob("asml-*")) == []
+    assert holding(CANARY, faults.data, faults.scratch) == []

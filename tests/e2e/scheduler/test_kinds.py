@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 from pathlib import Path
 
 import pytest
+
+from dags_examples.demo.airflow_api import NoAnswerError
 
 pytestmark = pytest.mark.airflow
 
@@ -167,7 +168,7 @@ def test_airflow_keeps_markers_and_no_path(finished, task, index):
 
 
 def test_the_body_of_a_cut_off_task_never_ran(finished):
-    with pytest.raises(urllib.error.HTTPError):
+    with pytest.raises(NoAnswerError):
         finished.xcom("kinds", RUN, "cut_off")
 
 
