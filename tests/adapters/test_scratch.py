@@ -297,12 +297,40 @@ def test_a_leftover_that_was_being_shredded_is_swept(place):
 
 
 @pytest.mark.parametrize(("age_s", "left"), [(5, 1), (120, 0)], ids=["fresh", "old"])
-def test_a_directory_without_marker_is_swept_once_it_is_old(place, age_s, left):
-    (place / ("asml-" + "0" * 32)).mkdir()
+def test_what_lies_without_marker_is_swept_once_it_is_old(place, age_s, left):
+    unmarked = place / ("asml-" + "0" * 32)
+    unmarked.mkdir()
+    (unmarked / "data").touch()
 
     sweep([place], now=lambda: time.time() + age_s)
 
     assert len(list(place.iterdir())) == left
+
+
+def test_what_a_kill_left_before_its_marker_is_swept_at_once(place):
+    unmarked = place / ("asml-" + "0" * 32)
+    unmarked.mkdir()
+
+    assert sweep([place]) == [unmarked]
+    assert list(place.iterdir()) == []
+
+
+def test_a_directory_swept_before_its_marker_is_made_again(place, monkeypatch):
+    real = os.open
+    swept = []
+
+    def sweep_first(path, *arguments, **options):
+        if Path(path).name == MARKER and not swept:
+            monkeypatch.setattr(os, "open", real)
+            swept.extend(sweep([place]))
+        return real(path, *arguments, **options)
+
+    # Patched: the moment between two system calls has no other handle.
+    monkeypatch.setattr(os, "open", sweep_first)
+    with make_scratch([place], 1) as scratch:
+        assert len(swept) == 1
+        assert scratch.root not in swept
+        assert (scratch.root / MARKER).exists()
 
 
 @pytest.mark.parametrize("name", ["asml-", "asml-zz", "other", "asml-" + "0" * 33, "x.gone"])

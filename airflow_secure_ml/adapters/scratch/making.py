@@ -34,7 +34,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 # Suffixes tell a reader which format it has; an address may hold anything, so nothing else passes.
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,8})\Z")
 _COMPRESSIONS = frozenset(["gz", "bz2", "xz", "zst"])
-# A directory without a marker is one that is just being made, unless it is older than this.
+# A directory with something in it but a marker is not of this release; it gets this long.
 _UNMARKED_S = 60
 
 
@@ -167,6 +167,10 @@ def _sweep_one(root: Path, now: float) -> bool:
             return False
         marker = os.open(root / MARKER, MARKER_FLAGS)
     except OSError:
+        # Empty: its maker was killed before the marker, or is alive and makes another one.
+        with contextlib.suppress(OSError):
+            os.rmdir(root)
+            return True
         try:
             age_s = now - os.lstat(root).st_mtime
         except FileNotFoundError:
