@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 from airflow_secure_ml.adapters.scratch import making
 
 
 def test_a_leftover_that_another_task_sweeps_first_stops_nobody(tmp_path, monkeypatch):
     root = tmp_path / f"asml-{'0' * 32}"
     root.mkdir()
+    real = os.rmdir
 
-    def swept_right_after(path):
-        root.rmdir()
-        return True
+    def after_another(path, **options):
+        real(path, **options)
+        real(path, **options)
 
-    monkeypatch.setattr(making, "is_directory", swept_right_after)
+    monkeypatch.setattr(os, "rmdir", after_another)
 
     assert making.sweep([tmp_path]) == []
+    assert not root.exists()
