@@ -7,12 +7,7 @@ from typing import Any
 
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.securing.acting import SecureMLOperator, input_of
-from airflow_secure_ml.services.vouching import (
-    manifest_to_vouch,
-    reference_to,
-    verify_input,
-    vouch,
-)
+from airflow_secure_ml.services.vouching import manifest_to_vouch, vouch
 
 
 class VerifyArtifactOperator(SecureMLOperator):
@@ -39,12 +34,7 @@ class VerifyArtifactOperator(SecureMLOperator):
         def item(here: Any) -> Any:
             return input_of(here, context, "artifact", self.artifact, signed_by=self.signed_by)
 
-        with self.recorded(context, item) as work:
-            found = work.plan.inputs[0]
-            verified = verify_input(work, found)
-            signers = sorted({ref.name for ref in verified.signers})
-            event = work.journal.intent or ""
-            return self.announce(context, reference_to(found, verified.manifest, event, signers))
+        return self.verified(context, item)
 
 
 class SignArtifactOperator(SecureMLOperator):

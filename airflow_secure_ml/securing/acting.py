@@ -89,6 +89,18 @@ class SecureMLOperator(BaseOperator):
             with recorded(made, type(self).__name__):
                 yield made
 
+    def verified(self, airflow_context: Any, item: Callable[[Deployment], Input]) -> dict[str, Any]:
+        """Verify an artifact without opening it; returns a Reference that pins its bytes."""
+        from airflow_secure_ml.services.vouching import reference_to, verify_input
+
+        with self.recorded(airflow_context, item) as work:
+            found = work.plan.inputs[0]
+            verified = verify_input(work, found)
+            signers = sorted({ref.name for ref in verified.signers})
+            event = work.journal.intent or ""
+            reference = reference_to(found, verified.manifest, event, signers)
+            return self.announce(airflow_context, reference)
+
     def announce(self, airflow_context: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
         """Put a Reference into the events of the assets in `outlets`, and return it."""
         from airflow.sdk import Asset

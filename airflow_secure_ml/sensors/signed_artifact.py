@@ -12,7 +12,6 @@ from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 from airflow_secure_ml.securing.acting import SecureMLOperator, input_of, surfacing
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.vouching import reference_to, verify_input
 from airflow_secure_ml.services.watching import Watch
 from airflow_secure_ml.triggers.signed_artifact import (
     SignedArtifactTrigger,
@@ -96,9 +95,4 @@ class SignedArtifactSensor(BaseSensorOperator, SecureMLOperator):
         return input_of(deployment(), context, "artifact", self.artifact, signed_by=self.signed_by)
 
     def _verified(self, context: Any) -> dict[str, Any]:
-        with self.recorded(context, lambda here: self._item(context)) as work:
-            found = work.plan.inputs[0]
-            verified = verify_input(work, found)
-            signers = sorted({ref.name for ref in verified.signers})
-            event = work.journal.intent or ""
-            return self.announce(context, reference_to(found, verified.manifest, event, signers))
+        return self.verified(context, lambda here: self._item(context))
