@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,29 +29,13 @@ class ScratchDirectory(Protocol):
         """Remove everything; may be called twice. ServiceError if somebody still writes."""
 
 
-class ShredReport(Protocol):
-    """What became of the scratch directories."""
-
-    @property
-    def answered(self) -> bool:
-        """Whether the guard was there to say."""
-
-    @property
-    def shredded(self) -> Sequence[Path]:
-        """Directories that are gone."""
-
-    @property
-    def left(self) -> Sequence[Path]:
-        """Directories that are still there."""
-
-
 class ScratchGuard(Protocol):
     """Removes plaintext when the run cannot do it itself."""
 
     def ready(self) -> None:
         """Return once it watches; PolicyError (guardian_unavailable) if it does not."""
 
-    def finish(self) -> ShredReport:
+    def finish(self) -> object:
         """Have everything shredded now."""
 
     def bye(self) -> None:

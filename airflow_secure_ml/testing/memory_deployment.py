@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,6 @@ class WatchedRun(SecuredRun):
         return bound
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shredded:
-    answered: bool
-    shredded: Sequence[Path]
-    left: Sequence[Path]
-
-
 class _InProcessGuard:
     """Shreds when told; nobody outlives a test."""
 
@@ -65,10 +57,9 @@ class _InProcessGuard:
     def ready(self) -> None:
         """Return."""
 
-    def finish(self) -> _Shredded:
+    def finish(self) -> None:
         """Have everything shredded now."""
         self._scratch.shred()
-        return _Shredded(answered=True, shredded=(self._scratch.root,), left=())
 
     def bye(self) -> None:
         """Return."""
