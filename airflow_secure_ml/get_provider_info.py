@@ -32,7 +32,9 @@ def _options() -> dict[str, dict[str, object]]:
         "key_system": _option(
             "local://{AIRFLOW_HOME}/secure_ml/keyring.json",
             "Where keys are kept. `local:///path` is a key file; it is only ever made by "
-            "`airflow secure-ml keys init`, and a missing file is an error.",
+            "`airflow secure-ml keys init`, and a missing file is an error. "
+            "`vault://transit?conn_id=vault_default` is Vault's Transit engine at that mount; "
+            "`&key=name` there, in key_names, is the key's name in Transit where it differs.",
             example="local:///etc/airflow/secure_ml/keyring.json",
         ),
         "data_key": _option(
@@ -56,6 +58,25 @@ def _options() -> dict[str, dict[str, object]]:
             "",
             "Path of a TOML file with the rules for data by prefix. Empty: no rules.",
             example="/etc/airflow/secure_ml.toml",
+        ),
+        "vault_conn_id": _option(
+            "vault_default",
+            "The Airflow connection to Vault, where neither a lease nor a key system names "
+            "another.",
+        ),
+        "xcom_key": _option(
+            "", "Name of the wrap key of sealed XCom values. Empty: data_key.", example="xcom"
+        ),
+        "xcom_keys_dir": _option(
+            "{AIRFLOW_HOME}/secure_ml/xcom_keys",
+            "Directory of the wrapped keys, one a DAG, of sealed XCom values; shared by all "
+            "workers. Without it the values cannot be read.",
+        ),
+        "xcom_read_unsealed": _option(
+            "true",
+            "Whether the sealing XCom back end reads values that were written before it was set. "
+            "Set it to false once none is left.",
+            kind="boolean",
         ),
         "scratch_dirs": _option(
             "/dev/shm",  # noqa: S108 - memory, with a private directory of random name inside

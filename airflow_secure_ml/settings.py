@@ -27,6 +27,7 @@ from airflow_secure_ml.settings_sources import (
 # A message shows the start of what was found, not a whole file pasted into an option.
 _MAX_SHOWN = 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_CONN_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,250}")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
@@ -43,6 +44,10 @@ class Settings:
         trusted_signers: Keys whose signature is accepted by default.
         key_names: Names that lie in another key system, with its address.
         policy_file: The rules; None: no rules.
+        vault_conn_id: The Airflow connection to Vault where no other is named.
+        xcom_key: Wrap key of sealed XCom values; None: `data_key`.
+        xcom_keys_dir: Where the sealed XCom's wrapped data-set keys lie.
+        xcom_read_unsealed: Whether XCom values from before sealing are read.
         scratch_dirs: Directories for opened data, in the order they are tried.
         audit_dir: Spool and store of the audit trail.
         audit_spare_dir: Where the spool goes on when `audit_dir` is full; None: nowhere.
@@ -61,6 +66,10 @@ class Settings:
     trusted_signers: tuple[str, ...]
     key_names: Mapping[str, str]
     policy_file: Path | None
+    vault_conn_id: str
+    xcom_key: str | None
+    xcom_keys_dir: Path
+    xcom_read_unsealed: bool
     scratch_dirs: tuple[Path, ...]
     audit_dir: Path
     audit_spare_dir: Path | None
@@ -146,7 +155,12 @@ def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[str, str], st
 
 _name = _matching(_NAME, "a key's name: letters, digits, `_`, `.`, `-`, at most 128")
 _address = _matching(_ADDRESS, "an address such as local:///etc/airflow/keyring.json")
+_conn_id = _matching(_CONN_ID, "a connection's id: letters, digits, `_`, `.`, `-`, `:`, `#`, `/`")
 _log_name = _matching(_LOG_NAME, "letters, digits, `.`, `_`, `/`, `-`, at most 200")
+
+
+def _name_or_none(option: str, text: str) -> str | None:
+    return _name(option, text) if text else None
 
 
 def _items(text: str) -> list[str]:
@@ -229,6 +243,10 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "trusted_signers": _names,
     "key_names": _key_names,
     "policy_file": _path_or_none,
+    "vault_conn_id": _conn_id,
+    "xcom_key": _name_or_none,
+    "xcom_keys_dir": _path,
+    "xcom_read_unsealed": _switch,
     "scratch_dirs": _paths,
     "audit_dir": _path,
     "audit_spare_dir": _path_or_none,

@@ -49,6 +49,10 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         trusted_signers=("pipeline",),
         key_names={},
         policy_file=None,
+        vault_conn_id="vault_default",
+        xcom_key=None,
+        xcom_keys_dir=home / "secure_ml/xcom_keys",
+        xcom_read_unsealed=True,
         scratch_dirs=(Path("/dev/shm"),),
         audit_dir=home / "secure_ml/audit",
         audit_spare_dir=None,
@@ -222,8 +226,8 @@ def test_nobody_may_be_trusted_by_default():
 
 
 def test_an_unknown_option_is_refused():
-    with pytest.raises(ConfigurationError, match="vault_conn_id: no such option"):
-        parse_settings({"vault_conn_id": "x"})
+    with pytest.raises(ConfigurationError, match="crypto_policy: no such option"):
+        parse_settings({"crypto_policy": "x"})
 
 
 def test_settings_are_read_once_until_reset(monkeypatch):
