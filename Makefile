@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test packages lint types bench fuzz pictures
+.PHONY: help setup demo test packages servers lint types bench fuzz pictures
 
 help:
 	@echo "make setup      make .venv, with everything that the rest needs"
 	@echo "make demo       run the examples under a real Airflow, and say what came out"
 	@echo "make test       format, lint, types, import contracts, tests; ARGS=--long for all of them"
+	@echo "make servers    find or build the real servers that tests talk to"
 	@echo "make lint       format, lint and import contracts"
 	@echo "make types      mypy"
 	@echo "make bench      time it beside the tools a user would pick instead"
@@ -27,11 +28,16 @@ $(VENV)/.made: pyproject.toml constraints.txt .ci/make-venv
 demo: setup
 	@exec $(PYTHON) -m dags_examples.demo.run
 
-test: packages lint types
+test: packages servers lint types
 	@exec $(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 packages: setup
 	@.ci/need-package chromium
+	@.ci/need-package postgresql '/usr/lib/postgresql/*/bin/initdb'
+	@.ci/need-package slapd /usr/sbin/slapd
+
+servers: setup
+	@exec $(PYTHON) tests/servers/build.py vault >/dev/null
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("airflow", "browser")
+# Whoever asks for the fixture needs the server, marked or not.
+MARKER_OF = {"vault_binary": "vault", "postgres": "postgres", "ldap_server": "ldap"}
+SERVERS = Path(__file__).parent / "servers"
+pytest_plugins = ["tests.servers.fixtures"] if SERVERS.exists() else []
 
 
 def pytest_addoption(parser):
@@ -44,6 +48,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+        for fixture in set(getattr(item, "fixturenames", ())) & MARKER_OF.keys():
+            item.add_marker(MARKER_OF[fixture])
     items.sort(key=lambda item: (is_heavy_file(item.path), is_heavy(item)))
 
 
@@ -86,7 +92,26 @@ def _has_airflow():
     return (Path(sys.executable).parent / "airflow").exists()
 
 
+def _has_vault():
+    from tests.servers import build
+
+    return build.find(build.SERVERS["vault"]) is not None
+
+
+def _has_postgres():
+    from dags_examples.demo.postgres_server import find_postgres
+
+    return find_postgres() is not None
+
+
+def _has_slapd():
+    return Path("/usr/sbin/slapd").exists()
+
+
 PARTS = (
+    ("vault", functools.cache(_has_vault), "vault or bao on PATH, or Go and then make servers"),
+    ("postgres", _has_postgres, "PostgreSQL's server; apt-get install postgresql"),
+    ("ldap", _has_slapd, "slapd; apt-get install slapd"),
     ("browser", _has_chromium, "chromium; apt-get install chromium"),
     ("airflow", _has_airflow, "the command airflow beside this Python; make setup"),
 )

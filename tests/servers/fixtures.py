@@ -1,0 +1,79 @@
+"""The real servers as fixtures: one of each a test session, started when first asked for.
+
+A test that asks for one gets the marker of its server, so it is skipped aloud where the server is
+missing. With pytest-xdist each worker process has its own.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+# Vault revokes in the background; a token or lease that lives longer was left by a test.
+ENDED_S, POLL_S = 30.0, 0.1
+
+
+@pytest.fixture(scope="session")
+def vault_binary():
+    """The program of Vault or OpenBao, for tests that run one of their own."""
+    from tests.servers import build
+
+    return build.find(build.SERVERS["vault"])
+
+
+@pytest.fixture(scope="session")
+def vault(vault_binary, tmp_path_factory):
+    """A running Vault (`dags_examples.demo.vault_server.RunningVault`), unsealed, over TLS.
+
+    A test leaves neither tokens nor leases behind: at the end of the session none must be left.
+    """
+    from dags_examples.demo.vault_server import RunningVault
+
+    with RunningVault(binary=vault_binary, folder=tmp_path_factory.mktemp("vault")) as running:
+        yield running
+        left = _left(running)
+    assert left == [], "tokens and leases that tests left on Vault"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A running PostgreSQL (`dags_examples.demo.postgres_server.RunningPostgres`)."""
+    from dags_examples.demo.postgres_server import RunningPostgres, find_postgres
+
+    folder = tmp_path_factory.mktemp("postgres")
+    with RunningPostgres(binaries=find_postgres(), folder=folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ldap_server(tmp_path_factory):
+    """A running slapd with one user (`tests.servers.ldap.RunningLdap`)."""
+    from tests.servers.ldap import RunningLdap
+
+    with RunningLdap(folder=tmp_path_factory.mktemp("ldap")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def vault_database(vault, postgres):
+    """Vault's database engine over PostgreSQL (`tests.servers.vault_setup.Database`)."""
+    from tests.servers.vault_setup import Database
+
+    return Database.mount(vault, postgres)
+
+
+@pytest.fixture
+def vault_proxy(vault, tmp_path):
+    """A proxy before Vault that can misbehave (`tests.servers.proxy.Proxy`)."""
+    from tests.servers.proxy import Proxy
+
+    with Proxy.before(vault, tmp_path) as proxy:
+        yield proxy
+
+
+def _left(running):
+    deadline = time.monotonic() + ENDED_S
+    while (left := running.left()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return left
