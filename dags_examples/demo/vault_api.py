@@ -39,12 +39,14 @@ class VaultApi:
         url: Where Vault answers, without a slash at the end.
         ca: The certificate of the authority to trust, PEM.
         certificate: Certificate and key to show, for logins by certificate.
+        wrap_ttl: Have answers wrapped, to be unwrapped once within this time.
     """
 
     url: str
     ca: Path
     token: str = field(default="", repr=False)
     certificate: tuple[Path, Path] | None = None
+    wrap_ttl: str = ""
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask; the answer's JSON, `{}` where it is empty.
@@ -52,11 +54,12 @@ class VaultApi:
         Raises:
             VaultAnswerError: Any other status than 2xx, or no answer.
         """
+        headers = {"X-Vault-Token": self.token, "X-Vault-Wrap-TTL": self.wrap_ttl}
         request = urllib.request.Request(
             f"{self.url}/v1/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"X-Vault-Token": self.token} if self.token else {},
+            headers={name: value for name, value in headers.items() if value},
         )
         asked = f"{method} {path}"
         try:

@@ -93,7 +93,7 @@ def obtain(server: Server) -> Path:
     check_go(server)
     target = cached(server)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with only_one(target.with_suffix(".lock"), server):
+    with only_one(target.with_name(f"{target.name}.lock"), server):
         if not target.exists():
             build(server, target)
     return target
