@@ -139,7 +139,7 @@ def test_a_derived_key_seals_for_its_context_alone(vault):
 def test_a_typo_makes_no_key(vault):
     path = vault_setup.transit_key(vault, "setup-derived")
 
-    with pytest.raises(VaultAnswerError, match="upsert is disallowed"):
+    with pytest.raises(VaultAnswerError, match="encryption key not found"):
         vault.api("POST", f"{path}/encrypt/setup-typo", {"plaintext": "c2VjcmV0"})
 
     assert "setup-typo" not in vault.client().names(f"{path}/keys")
