@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from airflow_secure_ml.securing.opening import open_artifact
     from airflow_secure_ml.securing.options import Lease, Reads, Reference, Writes
     from airflow_secure_ml.securing.wrapping import secure
+    from airflow_secure_ml.services.credential import Credential
 
 __version__ = "0.1.0"
 __all__ = [
+    "Credential",
     "Lease",
     "Reads",
     "Reference",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Credential": "services.credential",
     "Lease": "securing.options",
     "Reads": "securing.options",
     "Reference": "securing.options",

@@ -21,9 +21,16 @@ from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.core.audit.event import Fact, RunRef
-    from airflow_secure_ml.core.ports import AuditSink, DataChecker, KeySystem, ObjectStore
-    from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
+    from airflow_secure_ml.core.ports import (
+        AuditSink,
+        CredentialSource,
+        DataChecker,
+        ObjectStore,
+        RotatingKeys,
+    )
+    from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
     from airflow_secure_ml.services.journal import Journal
     from airflow_secure_ml.services.run_plan import Plan
     from airflow_secure_ml.services.secured_run import Declared, SecuredRun
@@ -42,11 +49,19 @@ class Deployment:
         self.settings = settings
 
     @cached_property
-    def keys(self) -> KeySystem:
+    def keys(self) -> RotatingKeys:
         """The key system, with the names that lie elsewhere."""
         from airflow_secure_ml.key_systems import NamedKeys
 
-        return NamedKeys(self.settings.key_system, self.settings.key_names)
+        settings = self.settings
+        return NamedKeys(
+            settings.key_system,
+            settings.key_names,
+            connect=_vault_client,
+            vault_conn_id=settings.vault_conn_id,
+            wraps=[name for name in (settings.data_key, settings.xcom_key) if name],
+            signs=[settings.signing_key, *settings.trusted_signers],
+        )
 
     @cached_property
     def local_objects(self) -> ObjectStore:
@@ -95,6 +110,13 @@ class Deployment:
         """The one form of an address; ConfigurationError as in `store` and in the store itself."""
         return self.store(address).canonical(address)
 
+    def credentials(self, conn_id: str | None) -> CredentialSource:
+        """The credentials that a connection to Vault leads to; None: the default connection's."""
+        from airflow_secure_ml.adapters.vault.leases import VaultCredentials
+        from airflow_secure_ml.hooks.vault import vault_client
+
+        return VaultCredentials(vault_client(conn_id or self.settings.vault_conn_id))
+
     def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
         """A new emitter of this process, and a sequencer for it on this machine."""
         from airflow_secure_ml.adapters.spool import Spool
@@ -132,6 +154,7 @@ class Deployment:
         reads: Sequence[str],
         writes: Sequence[str],
         operator: str,
+        leases: Sequence[str] = (),
         sink: AuditSink,
         run: RunRef | None,
         still_ours: Callable[[], None],
@@ -144,6 +167,7 @@ class Deployment:
             reads: Names, for the intent.
             writes: Names, for the intent.
             operator: What runs, for the intent.
+            leases: Paths of credentials, for the intent.
             sink: Where its facts go.
             run: The task try; None outside Airflow.
             still_ours: Raises if another try took over.
@@ -152,7 +176,7 @@ class Deployment:
         from airflow_secure_ml.services.journal import Journal
         from airflow_secure_ml.services.secured_run import Declared
 
-        declared = Declared(reads=reads, writes=writes, operator=operator)
+        declared = Declared(reads=reads, writes=writes, operator=operator, leases=leases)
         desk = self._desk(run, still_ours)
         return self._make_run(desk, make_plan, declared, Journal(sink, run, tell))
 
@@ -193,6 +217,7 @@ class Deployment:
             trusted_signers=settings.trusted_signers,
             make_scratch=self._make_scratch,
             guard=functools.partial(self._guard, run),
+            credentials=self.credentials,
             still_ours=still_ours,
             now_ms=lambda: time.time_ns() // 1_000_000,
         )
@@ -203,7 +228,7 @@ class Deployment:
         sweep(self.settings.scratch_dirs)
         return make_scratch(self.settings.scratch_dirs, need_bytes)
 
-    def _guard(self, run: RunRef | None, root: Path) -> ScratchGuard:
+    def _guard(self, run: RunRef | None, root: Path) -> RunGuard:
         from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
 
         settings = self.settings
@@ -214,6 +239,13 @@ class Deployment:
             airflow=_airflow_version() or "",
         )
         return Guardian.start(scratch=[root], run=run, audit=audit)
+
+
+def _vault_client(conn_id: str) -> VaultClient:
+    # Imported here: hvac, and Airflow for its connections, are for who keeps keys in Vault.
+    from airflow_secure_ml.hooks.vault import vault_client
+
+    return vault_client(conn_id)
 
 
 class _SequencedSink:

@@ -29,9 +29,11 @@ class SecureMLError(Exception):
 
     Attributes:
         why: The reason's code in the audit trail (AUDIT_TRAIL, "Why").
+        result: What the trail calls the outcome: `refused`, or `failed` where nobody said no.
     """
 
     why: str = "bug"
+    result: str = "refused"
 
     def __init__(self, message: str = "", *, why: str | None = None) -> None:
         super().__init__(message)
@@ -159,6 +161,7 @@ class ServiceError(SecureMLError):
     """
 
     why = "service_unavailable"
+    result = "failed"
 
     def __init__(
         self,
@@ -177,6 +180,7 @@ class ServiceRefusedError(ServiceError):
     """Another system answered no; a retry cannot help."""
 
     why = "key_not_allowed"
+    result = "refused"
 
 
 class ServiceUnavailableError(ServiceError):

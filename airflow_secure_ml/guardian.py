@@ -1,8 +1,8 @@
-"""The small process that shreds when the task cannot.
+"""The small process that renews leases while a task runs, and revokes and shreds after it.
 
 Run as a program, by its path, with Python's -I -S: standard library, and of this package only
 what loads fast. It watches the task by pidfd, in a session of its own, deaf to the signals that
-end a task, without core dumps. It ends when everything is shredded and recorded, never before.
+end a task, without core dumps. It ends when everything is revoked, shredded and recorded.
 
 Source: SECURE_TASK, The guardian.
 """
@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.spool import Spool
+    from airflow_secure_ml.adapters.vault.keeping import Kept, LeaseKeeper
 
 _LINE = 0
 _MAX_LINE_BYTES = 1 << 20
@@ -41,6 +43,10 @@ _GONE_S = 120.0
 _DYING_S = 0.2
 _RECORD_S = 30.0
 _RECORD_RETRY_S = 0.5
+# Told: the task waits. Gone: first what takes a moment, then plaintext, then the rest.
+_REVOKE_TOLD_S = 8.0
+_REVOKE_GONE_S = 1.0
+_REVOKE_REST_S = 900.0
 
 
 class _Guard:
@@ -50,6 +56,8 @@ class _Guard:
         self.roots: dict[Path, int] = {}
         self._shredded: list[Path] = []
         self._spool: Spool | None = None
+        self._is_recording = False
+        self._keeper: LeaseKeeper | None = None
         for root in first["scratch"]:
             self.add(root)
 
@@ -61,14 +69,45 @@ class _Guard:
         self.roots[Path(root)] = hold_marker(Path(root))
 
     @property
+    def keeper(self) -> LeaseKeeper:
+        """What keeps the leases; imported when there is one."""
+        if self._keeper is None:
+            from airflow_secure_ml.adapters.vault.keeping import LeaseKeeper
+
+            self._keeper = LeaseKeeper(self._tell_renewed)
+        return self._keeper
+
+    @property
+    def leases(self) -> list[Kept]:
+        """What was leased and is not recorded as ended."""
+        return [] if self._keeper is None else self._keeper.leases
+
+    @property
     def has_work(self) -> bool:
-        """Whether there is anything to shred or to record."""
-        return bool(self.roots or self._shredded)
+        """Whether there is anything to revoke, to shred or to record."""
+        return bool(self.roots or self._shredded or self._keeper is not None)
 
     def forget(self) -> None:
         """Take it that what is gone stands in the trail: the task has said so."""
         self._shredded = []
         self.roots = {root: marker for root, marker in self.roots.items() if is_there(root)}
+        if self._keeper is not None:
+            self._keeper.leases = self._keeper.held
+
+    def wait_ms(self) -> int | None:
+        """Milliseconds until a lease must be prolonged; None: none must."""
+        wait_s = None if self._keeper is None else self._keeper.wait_s()
+        return None if wait_s is None else int(wait_s * 1000) + 1
+
+    def renew(self) -> None:
+        """Prolong what is due."""
+        if self._keeper is not None:
+            self._keeper.renew_due()
+
+    def revoke(self, deadline_s: float) -> None:
+        """End every lease, as far as the time goes."""
+        if self._keeper is not None:
+            self._keeper.revoke(deadline_s)
 
     def shred(self, deadline_s: float) -> None:
         for root, marker in list(self.roots.items()):
@@ -77,28 +116,87 @@ class _Guard:
                 del self.roots[root]
                 self._shredded.append(root)
 
+    def end_alone(self, *, with_tokens: bool) -> None:
+        """End the leases, shred, and see to what is left; nobody waits.
+
+        Args:
+            with_tokens: The tokens too, since the process that made them is gone.
+        """
+        self.revoke(_REVOKE_GONE_S)
+        if with_tokens and self._keeper is not None:
+            self._keeper.revoke_tokens()
+        self.shred(_GONE_S)
+        if self._keeper is not None and self._keeper.held:
+            self._keeper.revoke(min(_REVOKE_REST_S, self._keeper.last_end_s))
+            if with_tokens:
+                self._keeper.revoke_tokens()
+
     def answer(self, message: dict[str, Any]) -> bool:
         """Do what a line asks for; returns whether it was the last."""
         do, reply = message["do"], {"n": message["n"]}
-        if do == "add":
+        if do in ("add", "line", "lease"):
             try:
-                self.add(message["scratch"])
+                self._take(do, message)
                 _say({**reply, "ok": True})
-            except OSError as error:
-                _say({**reply, "error": f"{message['scratch']}: {error.strerror}"})
+            except (OSError, ValueError) as error:
+                _say({**reply, "error": f"{do}: {type(error).__name__}"})
         elif do == "finish":
+            self.revoke(_REVOKE_TOLD_S)
             self.shred(_TOLD_S)
             done, left = [*map(str, self._shredded)], [*map(str, self.roots)]
-            _say({**reply, "done": done, "left": left})
+            revoked = [lease.digest for lease in self.leases if lease.revoked]
+            _say({**reply, "done": done, "left": left, "revoked": revoked})
         return bool(do == "bye")
 
+    def _take(self, do: str, message: dict[str, Any]) -> None:
+        if do == "add":
+            self.add(message["scratch"])
+        elif do == "line":
+            self.keeper.take_line(message)
+        else:
+            self.keeper.take_lease(message)
+
+    def _tell_renewed(self, result: str, why: str | None, lease: Kept) -> None:
+        self._record_lease("lease.renew", result, why, lease, {"renewals": lease.renewals})
+        if self._spool is not None:
+            try:
+                self._spool.settle()
+            except ServiceUnavailableError:
+                # It stays pending and goes with the next; to let the lease end would help nobody.
+                return
+
+    def _record_lease(
+        self, act: str, result: str, why: str | None, lease: Kept, more: dict[str, Any]
+    ) -> None:
+        if self._spool is None:
+            return
+        from airflow_secure_ml.core.audit.event import Fact
+
+        self._is_recording = True
+        facts = {"path": lease.path, "id": lease.digest}
+        self._spool.record(
+            Fact(
+                act=act,
+                phase="outcome",
+                result=result,
+                why=why,
+                of=lease.of,
+                lease=facts,
+                more=more,
+            )
+        )
+
     def record(self, because: str) -> None:
-        """Record every directory; the task cannot, or did not say that it has."""
+        """Record every lease and directory; the task cannot, or did not say that it has."""
         spool = self._spool
         if spool is None:
             return
         from airflow_secure_ml.core.audit.event import Fact
 
+        for lease in self.leases:
+            result, why = ("ok", None) if lease.revoked else ("failed", "service_unavailable")
+            self._record_lease("lease.revoke", result, why, lease, {"because": because})
+        self._is_recording = True
         for root in self._shredded:
             more = {"path": root.name, "because": because}
             spool.record(Fact(act="scratch.shred", phase="seen", result="ok", more=more))
@@ -108,17 +206,22 @@ class _Guard:
             spool.record(
                 Fact(act="scratch.shred", phase="seen", result="failed", why=why, more=more)
             )
+
+    def close(self) -> None:
+        """See to it that what was recorded survives, and end the emitter."""
+        if self._spool is None or not self._is_recording:
+            return
         until = time.monotonic() + _RECORD_S
         while True:
             try:
-                spool.settle()
+                self._spool.settle()
                 break
             except ServiceUnavailableError:
                 # A full disk may have killed the task, and may have room again now that it is gone.
                 if time.monotonic() > until:
                     raise
                 time.sleep(_RECORD_RETRY_S)
-        spool.close()
+        self._spool.close()
 
 
 def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Spool | None:
@@ -168,6 +271,7 @@ def main() -> int:
         _be_private()
         guard = _Guard(first)
         task = _open_task(first["task_pid"])
+        parent = _open_parent(first["task_pid"], first["parent_pid"])
     except (OSError, TypeError, SecureMLError) as error:
         _say({"n": first["n"], "error": f"{type(error).__name__}: {error}"})
         return 2
@@ -175,13 +279,15 @@ def main() -> int:
     # Most of its start, and the task need not wait for it: only now, but before anything happens.
     # If it fails, this process ends, and the task is told when it next asks.
     guard.load_spool(first)
-    because = "task_died" if task is None else _watch(guard, lines, task, waiting)
+    watched = _Watched(task=task, parent=parent)
+    because = "task_died" if task is None else _watch(guard, lines, watched, waiting)
     if because == "bye":
         guard.forget()
         because = "left_over"
     if guard.has_work:
-        guard.shred(_GONE_S)
+        guard.end_alone(with_tokens=because == "task_died")
         guard.record(because)
+    guard.close()
     return 0
 
 
@@ -202,21 +308,52 @@ def _open_task(pid: int) -> int | None:
     return task if os.getppid() == pid else None
 
 
-def _watch(guard: _Guard, lines: _Lines, task: int, waiting: list[dict[str, Any]]) -> str:
+def _open_parent(task_pid: int, pid: int | None) -> int | None:
+    """The supervisor, to be told of its death; None: nobody's, or gone already."""
+    if pid is None:
+        return None
+    try:
+        parent = os.pidfd_open(pid)
+        stat = Path(f"/proc/{task_pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # As with the task: else the number may belong to another process by now.
+    return parent if stat.rpartition(")")[2].split()[1] == str(pid) else None
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The processes whose end it is told of, by pidfd."""
+
+    task: int | None
+    parent: int | None
+
+
+def _watch(guard: _Guard, lines: _Lines, watched: _Watched, waiting: list[dict[str, Any]]) -> str:
+    task = watched.task
+    assert task is not None
     poll = select.poll()
     poll.register(_LINE, select.POLLIN)
     poll.register(task, select.POLLIN)
+    if watched.parent is not None:
+        poll.register(watched.parent, select.POLLIN)
     while True:
         for message in waiting:
             if guard.answer(message):
                 return "bye"
         if lines.closed:
             return "task_died" if _has_died(task) else "line_closed"
-        ready = {handle for handle, _ in poll.poll()}
+        ready = {handle for handle, _ in poll.poll(guard.wait_ms())}
         # What it said before it died comes first: it may have been bye.
         waiting = lines.read() if _LINE in ready else []
         if task in ready and _LINE not in ready:
             return "task_died"
+        if watched.parent in ready:
+            # An orphan publishes nothing, so it needs no credential either.
+            assert watched.parent is not None
+            poll.unregister(watched.parent)
+            guard.revoke(_REVOKE_GONE_S)
+        guard.renew()
 
 
 def _has_died(task: int) -> bool:

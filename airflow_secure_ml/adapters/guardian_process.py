@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.core.lease import Granted, LeaseLine
 from airflow_secure_ml.errors import PolicyError
 
 _PROGRAM = Path(__file__).resolve().parent.parent / "guardian.py"
 _READY_S = 15.0
 _ANSWER_S = 15.0
+# It may wait for Vault, and then for whoever still writes.
+_FINISH_S = 25.0
 # A signal handler may take an answer while its owner waits: look again this often.
 _SLICE_S = 0.1
 # The loader needs it where Python's own library lies in an unusual place; nothing else is passed.
@@ -49,18 +52,20 @@ class GuardianAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShredReport:
-    """What became of the scratch directories.
+class GuardReport:
+    """What became of the leases and of the scratch directories.
 
     Attributes:
-        answered: Whether the guardian was there to say; if not, shred and record yourself.
+        answered: Whether the guardian was there to say; if not, revoke, shred and record yourself.
         shredded: Directories that are gone.
         left: Directories that are still there, because somebody writes to them.
+        revoked: Leases that have ended, as events name them.
     """
 
     answered: bool
     shredded: tuple[Path, ...] = ()
     left: tuple[Path, ...] = ()
+    revoked: tuple[str, ...] = ()
 
 
 class Guardian:
@@ -115,6 +120,7 @@ class Guardian:
         guardian._send(
             {
                 "task_pid": os.getpid(),
+                "parent_pid": os.getppid(),
                 "scratch": [str(root) for root in scratch],
                 "run": None if run is None else asdict(run),
                 "audit": None if audit is None else _audit_line(audit),
@@ -146,17 +152,66 @@ class Guardian:
         if os.getpid() == self._pid:
             self._demand(self._send({"do": "add", "scratch": str(root)}), "watch", deadline_s)
 
-    def finish(self, *, deadline_s: float = _ANSWER_S) -> ShredReport:
-        """Have everything shredded now. May be called twice, and from a signal handler."""
+    def take_line(self, number: int, line: LeaseLine, *, deadline_s: float = _ANSWER_S) -> None:
+        """Hand over how to renew and revoke, before a lease is taken; errors as in `ready`."""
         if os.getpid() != self._pid:
-            return ShredReport(answered=False)
+            return
+        message = {
+            "do": "line",
+            "line": number,
+            "server": dict(line.server),
+            "token": line.token.reveal(),
+            "ttl_s": line.token_ttl_s,
+            "ours": line.token_ours,
+        }
+        self._demand(self._send(message), "take a line to Vault", deadline_s)
+
+    def take_lease(
+        self, number: int, path: str, granted: Granted, of: str, *, deadline_s: float = _ANSWER_S
+    ) -> None:
+        """Hand over a lease that was taken over a line: renewed from now on, revoked at the end.
+
+        Args:
+            number: The line's.
+            path: Where it was made.
+            granted: What was granted; it has a lease id.
+            of: The event that granted it.
+            deadline_s: Seconds to wait for the answer.
+
+        Raises:
+            PolicyError: It did not take it (guardian_unavailable).
+        """
+        if os.getpid() != self._pid:
+            return
+        assert granted.lease_id is not None
+        message = {
+            "do": "lease",
+            "line": number,
+            "id": granted.lease_id.reveal(),
+            "digest": granted.id_digest,
+            "path": path,
+            "ttl_s": granted.ttl_s or 0,
+            "renewable": granted.renewable,
+            "of": of,
+        }
+        self._demand(self._send(message), "take a lease", deadline_s)
+
+    def finish(self, *, deadline_s: float = _FINISH_S) -> GuardReport:
+        """Have everything revoked and shredded now. May be called twice, and in a signal handler.
+
+        Args:
+            deadline_s: Seconds to wait for the answer.
+        """
+        if os.getpid() != self._pid:
+            return GuardReport(answered=False)
         answer = self._answer(self._send({"do": "finish"}), deadline_s)
         if answer is None or "done" not in answer:
-            return ShredReport(answered=False)
-        return ShredReport(
+            return GuardReport(answered=False)
+        return GuardReport(
             answered=True,
             shredded=tuple(Path(root) for root in answer["done"]),
             left=tuple(Path(root) for root in answer["left"]),
+            revoked=tuple(answer["revoked"]),
         )
 
     def bye(self, *, deadline_s: float = _ANSWER_S) -> None:
@@ -167,7 +222,7 @@ class Guardian:
         self.leave(deadline_s=deadline_s)
 
     def leave(self, *, deadline_s: float = _ANSWER_S) -> None:
-        """Let it go without `bye`: it shreds what is left and records that."""
+        """Let it go without `bye`: it revokes and shreds what is left, and records that."""
         if os.getpid() != self._pid:
             return
         # Not close alone: a child that the body forked may hold the line too.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.errors import SecureMLError, ServiceError
+from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.key_systems import open_local_keyring
 from airflow_secure_ml.recording import close_sink, sink_of_this_process
 
@@ -110,7 +110,7 @@ class Session:
             yield outcome
             result, why = ("failed" if outcome.why else "ok"), outcome.why
         except SecureMLError as error:
-            result, why = ("failed" if isinstance(error, ServiceError) else "refused"), error.why
+            result, why = error.result, error.why
             raise
         finally:
             self.sink.record(

@@ -6,8 +6,9 @@ vendor's type or exception crosses it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -15,7 +16,11 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact
     from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+    from airflow_secure_ml.core.lease import Granted, LeaseLine
+    from airflow_secure_ml.core.sealed_file.slots import Slot
+    from airflow_secure_ml.core.secret import Secret
     from airflow_secure_ml.core.validation import CheckOutcome, RowSet, SuiteSource
+    from airflow_secure_ml.errors import SecureMLError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,12 @@ class KeyWrapper(Protocol):
         Raises:
             CiphertextError: The body was not wrapped by this key for this `core_id`.
             ServiceUnavailableError: The key system does not answer.
+        """
+
+    def ref_of(self, body: bytes) -> KeyRef:
+        """The version that wrapped a body, as events name it.
+
+        Not always `ref`: in Vault one slot stands for all versions of a key, and the body tells.
         """
 
 
@@ -122,6 +133,68 @@ class KeySystem(Protocol):
         None: no such key here. A reader that none of its keys opens asks this, so that the answer
         is key_disabled or key_destroyed and not key_missing.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyVersion:
+    """One version of a key.
+
+    Attributes:
+        number: From 1, never given twice.
+        state: active, retired (only opens and verifies), disabled (for now), destroyed (forever).
+        created: UTC; None: not known any more.
+    """
+
+    number: int
+    state: str
+    created: datetime | None
+
+
+class KeyRotation(Protocol):
+    """What a key system does to give its keys new versions and take old ones out of use."""
+
+    def versions(self, name: str) -> Sequence[KeyVersion]:
+        """Every version of a key as it is now, oldest first; PolicyError (key_missing)."""
+
+    def rotate(self, name: str) -> KeyRef:
+        """Make a new version; the ones before it only open and verify from now on."""
+
+    def version_in(self, name: str, slot: Slot) -> int | None:
+        """Which version of this key wrapped a slot, without asking anybody; None: another key."""
+
+    def is_blind(self, name: str) -> bool:
+        """Whether `rewrap` works for this key: it lies where no file key has to come out."""
+
+    def rewrap(
+        self, name: str, bodies: Sequence[tuple[bytes, bytes]]
+    ) -> Sequence[bytes | SecureMLError]:
+        """Wrap bodies anew under the newest version, where the key lies; no file key comes out.
+
+        Args:
+            name: The key.
+            bodies: Slot bodies of this key, each with its file's 32-byte core_id; any number.
+
+        Returns:
+            For each the new body, or why there is none (CiphertextError, PolicyError).
+
+        Raises:
+            ConfigurationError: The key is held here; rewrap as a reader.
+            ServiceError: Nothing was wrapped, for a reason that is no single body's.
+        """
+
+    def fence(self, name: str) -> int:
+        """Let only the newest version wrap from now on, whoever asks; returns its number."""
+
+    def retire_below(self, name: str, version: int) -> None:
+        """Let versions below this one do nothing more; whoever manages the key can undo it.
+
+        Raises:
+            PolicyError: There is no such version (key_missing).
+        """
+
+
+class RotatingKeys(KeySystem, KeyRotation, Protocol):
+    """A key system whose keys can be rotated."""
 
 
 class PinnedObject(Protocol):
@@ -346,6 +419,28 @@ class AuditStore(Protocol):
 
     def reveal(self, hidden: str) -> str | None:
         """The value behind a hidden value's hash; None: erased."""
+
+
+class CredentialSource(Protocol):
+    """A place that hands out credentials for a while."""
+
+    def line(self) -> LeaseLine:
+        """How the guardian reaches it; it is handed over before a credential is taken."""
+
+    def grant(self, path: str, data: Mapping[str, str]) -> Granted:
+        """Take a credential.
+
+        Args:
+            path: Where it is made, such as `database/creds/reader`.
+            data: What the engine needs with the request; {}: nothing.
+
+        Raises:
+            ServiceRefusedError: It says no.
+            ServiceUnavailableError: It does not answer.
+        """
+
+    def revoke(self, lease_id: Secret) -> None:
+        """End a lease now; errors as in `grant`."""
 
 
 class DataChecker(Protocol):

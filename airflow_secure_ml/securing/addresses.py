@@ -15,18 +15,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_secure_ml.core.lease import check_lease_path
 from airflow_secure_ml.core.validation import SuiteSource
 from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError, PolicyError
 from airflow_secure_ml.securing.binding import ADDRESSES, PINNED, call_arguments
 from airflow_secure_ml.securing.declaration import Declaration
 from airflow_secure_ml.securing.options import (
     REFERENCE_VERSION,
+    Lease,
     Reads,
     Writes,
     is_asset,
     is_reference,
 )
-from airflow_secure_ml.services.run_plan import Input, Output, Pin, Plan
+from airflow_secure_ml.services.run_plan import Input, LeaseRequest, Output, Pin, Plan
 
 if TYPE_CHECKING:
     Canonical = Callable[[str], str]
@@ -82,11 +84,23 @@ def make_plan(
     return Plan(
         inputs=tuple(inputs),
         outputs=outputs,
+        leases=tuple(_lease(name, entry, given) for name, entry in declaration.leases.items()),
         listed=frozenset(listed),
         dag_id=ti.dag_id,
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
+    )
+
+
+def _lease(name: str, entry: Lease, given: Mapping[str, Any]) -> LeaseRequest:
+    path, *values = given[f"{name}.lease"]
+    return LeaseRequest(
+        name=name,
+        path=check_lease_path(name, path),
+        conn_id=entry.conn_id or name,
+        data=dict(zip(entry.data, values, strict=True)),
+        source=entry.vault_conn_id,
     )
 
 

@@ -20,6 +20,7 @@ from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.securing.declaration import MARK, RETURNS, Declaration
 from airflow_secure_ml.securing.options import is_asset
 from airflow_secure_ml.securing.surface import surfaced
+from airflow_secure_ml.services.credential import Credential
 
 ADDRESSES = "_secure_ml_addresses"
 BOUND = "_secure_ml_bound"
@@ -164,6 +165,8 @@ def _declared(declaration: Declaration) -> Iterator[tuple[str, Any]]:
     for name, output in declaration.writes.items():
         if output.target is not None:
             yield name, output.target
+    for name, lease in declaration.leases.items():
+        yield f"{name}.lease", [lease.path, *lease.data.values()]
 
 
 def _render(operator: Any, address: Any, variables: Any, context: Any, jinja_env: Any) -> Any:
@@ -205,7 +208,15 @@ def _bind_arguments(operator: Any, bound: Mapping[str, Any]) -> None:
 
     Positional arguments are passed by name, since supplied parameters may stand before them.
     """
-    parameters = inspect.signature(operator.python_callable).parameters.values()
+    signature = inspect.signature(operator.python_callable).parameters
+    parameters = signature.values()
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        # A credential that only its connection uses needs no parameter.
+        bound = {
+            name: value
+            for name, value in bound.items()
+            if name in signature or not isinstance(value, Credential)
+        }
     by_position = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL}
     if any(p.kind in by_position for p in parameters):
         operator.op_kwargs = {**(operator.op_kwargs or {}), **bound}
@@ -221,6 +232,8 @@ def _bind_arguments(operator: Any, bound: Mapping[str, Any]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
+    if isinstance(value, Credential):
+        return os.fspath(value.folder())
     if isinstance(value, list):
         return " ".join(map(_text, value))
     raise ConfigurationError("{{ secure.… }} of a stream has no text; drop stream=True")
@@ -242,6 +255,8 @@ def _bind(value: Any, bound: Mapping[str, Any]) -> Any:
 def _unbind(value: Any, bound: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         for name, real in bound.items():
+            if isinstance(real, Credential):
+                real = real.made_folder
             if isinstance(real, (str, Path)):
                 value = value.replace(os.fspath(real), f"\u27e6secure.{name}\u27e7")
         return value

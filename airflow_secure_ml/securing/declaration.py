@@ -8,14 +8,16 @@ Source: API, "Refused at parse time".
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_secure_ml.core.lease import check_lease_path
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.securing.options import Reads, Writes, is_asset, is_reference
+from airflow_secure_ml.securing.options import Lease, Reads, Writes, is_asset, is_reference
 
 # Where a class that `secure()` made keeps its Declaration.
 MARK = "_secure_ml_declaration"
@@ -24,6 +26,7 @@ RETURNS = "_secure_ml_returns_reference"
 # The method that a resumed task enters if its trigger would have ended it with success.
 ENDED = "_secure_ml_ended"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_CONN_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,250}", re.ASCII)
 _CONTEXT_KEY = re.compile(r"[a-z0-9._-]{1,64}")
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _LATE_NAME = re.compile(r"\bsecure(?:\.(\w+)|\[\s*['\"](\w+)['\"]\s*\])")
@@ -33,23 +36,32 @@ _WRITTEN_CONTEXT = frozenset({"object", "dag_id", "task_id", "run_id", "map_inde
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """The reads and writes of one task, by name.
+    """The reads, writes and credentials of one task, by name.
 
     Attributes:
         reads: Name to Reads; a name given without options has empty ones.
         writes: Name to Writes.
+        leases: Name to Lease.
     """
 
     reads: Mapping[str, Reads]
     writes: Mapping[str, Writes]
+    leases: Mapping[str, Lease] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name, reads first."""
-        return (*self.reads, *self.writes)
+        return (*self.reads, *self.writes, *self.leases)
+
+    @property
+    def conn_ids(self) -> frozenset[str]:
+        """Connections whose login is a leased one, or none."""
+        return frozenset(lease.conn_id or name for name, lease in self.leases.items())
 
     def addressed(self, name: str) -> bool:
         """Whether the declaration itself says where `name` lies."""
+        if name in self.leases:
+            return True
         entry = self.reads.get(name)
         where = entry.source if entry is not None else self.writes[name].target
         return where is not None
@@ -62,12 +74,6 @@ def declare(reads: Any, writes: Any, credentials: Any, remote: bool) -> Declarat
         ConfigurationError: Anything that "Refused at parse time" lists and that can be seen
             without the task.
     """
-    if credentials:
-        names = ", ".join(map(repr, credentials))
-        raise ConfigurationError(
-            f"secure(credentials={{{names}: …}}): this release leases no credentials; "
-            "remove credentials= until a release that reads Vault is installed"
-        )
     if remote:
         raise ConfigurationError(
             "secure(remote=True): this release secures only tasks whose body runs on the worker; "
@@ -77,14 +83,24 @@ def declare(reads: Any, writes: Any, credentials: Any, remote: bool) -> Declarat
     found = Declaration(
         reads={name: _as_reads(name, entry) for name, entry in _entries("reads", reads)},
         writes={name: _as_writes(name, entry) for name, entry in _entries("writes", writes)},
+        leases={
+            name: _as_lease(name, entry) for name, entry in _entries("credentials", credentials)
+        },
     )
     if not found.names:
         raise ConfigurationError(
-            "secure(): nothing to secure; name at least one entry in reads= or writes="
+            "secure(): nothing to secure; name at least one entry in reads=, writes= or "
+            "credentials="
         )
-    for name in found.reads.keys() & found.writes.keys():
+    kinds = {"reads": found.reads, "writes": found.writes, "credentials": found.leases}
+    for (kind, names), (other, others) in itertools.combinations(kinds.items(), 2):
+        for name in names.keys() & others.keys():
+            raise ConfigurationError(
+                f"secure(): {name!r} stands in {kind} and in {other}; give each its own name"
+            )
+    if len(found.conn_ids) < len(found.leases):
         raise ConfigurationError(
-            f"secure(): {name!r} stands in reads and in writes; give each its own name"
+            "secure(): two credentials are for one connection; give one of them another conn_id"
         )
     return found
 
@@ -97,7 +113,7 @@ def _entries(kind: str, given: Any) -> Iterable[tuple[str, Any]]:
         )
     if isinstance(given, Mapping):
         pairs = list(given.items())
-    elif isinstance(given, Collection):
+    elif isinstance(given, Collection) and kind != "credentials":
         pairs = [(name, None) for name in given]
     else:
         raise ConfigurationError(
@@ -161,6 +177,26 @@ def _as_writes(name: str, entry: Any) -> Writes:
     _check_suite(where, found.expect)
     _check_context(where, found.context, _WRITTEN_CONTEXT)
     return found
+
+
+def _as_lease(name: str, entry: Any) -> Lease:
+    if isinstance(entry, str):
+        entry = Lease(path=entry)
+    where = f"credentials[{name!r}]"
+    if not isinstance(entry, Lease):
+        raise ConfigurationError(
+            f"secure(): {where} is a {type(entry).__name__}; give a path such as "
+            "'database/creds/reader', or a Lease"
+        )
+    texts = (entry.path, *entry.data, *entry.data.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigurationError(f"secure(): {where}: path and data are texts")
+    for option, text in (("conn_id", entry.conn_id), ("vault_conn_id", entry.vault_conn_id)):
+        if text is not None and not (isinstance(text, str) and _CONN_ID.fullmatch(text)):
+            raise ConfigurationError(f"secure(): {where}.{option}: {text!r} is no connection's id")
+    if not _JINJA.search(entry.path):
+        check_lease_path(name, entry.path)
+    return entry
 
 
 def _check_address(where: str, address: Any) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from airflow_secure_ml.core.lease import holds_secret
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
@@ -22,6 +23,7 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
 )
 from airflow_secure_ml.recording import run_of, sink_of_this_process
+from airflow_secure_ml.securing import leased_connections
 from airflow_secure_ml.securing.addresses import make_plan
 from airflow_secure_ml.securing.binding import bound_fields
 from airflow_secure_ml.securing.declaration import ENDED, MARK, Declaration
@@ -45,6 +47,8 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
         BaseException: Whatever the body raised, unchanged.
     """
     declaration: Declaration = getattr(type(operator), MARK)
+    if declaration.conn_ids:
+        leased_connections.deny(declaration.conn_ids)
     try:
         run = begin(declaration, operator, context)
     except SecureMLError as error:
@@ -59,6 +63,17 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
         if run.raised_by_body(error):
             raise
         raise surfaced(error) from error.__cause__
+    finally:
+        if not _is_process_of_one_task():
+            leased_connections.allow(declaration.conn_ids)
+
+
+def _is_process_of_one_task() -> bool:
+    """Whether this process ends with the task: not under `dag.test()`, and not in a test."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return comms is not None and not type(comms).__name__.startswith("InProcess")
 
 
 def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
@@ -68,6 +83,7 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
         lambda: make_plan(declaration, operator, context, here.canonical),
         reads=list(declaration.reads),
         writes=list(declaration.writes),
+        leases=[lease.path for lease in declaration.leases.values()],
         operator=type(operator).__name__,
         sink=sink_of_this_process(run, program="task"),
         run=run,
@@ -78,12 +94,14 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
 
 def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], Any]) -> Any:
     value, leaving = None, None
-    with bound_fields(operator, run.open()):
+    bound = run.open()
+    with leased_connections.lent(run.leased), bound_fields(operator, bound):
         try:
             value = body()
         except BaseException as error:
             if not _means_success(error):
                 _must_resume(operator, error)
+                _check_trigger(run, error)
                 run.end(_ending(error), error)
                 raise
             leaving = error
@@ -135,8 +153,34 @@ def _ending(error: BaseException) -> Ending:
     return Ending.RAISED
 
 
+def _check_trigger(run: SecuredRun, error: BaseException) -> None:
+    """Refuse to wait for a trigger that needs a login which ends when the task pauses.
+
+    Raises:
+        ConfigurationError: Which connection, and what to do.
+    """
+    trigger = getattr(error, "trigger", None)
+    if trigger is None or not hasattr(trigger, "serialize"):
+        return
+    conn_ids = [leased.request.conn_id for leased in run.leased]
+    needed = leased_connections.needs_leased(trigger, conn_ids)
+    if needed is not None:
+        raise ConfigurationError(
+            f"{type(trigger).__name__} uses connection {needed!r}, whose leased login ends when "
+            "the task pauses, and a trigger runs in another process; set deferrable=False, so "
+            "that the task itself waits"
+        )
+
+
 def _check_returned(run: SecuredRun, value: Any) -> None:
-    """Refuse a returned dict that would overwrite a reference in XCom."""
+    """Refuse what must not reach XCom: a leased secret, or a dict that hides a reference."""
+    secrets = tuple(secret for leased in run.leased for secret in leased.granted.secrets)
+    if secrets and holds_secret(value, secrets):
+        raise PolicyError(
+            "the body returned a leased secret, and what it returns is stored; return something "
+            "else",
+            why="rule_denied",
+        )
     if isinstance(value, Mapping):
         for name in run.output_names:
             if name in value:

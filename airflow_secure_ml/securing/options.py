@@ -72,12 +72,13 @@ class Writes:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A credential that lives as long as the task. Declared here; not taken by this release.
+    """A credential that lives as long as the task.
 
     Attributes:
-        path: Where Vault makes it, such as `database/creds/reader`.
+        path: Where Vault makes it, such as `database/creds/reader`; a template may stand in it.
         conn_id: The Airflow connection that takes it; None: the entry's name.
-        data: What the engine needs with the request.
+        data: What the engine needs with the request, such as `common_name` for a certificate;
+            templates may stand in it.
         vault_conn_id: The connection to Vault; None: `[secure_ml] vault_conn_id`.
     """
 

@@ -73,6 +73,11 @@ def check_class(declaration: Declaration, cls: type, kwargs: Mapping[str, Any]) 
                 f"task {task_id!r}: {option}=True lets the trigger run without the task, where "
                 "nothing can be checked; set it to False"
             )
+    if declaration.leases and names & _OTHER_PYTHON:
+        raise ConfigurationError(
+            f"task {task_id!r}: credentials= end with this process, and its body runs in another "
+            "Python; use @task, or another operator that runs here"
+        )
     streams = [name for name, entry in declaration.reads.items() if entry.stream]
     if streams and names & _OTHER_PYTHON:
         raise ConfigurationError(
@@ -91,7 +96,7 @@ def check_parameters(declaration: Declaration, function: Callable[..., Any]) -> 
     named = getattr(function, "__name__", "the task")
     takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     _check_context_keys(declaration, named)
-    for name in declaration.names:
+    for name in (*declaration.reads, *declaration.writes):
         if name not in parameters and not takes_all:
             raise ConfigurationError(
                 f"task {named!r}: secure() names {name!r}, and the function has no parameter of "

@@ -41,7 +41,9 @@ def secure(
             returned; None: return a decorator.
         reads: Name to address or `Reads`; or names alone, whose addresses the caller passes.
         writes: Name to address or `Writes`; or names alone.
-        credentials: Name to Vault path or `Lease`; not in this release.
+        credentials: Name to Vault path or `Lease`. The Airflow connection of that name gets the
+            leased login while the body runs, and has none before and after; a parameter of that
+            name gets a `Credential`.
         remote: For tasks whose body runs elsewhere; not in this release.
 
     Returns:
@@ -230,6 +232,11 @@ def _subclass(cls: type, declaration: Declaration) -> type:
     ) -> None:
         from airflow_secure_ml.securing.binding import rendering
 
+        if declaration.conn_ids:
+            from airflow_secure_ml.securing.leased_connections import deny
+
+            # `{{ conn.warehouse.password }}` would render the static login into a stored field.
+            deny(declaration.conn_ids)
         with rendering(self, parent, context, jinja_env):
             cls._do_render_template_fields(  # type: ignore[attr-defined] # any operator
                 self, parent, template_fields, context, jinja_env, seen_oids

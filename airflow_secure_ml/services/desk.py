@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from airflow_secure_ml.core.lease import Granted, LeaseLine
 from airflow_secure_ml.core.policy import Decision, Rules
-from airflow_secure_ml.core.ports import DataChecker, KeySystem, ObjectStore
+from airflow_secure_ml.core.ports import CredentialSource, DataChecker, KeySystem, ObjectStore
 from airflow_secure_ml.errors import FormatError, PolicyError
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.run_plan import Plan
@@ -29,20 +30,38 @@ class ScratchDirectory(Protocol):
         """Remove everything; may be called twice. ServiceError if somebody still writes."""
 
 
-class ScratchGuard(Protocol):
-    """Removes plaintext when the run cannot do it itself."""
+class GuardReport(Protocol):
+    """What a guard did when it was told to finish."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was there; if not, its work is the run's own."""
+
+    @property
+    def revoked(self) -> Collection[str]:
+        """Leases that have ended, as events name them."""
+
+
+class RunGuard(Protocol):
+    """Renews leases while a run lasts; revokes and removes plaintext when the run cannot."""
 
     def ready(self) -> None:
         """Return once it watches; PolicyError (guardian_unavailable) if it does not."""
 
-    def finish(self) -> object:
-        """Have everything shredded now."""
+    def take_line(self, number: int, line: LeaseLine) -> None:
+        """Take how to reach a credential source; errors as in `ready`."""
+
+    def take_lease(self, number: int, path: str, granted: Granted, of: str) -> None:
+        """Take a lease that was granted over a line by the event `of`; errors as in `ready`."""
+
+    def finish(self) -> GuardReport:
+        """Have everything revoked and shredded now."""
 
     def bye(self) -> None:
         """Let it go, once what `finish` reported stands in the trail."""
 
     def leave(self) -> None:
-        """Let it go without that: it shreds what is left, and records it."""
+        """Let it go without that: it sees to what is left, and records it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +79,7 @@ class Desk:
         trusted_signers: Signers accepted where nothing else is said.
         make_scratch: A scratch directory with room for so many bytes.
         guard: A guard of a scratch directory, started and not waited for.
+        credentials: From the name of a credential source to it; None: the deployment's.
         still_ours: Raises PolicyError (try_replaced) if another try took over.
         now_ms: Wall clock, ms since 1970 UTC.
     """
@@ -73,7 +93,8 @@ class Desk:
     signing_key: str
     trusted_signers: tuple[str, ...]
     make_scratch: Callable[[int], ScratchDirectory]
-    guard: Callable[[Path], ScratchGuard]
+    guard: Callable[[Path], RunGuard]
+    credentials: Callable[[str | None], CredentialSource]
     still_ours: Callable[[], None]
     now_ms: Callable[[], int]
 

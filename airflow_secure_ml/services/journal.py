@@ -16,7 +16,7 @@ from typing import Any
 from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.core.ports import AuditSink, KeyRef
-from airflow_secure_ml.errors import SecureMLError, ServiceError
+from airflow_secure_ml.errors import SecureMLError
 
 
 class Journal:
@@ -47,12 +47,12 @@ class Journal:
 
         Args:
             more: Names, addresses and operator.
-            then: Acts and objects of further intents that belong to it.
+            then: Acts and parts of further intents that belong to it.
         """
         fact = Fact(act="task.secure", phase="intent", run=self._run, more=more)
         self.intent = self._sink.record(fact)
-        for act, place in then:
-            self.intend(act, object=place)
+        for act, parts in then:
+            self.intend(act, **parts)
         self.settle()
 
     def tell(self, line: str) -> None:
@@ -80,8 +80,7 @@ class Journal:
         self, act: str, error: SecureMLError, *, of: str | None = None, **parts: Any
     ) -> str:
         """Record that an act was refused, or failed if another system is to blame."""
-        result = "failed" if isinstance(error, ServiceError) else "refused"
-        return self._outcome(act, result, error.why, None, of, parts)
+        return self._outcome(act, error.result, error.why, None, of, parts)
 
     def ended(self, result: str, why: str | None, more: Mapping[str, Any]) -> None:
         """Record the run's outcome; durable after `settle`."""

@@ -91,12 +91,32 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRequest:
+    """One credential to lease.
+
+    Attributes:
+        name: The declared name.
+        path: Where it is made, such as `database/creds/reader`; checked.
+        conn_id: The Airflow connection that takes it.
+        data: What its engine needs with the request.
+        source: Names where it is made: a connection to Vault; None: the deployment's.
+    """
+
+    name: str
+    path: str
+    conn_id: str
+    data: Mapping[str, str] = field(default_factory=dict)
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything one run is to read and write.
+    """Everything one run is to read, write and lease.
 
     Attributes:
         inputs: In the order of the declaration.
         outputs: In the order of the declaration.
+        leases: In the order of the declaration.
         listed: Names of inputs whose address was a list: the body gets a list for them.
         dag_id: The DAG, for rules and the written context; empty outside Airflow.
         task_id: The task.
@@ -106,6 +126,7 @@ class Plan:
 
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
+    leases: tuple[LeaseRequest, ...] = ()
     listed: frozenset[str] = frozenset()
     dag_id: str = ""
     task_id: str = ""

@@ -1,7 +1,7 @@
 """One secured run: everything that happens around a body, in the order that makes it safe.
 
-Durable intent, rules, signatures, opening, validation; the body; validation, sealing, signing,
-publishing; then shredding. Four durable points, whatever the number of inputs and outputs.
+Durable intent, rules, signatures, opening, validation, leasing; the body; validation, sealing,
+signing, publishing; then revoking and shredding. Four durable points, however many inputs.
 
 Source: SECURE_TASK, "Order, whatever happens"; AUDIT_TRAIL, "When it is durable".
 """
@@ -20,9 +20,11 @@ from typing import Any, BinaryIO, Self
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.statement import Suite
 from airflow_secure_ml.core.validation import ValidationReport
-from airflow_secure_ml.errors import PolicyError, SecureMLError, ServiceError
-from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard, Work
+from airflow_secure_ml.errors import PolicyError, SecureMLError
+from airflow_secure_ml.services.credential import Credential
+from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
 from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.leasing import Leased, Leases
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
 from airflow_secure_ml.services.secured_outputs import (
@@ -39,7 +41,7 @@ from airflow_secure_ml.services.vouching import reference_to, vouch
 MAX_NAMED = 8
 # Names alone, of the longest kind.
 MAX_UNPLACED = 64
-Bound = Mapping[str, Path | list[Path] | BinaryIO]
+Bound = Mapping[str, Path | list[Path] | BinaryIO | Credential]
 
 
 class Ending(enum.Enum):
@@ -63,11 +65,13 @@ class Declared:
         reads: Names.
         writes: Names.
         operator: The operator's class, or what else runs.
+        leases: Paths of credentials, as they were declared.
     """
 
     reads: Sequence[str]
     writes: Sequence[str]
     operator: str
+    leases: Sequence[str] = ()
 
 
 class SecuredRun:
@@ -87,13 +91,15 @@ class SecuredRun:
         self._journal = journal
         self._stack = contextlib.ExitStack()
         self._work: Work | None = None
-        self._guard: ScratchGuard | None = None
+        self._guard: RunGuard | None = None
+        self._leases: Leases | None = None
         self._scratch: ScratchDirectory | None = None
         self._opened: dict[str, OpenedInput] = {}
         self._reports: dict[str, ValidationReport | None] = {}
         self._made: dict[str, Path] = {}
         self._quarantined: list[Staged] = []
         self._stopped = False
+        self._all_revoked = True
         self._body_error: BaseException | None = None
         self._ended: tuple[str, str | None, str] | None = None
 
@@ -101,6 +107,11 @@ class SecuredRun:
     def output_names(self) -> tuple[str, ...]:
         """Names of what is to be written."""
         return tuple(self._declared.writes)
+
+    @property
+    def leased(self) -> Sequence[Leased]:
+        """The credentials that the body may use."""
+        return () if self._leases is None else self._leases.taken
 
     def raised_by_body(self, error: BaseException) -> bool:
         """Whether an error came out of the body."""
@@ -117,7 +128,8 @@ class SecuredRun:
         """Do everything that comes before the body.
 
         Returns:
-            What the body gets under each name: a path, a list of them, or a binary file.
+            What the body gets under each name: a path, a list of them, a binary file, or a
+            credential.
 
         Raises:
             SecureMLError: The body must not run; recorded and durable once the run was left.
@@ -133,8 +145,9 @@ class SecuredRun:
         for output in plan.outputs:
             assert scratch is not None
             self._made[output.name] = scratch.path_for(output.name, output.uri)
+        credentials = self._take_leases(work)
         self._journal.settle()
-        return {**bound, **self._made}
+        return {**bound, **self._made, **credentials}
 
     def publish(self) -> Mapping[str, dict[str, Any]]:
         """Do everything that comes after a body that succeeded.
@@ -147,6 +160,8 @@ class SecuredRun:
         """
         assert self._work is not None
         work = self._work
+        if self._leases is not None:
+            self._leases.end_use()
         staged = [
             stage_output(work, item, self._made[item.name], self._stack)
             for item in work.plan.outputs
@@ -197,24 +212,23 @@ class SecuredRun:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, SecureMLError) and error is not self._body_error:
-            result = "failed" if isinstance(error, ServiceError) else "refused"
-            self._ended = (result, error.why, "package")
+            self._ended = (error.result, error.why, "package")
         elif self._ended is None:
             self._ended = ("failed", "bug", "package")
         failures: list[SecureMLError] = []
-        shredded = False
+        cleared = False
         try:
             # Each of them is due, whatever became of the one before.
-            for leave in (self._stack.close, self._shred, self._record_end):
+            for leave in (self._stack.close, self._revoke_and_shred, self._record_end):
                 try:
                     leave()
                 except SecureMLError as failure:
                     failures.append(failure)
                     self._ended = ("failed", failure.why, "leave")
-            shredded = not failures
+            cleared = not failures and self._all_revoked
         finally:
             if self._guard is not None:
-                (self._guard.bye if shredded else self._guard.leave)()
+                (self._guard.bye if cleared else self._guard.leave)()
         if not failures:
             return
         # The body's own exception is what its author must see.
@@ -231,7 +245,8 @@ class SecuredRun:
                 "reads": [{"name": name} for name in self._declared.reads[:MAX_UNPLACED]],
                 "writes": [{"name": name} for name in self._declared.writes[:MAX_UNPLACED]],
             }
-            self._journal.begin({**names, "operator": self._declared.operator})
+            leases = list(self._declared.leases[:MAX_UNPLACED])
+            self._journal.begin({**names, "leases": leases, "operator": self._declared.operator})
             raise
         # An event has room for so many addresses; of a longer list the rest follow, each in an
         # intent of its own, before the point is reached.
@@ -239,18 +254,24 @@ class SecuredRun:
             {
                 "reads": [_place(one) for one in plan.inputs[:MAX_NAMED]],
                 "writes": [_place(one) for one in plan.outputs[:MAX_NAMED]],
+                "leases": [one.path for one in plan.leases[:MAX_NAMED]] or None,
                 "operator": self._declared.operator,
             },
             then=[
-                *(("object.verify", _place(one)) for one in plan.inputs[MAX_NAMED:]),
-                *(("object.publish", _place(one)) for one in plan.outputs[MAX_NAMED:]),
+                *(("object.verify", {"object": _place(one)}) for one in plan.inputs[MAX_NAMED:]),
+                *(("object.publish", {"object": _place(one)}) for one in plan.outputs[MAX_NAMED:]),
+                *(
+                    ("lease.grant", {"lease": {"path": one.path}})
+                    for one in plan.leases[MAX_NAMED:]
+                ),
             ],
         )
         return plan
 
     def _prepare_scratch(self, work: Work) -> ScratchDirectory | None:
         """A directory with room for all inputs, and its guard on its way."""
-        if not work.plan.outputs and all(item.stream for item in work.plan.inputs):
+        plan = work.plan
+        if not plan.outputs and not plan.leases and all(item.stream for item in plan.inputs):
             return None
         need = sum(size_of(work, item) for item in work.plan.inputs)
         self._scratch = self._desk.make_scratch(need)
@@ -274,8 +295,17 @@ class SecuredRun:
             for name, several in opened.items()
         }
 
+    def _take_leases(self, work: Work) -> Mapping[str, Credential]:
+        """Last before the body, so that no refusal comes after a lease."""
+        if not work.plan.leases:
+            return {}
+        assert self._guard is not None
+        assert self._scratch is not None
+        self._leases = Leases(work, self._guard, self._scratch)
+        return self._leases.take()
+
     def _await_guard(self) -> None:
-        """Return once somebody watches over the plaintext that comes next."""
+        """Return once somebody watches over the plaintext or the lease that comes next."""
         if self._guard is not None:
             self._guard.ready()
 
@@ -299,12 +329,15 @@ class SecuredRun:
             )
         self._desk.still_ours()
 
-    def _shred(self) -> None:
+    def _revoke_and_shred(self) -> None:
         if self._scratch is None:
             return
         more = {"path": self._scratch.root.name}
         if self._guard is not None:
-            self._guard.finish()
+            report = self._guard.finish()
+            if self._leases is not None:
+                self._leases.end_use()
+                self._all_revoked = self._leases.record_ended(report)
         try:
             # The guard may be gone, and what it left is then ours; else this only lets go.
             self._scratch.shred()
@@ -322,7 +355,7 @@ class SecuredRun:
             more |= {
                 "reads": len(self._work.plan.inputs),
                 "writes": len(self._work.plan.outputs),
-                "leases": 0,
+                "leases": len(self.leased),
             }
         if self._journal.intent is not None:
             self._journal.ended(result, why, more)

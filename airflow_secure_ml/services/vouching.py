@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_secure_ml.core.manifest import Manifest
 from airflow_secure_ml.core.statement import Statement, Suite
-from airflow_secure_ml.errors import FormatError, SecureMLError, ServiceError, SignatureError
+from airflow_secure_ml.errors import FormatError, SecureMLError, SignatureError
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.manifests import build_manifest
@@ -39,8 +39,7 @@ def recorded(work: Work, operator: str) -> Iterator[None]:
     try:
         yield
     except SecureMLError as error:
-        result = "failed" if isinstance(error, ServiceError) else "refused"
-        work.journal.ended(result, error.why, counts)
+        work.journal.ended(error.result, error.why, counts)
         work.journal.settle()
         raise
     except BaseException:

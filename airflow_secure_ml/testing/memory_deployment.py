@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from airflow_secure_ml.core.audit.event import RunRef
-from airflow_secure_ml.core.ports import AuditSink, ObjectStore
+from airflow_secure_ml.core.lease import Granted, LeaseLine
+from airflow_secure_ml.core.ports import AuditSink, CredentialSource, ObjectStore
 from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.services.desk import Desk, ScratchDirectory, ScratchGuard
+from airflow_secure_ml.services.desk import Desk, GuardReport, RunGuard, ScratchDirectory
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.run_plan import Plan
 from airflow_secure_ml.services.secured_run import Bound, Declared, SecuredRun
 from airflow_secure_ml.settings import Settings
+from airflow_secure_ml.testing.memory_credentials import MemoryCredentials
 from airflow_secure_ml.testing.memory_objects import MemoryObjects
 from airflow_secure_ml.testing.ports import MemoryAudit, MemoryKeySystem
 
@@ -48,18 +50,37 @@ class WatchedRun(SecuredRun):
         return bound
 
 
-class _InProcessGuard:
-    """Shreds when told; nobody outlives a test."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    answered: bool
+    revoked: tuple[str, ...]
 
-    def __init__(self, scratch: Any) -> None:
-        self._scratch = scratch
+
+class _InProcessGuard:
+    """Revokes and shreds when told; nobody outlives a test."""
+
+    def __init__(self, scratch: ScratchDirectory, credentials: MemoryCredentials) -> None:
+        self._scratch, self._credentials = scratch, credentials
+        self._leases: list[Granted] = []
 
     def ready(self) -> None:
         """Return."""
 
-    def finish(self) -> None:
-        """Have everything shredded now."""
+    def take_line(self, number: int, line: LeaseLine) -> None:
+        """Return: the source is in this process."""
+
+    def take_lease(self, number: int, path: str, granted: Granted, of: str) -> None:
+        """Revoke it when told."""
+        self._leases.append(granted)
+
+    def finish(self) -> GuardReport:
+        """Have everything revoked and shredded now."""
+        for granted in self._leases:
+            assert granted.lease_id is not None
+            self._credentials.revoke(granted.lease_id)
         self._scratch.shred()
+        digests = [granted.id_digest for granted in self._leases]
+        return _Report(answered=True, revoked=tuple(one for one in digests if one))
 
     def bye(self) -> None:
         """Return."""
@@ -75,6 +96,7 @@ class MemoryDeployment(Deployment):
     Attributes:
         objects: Every object, by address.
         memory_keys: The key system.
+        memory_credentials: What is leased, whichever connection to Vault a lease names.
         audit: What was recorded.
         last_run: The newest secured run; None: there was none yet.
     """
@@ -83,6 +105,7 @@ class MemoryDeployment(Deployment):
         super().__init__(settings)
         self.objects = AnyObjects()
         self.keys = self.memory_keys = MemoryKeySystem()
+        self.memory_credentials = MemoryCredentials()
         self.audit = MemoryAudit()
         self.last_run: WatchedRun | None = None
         self._scratch: dict[Path, ScratchDirectory] = {}
@@ -90,6 +113,10 @@ class MemoryDeployment(Deployment):
     def store(self, uri: str) -> ObjectStore:
         """The one store."""
         return self.objects
+
+    def credentials(self, conn_id: str | None) -> CredentialSource:
+        """The one source."""
+        return self.memory_credentials
 
     def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
         """The one sink."""
@@ -109,5 +136,5 @@ class MemoryDeployment(Deployment):
         self._scratch[scratch.root] = scratch
         return scratch
 
-    def _guard(self, run: RunRef | None, root: Path) -> ScratchGuard:
-        return _InProcessGuard(self._scratch.pop(root))
+    def _guard(self, run: RunRef | None, root: Path) -> RunGuard:
+        return _InProcessGuard(self._scratch.pop(root), self.memory_credentials)

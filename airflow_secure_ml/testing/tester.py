@@ -111,9 +111,19 @@ class SecureMLTester:
         return [_event(fact) for fact in self._here.audit.facts]
 
     @property
-    def lease(self) -> Any:
-        """Not in this release."""
-        raise ConfigurationError("secure_ml.lease: this release leases no credentials")
+    def leased(self) -> list[str]:
+        """Leases that are held: empty again once the task has ended."""
+        return list(self._here.memory_credentials.held)
+
+    def lease(self, path: str, *, ttl_s: int | None = 900, **fields: str) -> None:
+        """Let tasks lease `fields` at `path`, as Vault would hand them out.
+
+        Args:
+            path: As `secure(credentials=…)` names it, such as `database/creds/reader`.
+            ttl_s: The lease's term; None: a secret that is not leased, as of KV.
+            **fields: Such as `username` and `password`.
+        """
+        self._here.memory_credentials.put(path, fields, ttl_s)
 
     def put(
         self,

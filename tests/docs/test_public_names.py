@@ -7,7 +7,16 @@ import sys
 
 import airflow_secure_ml
 
-PUBLIC = ["Lease", "Reads", "Reference", "SecureMLError", "Writes", "open_artifact", "secure"]
+PUBLIC = [
+    "Credential",
+    "Lease",
+    "Reads",
+    "Reference",
+    "SecureMLError",
+    "Writes",
+    "open_artifact",
+    "secure",
+]
 SLOW = ("airflow", "great_expectations", "boto3", "hvac", "pandas", "cryptography")
 
 

@@ -185,9 +185,34 @@ REFUSED = {
         lambda: bash(reads={"table": TABLE}, remote=True),
         "remote=True.*VerifyArtifactOperator",
     ),
-    "credentials=": (
-        lambda: bash(reads={"table": TABLE}, credentials={"warehouse": Lease("database/x")}),
-        "'warehouse'.*leases no credentials.*remove credentials=",
+    "credentials= without names": (
+        lambda: bash(credentials=["database/creds/reader"]),
+        "credentials=.*expected a mapping",
+    ),
+    "a credential that is no path": (
+        lambda: bash(credentials={"warehouse": "../sys/unseal"}),
+        "credentials['warehouse'].*is no path.*database/creds/reader",
+    ),
+    "a path that hands out no credential": (
+        lambda: bash(credentials={"warehouse": "auth/token/create"}),
+        "auth/token/create hands out no credential",
+    ),
+    "a credential of another type": (
+        lambda: bash(credentials={"warehouse": 7}),
+        "credentials['warehouse'] is a int.*Lease",
+    ),
+    "a credential and a read of one name": (
+        lambda: bash(reads={"table": TABLE}, credentials={"table": "database/creds/reader"}),
+        "'table' stands in reads and in credentials",
+    ),
+    "two credentials for one connection": (
+        lambda: bash(
+            credentials={
+                "a": Lease("database/creds/a", conn_id="warehouse"),
+                "warehouse": "database/creds/b",
+            }
+        ),
+        "two credentials are for one connection",
     ),
     "a glob": (
         lambda: bash(reads={"table": "/lake/*.csv"}),

@@ -212,9 +212,36 @@ def test_arguments_that_another_task_makes_must_be_passed(secure_ml, dag):
         secure_ml.run(dag.get_task("shell"), command="ls")
 
 
-def test_leases_are_not_in_this_release(secure_ml):
-    with pytest.raises(ConfigurationError, match="leases no credentials"):
-        secure_ml.lease("warehouse", username="u", password="p")
+def test_a_leased_login_is_the_bodys_and_ends_with_it(secure_ml):
+    secure_ml.lease("database/creds/reader", username="u-1", password="leased-password")
+    seen = []
+
+    with DAG("leasing", schedule=None) as dag:
+
+        @secure(credentials={"warehouse": "database/creds/reader"})
+        @task
+        def look(warehouse):
+            seen.append((warehouse.username, warehouse["password"], secure_ml.leased))
+
+        look()
+    run = secure_ml.run(dag.get_task("look"))
+
+    assert run.error is None
+    assert seen == [("u-1", "leased-password", ["database/creds/reader/1"])]
+    assert secure_ml.leased == []
+    leases = [(e.act, e.outcome) for e in secure_ml.events if e.act.startswith("lease.")]
+    assert leases == [("lease.grant", "ok"), ("lease.revoke", "ok")]
+
+
+def test_a_lease_that_no_test_put_there_is_refused(secure_ml):
+    with DAG("leasing", schedule=None) as dag:
+        secure(BashOperator(task_id="look", bash_command="true"), credentials={"w": "db/creds/x"})
+
+    run = secure_ml.run(dag.get_task("look"))
+
+    assert run.refused
+    assert not run.body_ran
+    assert "nothing was put there" in str(run.error)
 
 
 @pytest.fixture
