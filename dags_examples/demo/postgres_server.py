@@ -47,7 +47,8 @@ class RunningPostgres:
 
     Attributes:
         binaries: The folder of `initdb` and `postgres`.
-        folder: Where its log lies; its cluster too, unless another user has to run it.
+        folder: Where its log lies; its cluster too, unless another user has to run it. A cluster
+            that one who was killed left there is removed at the start.
         database: A database of that name is made.
         admin: The name of its superuser.
         password: The superuser's.
@@ -64,8 +65,16 @@ class RunningPostgres:
     _cluster: Path | None = field(default=None, repr=False)
     _programs: KeptPrograms | None = field(default=None, repr=False)
 
+    @property
+    def pid(self) -> int:
+        """The server's first process."""
+        assert self._cluster is not None
+        return int((self._cluster / "data" / "postmaster.pid").read_text().splitlines()[0])
+
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._link.is_symlink():
+            self._remove(self._link.resolve())
         try:
             self._make_cluster()
             self._start_on_a_free_port()
@@ -127,20 +136,27 @@ class RunningPostgres:
             running.stop()
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
-            shutil.rmtree(cluster, ignore_errors=True)
+            self._remove(cluster)
+
+    @property
+    def _link(self) -> Path:
+        return self.folder / "cluster"
+
+    def _remove(self, cluster: Path) -> None:
+        shutil.rmtree(cluster, ignore_errors=True)
+        self._link.unlink(missing_ok=True)
 
     def _hurry(self) -> None:
         """Ask for a stop that waits for no client; what the keeper sends waits for all."""
-        assert self._cluster is not None
         # The file is gone when the server ended by itself.
         with contextlib.suppress(OSError, ValueError):
-            pid = int((self._cluster / "data" / "postmaster.pid").read_text().splitlines()[0])
-            os.kill(pid, signal.SIGINT)
+            os.kill(self.pid, signal.SIGINT)
 
     def _make_cluster(self) -> None:
         user = _server_user()
         above = self.folder if user is None else _open_folder()
         cluster = self._cluster = Path(tempfile.mkdtemp(prefix="postgres-", dir=above))
+        self._link.symlink_to(cluster)
         password_file = cluster / "password"
         write_private(password_file, self.password.encode())
         if user is not None:
