@@ -1,50 +1,77 @@
 """Ask Vault: log in once, keep the token alive, try again where that is safe, end by a deadline.
 
-One client serves many threads: each has a connection of its own, all share one token. A denial is
-one denial: only a token that Vault calls invalid leads to another login, and a login that was
-refused is not tried again for a while.
+One client serves many threads: each has a connection of its own, all share one token, and one
+thread at a time gets it. A denial is one denial: only a token that Vault calls invalid leads to
+another login, and a login that was refused is not tried again for a while.
 
 Source: FACTS, Vault.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import hvac
 import requests
+import urllib3
 
 from airflow_secure_ml.adapters.vault.failures import (
+    LOG_IN,
+    SERVICE,
     TOKEN_INVALID,
     Failure,
     Kind,
     failure_of,
-    failure_of_status,
 )
 from airflow_secure_ml.adapters.vault.server import VaultServer
 from airflow_secure_ml.adapters.vault.token import Token
+from airflow_secure_ml.adapters.vault.transport import check_certificates, make_hvac_client
+from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import SecureMLError, ServiceRefusedError
+
+log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 # A denied login is remembered, so that a thousand look-ups are not a thousand logins.
 REFUSED_LOGIN_S = 30.0
-_USER_AGENT = "airflow-secure-ml"
+
+Request = Callable[[hvac.Client], Any]
+
+
+class Ask(Protocol):
+    """Makes one request of a login, and tries it again where that is safe."""
+
+    def __call__(
+        self,
+        action: str,
+        request: Request,
+        *,
+        token: Secret | None = None,
+        repeatable: bool = True,
+    ) -> dict[str, Any]:
+        """Do one request.
+
+        Args:
+            action: What it does, for messages.
+            request: Makes it.
+            token: The token to send with it; None: none.
+            repeatable: Whether it may be sent again when it is not known if it was done.
+        """
 
 
 class Login(Protocol):
     """One way to get a token."""
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may be tried again when no answer came."""
-
-    def log_in(self, vault: hvac.Client) -> Token:
-        """Get a token; raises what hvac and requests raise."""
+    def log_in(self, ask: Ask) -> Token:
+        """Get a token; errors as in `VaultClient.call`."""
 
 
 class VaultClient:
@@ -70,20 +97,30 @@ class VaultClient:
         self.server = server
         self._login = login
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
-        self._forget_process()
         self._token: Token | None = None
-        self._refused: tuple[float, SecureMLError] | None = None
+        self._refused: tuple[float, ServiceRefusedError] | None = None
+        # Counts the closings: a login that was under way then must not leave its token.
+        self._closings = 0
+        self.forget_parent()
+        _alive.add(self)
 
-    def _forget_process(self) -> None:
-        """Begin anew in a forked child: connections and locks are the parent's."""
-        self._pid = os.getpid()
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child: connections, locks and tokens are the parent's.
+
+        The parent's end would take a shared token away, and the child's leases with it.
+        """
         self._lock = threading.RLock()
         self._local = threading.local()
         self._made: list[Token] = []
+        # The login that is under way; its event is set when it is over.
+        self._under_way: threading.Event | None = None
+        if self._token is not None and self._token.ours:
+            self._token = None
 
-    def call(
-        self, action: str, ask: Callable[[hvac.Client], Any], *, repeatable: bool = True
-    ) -> dict[str, Any]:
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a VaultClient cannot be pickled; pass the connection's id instead")
+
+    def call(self, action: str, ask: Request, *, repeatable: bool = True) -> dict[str, Any]:
         """Do one request with a token that holds.
 
         Args:
@@ -97,171 +134,205 @@ class VaultClient:
         Raises:
             ServiceRefusedError: It said no; `reason` is a word of `failures`.
             ServiceUnavailableError: No answer inside the deadline, or an answer that was lost.
-            ConfigurationError: Its certificate does not hold.
+            ConfigurationError: Its certificate does not hold, or ours cannot be read.
         """
         until = self._clock() + self.server.deadline_s
         token = self.token(until=until)
         try:
-            return self._tried(action, ask, token, repeatable, until)
+            return self._tried(action, ask, token.value, repeatable, until)
         except ServiceRefusedError as error:
             if error.reason != TOKEN_INVALID:
                 raise
+            another = self._instead_of(token, until)
+            if another is None:
+                raise
         # Revoked or expired before its time. Nothing was done with it, so once more, and once only.
-        self._drop(token)
-        return self._tried(action, ask, self.token(until=until), repeatable, until)
+        return self._tried(action, ask, another.value, repeatable, until)
 
     def token(self, *, until: float | None = None) -> Token:
         """The token in use, got or prolonged if need be; errors as in `call`."""
-        if os.getpid() != self._pid:
-            self._forget_process()
         until = self._clock() + self.server.deadline_s if until is None else until
-        with self._lock:
-            now = self._clock()
-            if self._token is not None and not self._token.is_due(now):
-                return self._token
-            if self._refused is not None and now < self._refused[0]:
-                raise self._refused[1]
-            self._refused = None
-            self._token = self._prolonged(until) or self._logged_in(until)
-            return self._token
+        while True:
+            token = self._token
+            if token is not None and not token.is_due(self._clock()):
+                return token
+            got, waiting_for = self._got_by_one(until)
+            if got is not None:
+                return got
+            if token is not None and not token.has_ended(self._clock()):
+                return token
+            if not waiting_for.wait(max(0.0, until - self._clock())):
+                failure = Failure(kind=Kind.LOST, reason="no token in time")
+                raise failure.as_error(LOG_IN, self.server.url)
 
     def close(self) -> None:
-        """Revoke every token that was made here; those that were given stay as they are."""
-        if os.getpid() != self._pid:
-            return
+        """Revoke every token that was made here; those that were given stay as they are.
+
+        The next `call` logs in again.
+        """
         with self._lock:
-            made, self._made, self._token = self._made, [], None
+            self._closings += 1
+            self._token = None
+            made = list(self._made)
         for token in made:
-            until = self._clock() + min(self.server.timeout_s, self.server.deadline_s)
-            try:
-                self._tried("revoke its token", _revoke_self, token, True, until)
-            except SecureMLError:
-                # It ends by itself at its TTL; whoever closes can do no more.
-                continue
-        self._local = threading.local()
+            self._revoke(token)
+        mine = self._local.__dict__.pop("vault", None)
+        if mine is not None:
+            mine.adapter.close()
+
+    def _got_by_one(self, until: float) -> tuple[Token | None, threading.Event]:
+        """Get the token here, or None and what tells that another thread has done."""
+        mine = threading.Event()
+        try:
+            with self._lock:
+                other = self._under_way
+                if other is None or other.is_set():
+                    self._under_way, other = mine, None
+            if other is not None:
+                return None, other
+            return self._got(until), mine
+        finally:
+            # An execution_timeout strikes anywhere: whoever waits must not wait for nothing.
+            mine.set()
+            if self._under_way is mine:
+                self._under_way = None
+
+    def _got(self, until: float) -> Token:
+        token, now = self._token, self._clock()
+        if token is not None and not token.is_due(now):
+            return token
+        holds = token is not None and not token.has_ended(now)
+        try:
+            got = self._prolonged(token, until) if token is not None and holds else None
+            got = got or self._logged_in(until)
+        except SecureMLError:
+            if token is None or not holds:
+                raise
+            return token
+        self._token = got
+        return got
 
     def _logged_in(self, until: float) -> Token:
-        began = self._clock()
+        refused, closings = self._refused, self._closings
+        if refused is not None and self._clock() < refused[0]:
+            # A copy: each time that one error is raised, it holds another traceback.
+            raise copy.copy(refused[1])
+        self._local.sent_s = self._clock()
         try:
-            answer = self._tried("log in", self._login.log_in, None, self._login.repeatable, until)
+            token = self._login.log_in(self._asker(until))
         except ServiceRefusedError as error:
-            self._refused = (self._clock() + REFUSED_LOGIN_S, error)
+            self._refused = (self._clock() + REFUSED_LOGIN_S, copy.copy(error))
+            log.warning("%s; not tried again for %.0f s", error, REFUSED_LOGIN_S)
             raise
-        token: Token = answer["token"]
-        token = token.since(began)
-        if token.ours:
-            self._made.append(token)
+        token = token.since(self._local.sent_s)
+        with self._lock:
+            now = self._clock()
+            # Older ones may hold leases, so they stay until they end.
+            self._made = [one for one in self._made if not one.has_ended(now)]
+            self._made += [token] if token.ours else []
+            closed = self._closings != closings
+        if closed:
+            self._revoke(token)
+            failure = Failure(kind=Kind.LOST, reason="closed in the meantime")
+            raise failure.as_error(LOG_IN, self.server.url)
+        self._refused = None
         return token
 
-    def _prolonged(self, until: float) -> Token | None:
+    def _asker(self, until: float) -> Ask:
+        def ask(
+            action: str, request: Request, *, token: Secret | None = None, repeatable: bool = True
+        ) -> dict[str, Any]:
+            return self._tried(action, request, token, repeatable, until)
+
+        return ask
+
+    def _prolonged(self, token: Token, until: float) -> Token | None:
         """The token with a new term; None: it has none, or Vault gives it no more."""
-        token = self._token
-        if token is None or not token.renewable or token.has_ended(self._clock()):
+        if not token.renewable:
             return None
-        began = self._clock()
         try:
-            answer = self._tried("renew its token", _renew_self, token, True, until)
+            answer = self._tried("renew its token", _renew_self, token.value, True, until)
         except ServiceRefusedError:
             return None
-        renewed = token.renewed(answer).since(began)
-        if renewed.is_due(began):
+        renewed = token.renewed(answer).since(self._local.sent_s)
+        if not renewed.ttl_s or renewed.is_due(self._clock()):
             return None
-        self._made = [renewed if one is token else one for one in self._made]
+        with self._lock:
+            self._made = [renewed if one.value == token.value else one for one in self._made]
         return renewed
 
-    def _drop(self, token: Token) -> None:
+    def _instead_of(self, token: Token, until: float) -> Token | None:
+        """Another token than one that Vault calls invalid; None: the login gives the same."""
         with self._lock:
-            if self._token is token:
+            if self._token is not None and self._token.value == token.value:
                 self._token = None
+            self._made = [one for one in self._made if one.value != token.value]
+        another = self.token(until=until)
+        return None if another.value == token.value else another
+
+    def _revoke(self, token: Token) -> None:
+        now = self._clock()
+        until = now + min(self.server.timeout_s, self.server.deadline_s)
+        try:
+            if token.ours and not token.has_ended(now):
+                self._tried("revoke its token", _revoke_self, token.value, True, until)
+        except SecureMLError as error:
+            if getattr(error, "reason", None) != TOKEN_INVALID:
+                # Whoever closes can do no more.
+                log.warning("vault: a token was not revoked and ends by itself: %s", error)
+        with self._lock:
+            self._made = [one for one in self._made if one.value != token.value]
 
     def _tried(
-        self,
-        action: str,
-        ask: Callable[[hvac.Client], Any],
-        token: Token | None,
-        repeatable: bool,
-        until: float,
+        self, action: str, ask: Request, token: Secret | None, repeatable: bool, until: float
     ) -> dict[str, Any]:
         tries = 0
         while True:
             try:
-                return _as_object(ask(self._client(token)))
-            except _Answered as error:
-                failure, cause = error.failure, None
-            except (hvac.exceptions.VaultError, requests.RequestException) as error:
-                failure, cause = failure_of(error), error
+                return self._asked(ask, token, until)
+            except _VENDORS as error:
+                failure, cause = failure_of(error), type(error).__name__
+            except OSError:
+                # requests says so where a file of certificates is gone.
+                check_certificates(self.server)
+                raise
             wait_s = self._wait_s(failure, tries)
             may = failure.kind is Kind.BUSY or (failure.kind is Kind.LOST and repeatable)
             if not may or self._clock() + wait_s > until:
-                # Its text may hold what the request held.
-                raise failure.as_error(action, self.server.url) from _without_text(cause)
+                # Its name alone: its text may hold what the request held.
+                raise failure.as_error(action, self.server.url) from RuntimeError(cause)
+            log.info("%s: %s: %s; again in %.1f s", SERVICE, action, failure.reason, wait_s)
             self._sleep(wait_s)
             tries += 1
 
     def _wait_s(self, failure: Failure, tries: int) -> float:
-        if failure.wait_s is not None:
-            return failure.wait_s
-        most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * float(2**tries))
+        most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * float(2 ** min(tries, 10)))
         # Never nothing: waiters would come back all at once.
-        return most * (0.5 + self._jitter() / 2)
+        return (failure.wait_s or 0.0) + most * (0.5 + self._jitter() / 2)
 
-    def _client(self, token: Token | None) -> hvac.Client:
-        """This thread's own hvac client, with a token in it."""
-        found: hvac.Client | None = getattr(self._local, "vault", None)
-        if found is None:
-            found = self._local.vault = make_hvac_client(self.server)
-        found.token = "" if token is None else token.value.reveal()
-        return found
-
-
-def make_hvac_client(server: VaultServer) -> hvac.Client:
-    """An hvac client without a token that reads nothing from the environment or the home."""
-    session = requests.Session()
-    # No proxy, .netrc or CA file of the environment: where a token goes is the connection's matter.
-    session.trust_env = False
-    session.headers["User-Agent"] = _USER_AGENT
-    session.verify = server.ca or True
-    if server.client_cert is not None:
-        cert, key = server.client_cert, server.client_key
-        session.cert = cert if key is None else (cert, key)
-    return hvac.Client(
-        url=server.url,
-        token="",  # None would make hvac read ~/.vault-token.
-        namespace=server.namespace,
-        verify=session.verify,
-        cert=session.cert,
-        timeout=server.timeout_s,
-        # A token is not carried to wherever an answer points.
-        allow_redirects=False,
-        session=session,
-    )
+    def _asked(self, ask: Request, token: Secret | None, until: float) -> dict[str, Any]:
+        """Ask once, with this thread's own hvac client."""
+        vault: hvac.Client | None = getattr(self._local, "vault", None)
+        if vault is None:
+            vault = self._local.vault = make_hvac_client(self.server, self._clock)
+        # Put back at the end: a signal's handler may ask while its thread is asking.
+        before = vault.token, vault.adapter.until_s
+        try:
+            vault.token = "" if token is None else token.reveal()
+            vault.adapter.until_s = until
+            self._local.sent_s = self._clock()
+            # hvac returns a Response where there is no JSON.
+            answer = ask(vault)
+            return answer if isinstance(answer, dict) else {}
+        finally:
+            vault.token, vault.adapter.until_s = before
 
 
-class _Answered(Exception):
-    """An answer that hvac takes for a success and that is none."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
-
-
-def _as_object(answer: Any) -> dict[str, Any]:
-    """hvac returns a dict, a Response or, from a login, a Token."""
-    if isinstance(answer, Token):
-        return {"token": answer}
-    if isinstance(answer, dict):
-        return answer
-    status = getattr(answer, "status_code", None)
-    if status in (200, 202, 204):
-        return {}
-    raise _Answered(failure_of_status(status or 0))
-
-
-def _without_text(error: BaseException | None) -> BaseException | None:
-    """The cause, as far as it may be shown: its class."""
-    if error is None:
-        return None
-    return RuntimeError(type(error).__name__)
+_VENDORS = (
+    hvac.exceptions.VaultError,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+)
 
 
 def _renew_self(vault: hvac.Client) -> Any:
@@ -270,3 +341,14 @@ def _renew_self(vault: hvac.Client) -> Any:
 
 def _revoke_self(vault: hvac.Client) -> Any:
     return vault.auth.token.revoke_self()
+
+
+_alive: weakref.WeakSet[VaultClient] = weakref.WeakSet()
+
+
+def _forget_parents() -> None:
+    for client in list(_alive):
+        client.forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget_parents)

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from airflow_secure_ml.adapters.vault.failures import (
+    LOG_IN,
+    LOGIN_REFUSED,
+    SECOND_FACTOR,
+    refusal,
+)
 from airflow_secure_ml.core.secret import Secret
 
 # A token is renewed or replaced before it ends: a tenth of its term, at most so many seconds.
@@ -32,11 +38,21 @@ class Token:
 
     @classmethod
     def of_login(cls, answer: Mapping[str, Any]) -> Self:
-        """The token in the answer to a login; batch tokens cannot be revoked and are not ours."""
-        auth = answer["auth"]
+        """The token in the answer to a login; batch tokens cannot be revoked and are not ours.
+
+        Raises:
+            ServiceRefusedError: There is none in it.
+        """
+        auth = answer.get("auth")
+        auth = auth if isinstance(auth, Mapping) else {}
+        if auth.get("mfa_requirement"):
+            raise refusal(LOG_IN, SECOND_FACTOR)
+        value = auth.get("client_token")
+        if not isinstance(value, str) or not value:
+            raise refusal(LOG_IN, LOGIN_REFUSED)
         return cls(
-            value=Secret(auth["client_token"]),
-            ttl_s=int(auth.get("lease_duration") or 0),
+            value=Secret(value),
+            ttl_s=_seconds(auth),
             renewable=bool(auth.get("renewable")),
             ours=auth.get("token_type") != "batch",
         )
@@ -47,12 +63,9 @@ class Token:
 
     def renewed(self, answer: Mapping[str, Any]) -> Self:
         """The same with the term that an answer to `renew-self` gives."""
-        auth = answer.get("auth") or {}
-        return replace(
-            self,
-            ttl_s=int(auth.get("lease_duration") or 0),
-            renewable=bool(auth.get("renewable")),
-        )
+        auth = answer.get("auth")
+        auth = auth if isinstance(auth, Mapping) else {}
+        return replace(self, ttl_s=_seconds(auth), renewable=bool(auth.get("renewable")))
 
     def is_due(self, now_s: float) -> bool:
         """Whether it ends soon."""
@@ -62,3 +75,8 @@ class Token:
     def has_ended(self, now_s: float) -> bool:
         """Whether it has ended."""
         return bool(self.ttl_s) and now_s >= self.began_s + self.ttl_s
+
+
+def _seconds(auth: Mapping[str, Any]) -> int:
+    found = auth.get("lease_duration")
+    return max(0, found) if isinstance(found, int) else 0
