@@ -57,7 +57,8 @@ def create_dataset_key(
         core = make_core(SUITE_DATASET_KEY, file_key, context)
         slots = wrap_slots(keys, core, file_key)
         header = encode_header(core, slots, file_key, plaintext_bytes=None)
-        made = DataSetKeyWrapper(file_key, header_core_id=core.id, context=context, ref=keys[0].ref)
+        wrapped_by = keys[0].ref_of(slots[0].body)
+        made = DataSetKeyWrapper(file_key, header_core_id=core.id, context=context, ref=wrapped_by)
     finally:
         wipe(file_key)
     with store.create(store.child(root_uri, dataset_key_name(core.id.hex()))) as writer:

@@ -145,7 +145,7 @@ def unlock(
         file_key = _unwrap(header, slot, key, refusals)
         if file_key is None:
             continue
-        unlocked = Unlocked(header, file_key, key.ref)
+        unlocked = Unlocked(header, file_key, key.ref_of(slot.body))
         try:
             check_header_mac(header, file_key)
         except CiphertextError:

@@ -167,7 +167,7 @@ def seal_object(
         payload_digest=digest,
         payload_bytes=layout.payload_bytes,
         plaintext_bytes=layout.plaintext_bytes,
-        key=keys[0].ref,
+        key=keys[0].ref_of(slots[0].body),
     )
 
 

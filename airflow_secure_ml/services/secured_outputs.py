@@ -261,14 +261,14 @@ def _stage_file(
     writer = stack.enter_context(store.create(item.uri))
     wrapper = _wrapper(work, item) if item.sealed else None
     context = {**context_of(work, item), "object": item.uri}
-    entry, size = _write_file(work, made, writer, "", wrapper, context)
+    entry, size, key = _write_file(work, made, writer, "", wrapper, context)
     return Staged(
         item=item,
         store=store,
         writer=writer,
         is_directory=False,
         manifest=Manifest.of([entry]),
-        key=None if wrapper is None else wrapper.ref,
+        key=key,
         plaintext_bytes=size,
         report=report,
     )
@@ -298,7 +298,7 @@ def _stage_directory(
     for path, place in _walk(item, made):
         context = {**shared, "object": store.child(item.uri, path)}
         with _create_below(item, directory, path) as writer:
-            entry, length = _write_file(work, place, writer, path, dataset, context)
+            entry, length, _ = _write_file(work, place, writer, path, dataset, context)
             writer.commit(replace=False)
         entries.append(entry)
         size += length
@@ -313,7 +313,7 @@ def _stage_directory(
         writer=directory,
         is_directory=True,
         manifest=Manifest.of(entries),
-        key=None if wrapper is None else wrapper.ref,
+        key=None if dataset is None else dataset.ref,
         plaintext_bytes=size,
         report=report,
     )
@@ -371,12 +371,13 @@ def _write_file(
     path: str,
     key: KeyWrapper | None,
     context: dict[str, str],
-) -> tuple[Entry, int]:
+) -> tuple[Entry, int, KeyRef | None]:
+    """Returns its entry, its plaintext's length, and the key version that opens it."""
     scratch = work.desk.scratch_store
     with scratch.open(scratch.canonical(str(made))) as pinned:
         if key is None:
             entry = copy_plain(pinned, writer, path)
-            return entry, entry.size_bytes
+            return entry, entry.size_bytes, None
         sealed = seal_object(pinned, writer, keys=[key], context=context)
     assert sealed.payload_digest is not None
     entry = Entry(
@@ -385,7 +386,7 @@ def _write_file(
         digest=Digest.parse(sealed.payload_digest),
         core_id=sealed.core_id.hex(),
     )
-    return entry, sealed.plaintext_bytes
+    return entry, sealed.plaintext_bytes, sealed.key
 
 
 def _object(item: Output) -> dict[str, object]:

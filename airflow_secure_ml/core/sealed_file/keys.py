@@ -137,6 +137,10 @@ class _HeldKeyWrapper:
             f"slot {self._slot_id}: a body of {len(body)} bytes, expected {WRAPPED_BYTES}"
         )
 
+    def ref_of(self, body: bytes) -> KeyRef:
+        """The key itself: a slot of another version has another id."""
+        return self._ref
+
     def wipe(self) -> None:
         """Overwrite the key; afterwards the object opens nothing that it wrapped before."""
         wipe(self._key)
