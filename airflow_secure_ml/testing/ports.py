@@ -12,13 +12,16 @@ from collections.abc import Callable, Collection, Sequence
 
 from airflow_secure_ml.core.audit.event import Fact, assemble
 from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier, PublicKey
-from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.keyring import changes, versions
 from airflow_secure_ml.core.keyring.model import Keyring, Purpose
+from airflow_secure_ml.core.ports import KeyRef, KeyVersion
 from airflow_secure_ml.core.sealed_file.keys import KekWrapper
-from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.core.sealed_file.slots import Slot
+from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 from airflow_secure_ml.testing.memory_objects import MemoryObjects
+from airflow_secure_ml.testing.memory_transit import MemoryTransit
 
-__all__ = ["MemoryAudit", "MemoryKeySystem", "MemoryObjects"]
+__all__ = ["MemoryAudit", "MemoryKeySystem", "MemoryObjects", "MemoryTransit"]
 
 _CREATED = "2026-01-01T00:00:00Z"
 
@@ -62,17 +65,45 @@ class MemoryKeySystem:
         """The state of the version that a slot names."""
         return self.keyring.state_of(slot_type, slot_id)
 
+    def versions(self, name: str) -> list[KeyVersion]:
+        """Every version of a key, oldest first."""
+        return versions.versions_of(self.keyring, name)
+
+    def version_in(self, name: str, slot: Slot) -> int | None:
+        """Which version of this key a slot is for; None: another key's."""
+        return versions.version_in(name, slot)
+
+    def is_blind(self, name: str) -> bool:
+        """No; `MemoryTransit` is."""
+        return False
+
+    def rewrap(
+        self, name: str, bodies: Sequence[tuple[bytes, bytes]]
+    ) -> Sequence[bytes | SecureMLError]:
+        """Refuse; ConfigurationError."""
+        raise versions.refuse_blind(name, bodies)
+
+    def fence(self, name: str) -> int:
+        """The newest version."""
+        return self.keyring.key(name).newest.number
+
+    def retire_below(self, name: str, version: int) -> None:
+        """Disable the versions below this one."""
+        self.keyring = versions.retire_below(self.keyring, name, version)
+
     def create(self, name: str, purpose: Purpose) -> None:
         """Make a key with its first version."""
         self.keyring = changes.create(
             self.keyring, name, purpose, now=_CREATED, random_bytes=self._random_bytes
         )
 
-    def rotate(self, name: str) -> None:
+    def rotate(self, name: str) -> KeyRef:
         """Make a new version; the ones before it only open and verify from now on."""
         self.keyring = changes.rotate(
             self.keyring, name, now=_CREATED, random_bytes=self._random_bytes
         )
+        key = self.keyring.key(name)
+        return self.keyring.ref(key, key.newest)
 
     def disable(self, name: str, version: int | None = None) -> None:
         """Let a key, or one version of it, do nothing until it is enabled."""

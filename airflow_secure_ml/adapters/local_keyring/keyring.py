@@ -18,12 +18,13 @@ from airflow_secure_ml.core.ed25519 import (
     parse_public_text,
     public_text,
 )
-from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.keyring import changes, versions
 from airflow_secure_ml.core.keyring.model import Key, Keyring, Purpose
 from airflow_secure_ml.core.keyring.text import decode, encode
-from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.core.ports import KeyRef, KeyVersion
 from airflow_secure_ml.core.sealed_file.keys import KekWrapper, wipe
-from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.core.sealed_file.slots import Slot
+from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 
 SYSTEM = "local"
 FIRST_KEYS: tuple[tuple[str, Purpose], ...] = (("data", "wrap"), ("pipeline", "sign"))
@@ -87,6 +88,33 @@ class LocalKeyring:
         """The state of the version that a slot names; None: not of this keyring."""
         with self._keyring() as keyring:
             return keyring.state_of(slot_type, slot_id)
+
+    def versions(self, name: str) -> list[KeyVersion]:
+        """Every version of a key, oldest first."""
+        with self._keyring() as keyring:
+            return versions.versions_of(keyring, name)
+
+    def version_in(self, name: str, slot: Slot) -> int | None:
+        """Which version of this key a slot is for; None: another key's."""
+        return versions.version_in(name, slot)
+
+    def is_blind(self, name: str) -> bool:
+        """No: whoever rewraps holds the key."""
+        return False
+
+    def rewrap(
+        self, name: str, bodies: Sequence[tuple[bytes, bytes]]
+    ) -> Sequence[bytes | SecureMLError]:
+        """Refuse; ConfigurationError."""
+        raise versions.refuse_blind(name, bodies)
+
+    def fence(self, name: str) -> int:
+        """The newest version; `rotate` made it the only one that wraps."""
+        return self.find_key(name).newest.number
+
+    def retire_below(self, name: str, version: int) -> None:
+        """Disable the versions below this one; `enable` takes it back."""
+        self._change(name, lambda keyring: versions.retire_below(keyring, name, version))
 
     def init(self, keys: Sequence[tuple[str, Purpose]] = FIRST_KEYS) -> list[KeyRef]:
         """Make the file with its first keys.
@@ -185,4 +213,4 @@ class LocalKeyring:
         )
 
     def _stamp(self) -> str:
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._now().strftime(versions.CREATED_FORMAT)

@@ -42,7 +42,7 @@ _HPKE_BODIES = {
     bytes.fromhex("647a00010002"): 1174,
 }
 # A key system re-wraps these bodies without the file key, so the header's HMAC leaves them out.
-_SELF_PROVING = frozenset({TYPE_VAULT_TRANSIT, TYPE_AWS_KMS})
+SELF_PROVING = frozenset({TYPE_VAULT_TRANSIT, TYPE_AWS_KMS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Slot:
     @property
     def authenticated(self) -> bytes:
         """The slot's bytes that the header's HMAC covers."""
-        return self._named if self.type in _SELF_PROVING else self.encoded
+        return self._named if self.type in SELF_PROVING else self.encoded
 
     @property
     def _named(self) -> bytes:
