@@ -8,7 +8,7 @@ import pytest
 
 from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError, PolicyError
-from airflow_secure_ml.key_systems import NamedKeys, open_key_system, open_local_keyring
+from airflow_secure_ml.key_systems import NamedKeys, open_local_keyring, parse_vault_address
 
 
 @pytest.fixture
@@ -26,31 +26,138 @@ def test_a_local_address_is_a_keyring_file(tmp_path):
 @pytest.mark.parametrize(
     "address",
     [
-        "vault://transit?conn_id=x",
         "awskms://alias/x",
         "local://k.json",
         "/etc/k.json",
         "",
         "LOCAL:///x",
+        "VAULT://transit",
     ],
 )
 def test_an_address_without_adapter_says_what_is_supported(address):
     with pytest.raises(ConfigurationError, match="this release supports local:///absolute/path"):
-        open_key_system(address)
+        NamedKeys(address)
 
 
-def test_an_addresss_secrets_are_not_shown():
-    with pytest.raises(ConfigurationError) as caught:
-        open_key_system("vault://user:canary-1@host/transit?token=canary-2")
+def unreachable(conn_id):
+    raise AssertionError(f"asked for {conn_id}")
 
-    assert "canary" not in str(caught.value)
-    assert "vault://host/transit" in str(caught.value)
+
+@pytest.mark.parametrize(
+    ("address", "mount", "conn_id", "key"),
+    [
+        ("vault://transit?conn_id=prod", "transit", "prod", None),
+        ("vault://team/eu/transit?conn_id=a.b%2Fc", "team/eu/transit", "a.b/c", None),
+        ("vault://transit", "transit", "vault_default", None),
+        ("vault://transit?key=team.data&conn_id=x", "transit", "x", "team.data"),
+    ],
+)
+def test_a_vault_address_names_mount_connection_and_key(address, mount, conn_id, key):
+    found = parse_vault_address(address, default_conn_id="vault_default")
+
+    assert (found.mount, found.conn_id, found.key) == (mount, conn_id, key)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "vault://user:canary-1@host/transit?token=canary-2",
+        "vault://canary@transit",
+        "vault://transit?token=canary",
+        "vault://transit?conn_id=x&conn_id=canary",
+        "vault://transit?conn_id=canary%20x",
+        "vault://transit?conn_id=",
+        "vault://transit?canary",
+        "vault://transit?key=../canary",
+        "vault://transit?conn_id=x#canary",
+        "vault://transit:8200",
+        "vault://transit/",
+        "vault:///transit",
+        "vault://",
+        "vault://tran//sit",
+        "vault://transit/../sys",
+        "vault://[x",
+        "vault://" + "a" * 128,
+    ],
+)
+def test_a_vault_address_with_anything_else_in_it_is_refused_and_its_secrets_not_shown(address):
+    with pytest.raises(ConfigurationError, match="<mount>") as caught:
+        NamedKeys(address, connect=unreachable)
+
+    assert "canary" not in str(caught.value).replace("vault://[x", "")
+    assert caught.value.__cause__ is None
+
+
+def test_all_names_cannot_be_one_key_of_vault():
+    with pytest.raises(ConfigurationError, match="belongs to one name"):
+        NamedKeys("vault://transit?key=data", connect=unreachable)
+
+
+def test_nothing_leads_to_vault_where_there_is_no_way_to_it(two):
+    with pytest.raises(ConfigurationError, match="nothing leads to Vault"):
+        NamedKeys(f"local://{two[0]}", {"health": "vault://transit"})
 
 
 def test_opening_touches_nothing(tmp_path):
-    open_key_system(f"local://{tmp_path}/missing.json")
+    elsewhere = {"health": "vault://transit?conn_id=x"}
+    NamedKeys(f"local://{tmp_path}/missing.json", elsewhere, connect=unreachable)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_name_the_settings_own_names_in_vault_may_open_and_nobody_is_asked(two):
+    keys = NamedKeys(
+        f"local://{two[0]}",
+        {
+            "health": "vault://transit?conn_id=x&key=h",
+            "archive": "vault://archive?conn_id=x",
+            "release": "vault://transit?conn_id=x",
+        },
+        connect=unreachable,
+        wraps=["data"],
+        signs=["release"],
+    )
+
+    slots = [(each.slot_type, each.slot_id) for each in keys.unwrappers()]
+
+    assert slots == [(1, "data/1"), (1, "partner/1"), (3, "transit/h"), (3, "archive/archive")]
+    assert keys.state_of(3, "transit/h") == "active"
+    assert keys.state_of(3, "transit/release") is None
+    assert keys.state_of(3, "transit/data") is None
+
+
+def test_where_vault_is_the_default_its_data_key_opens_and_no_other(two):
+    keys = NamedKeys(
+        "vault://transit",
+        {"partner": f"local://{two[1]}"},
+        connect=unreachable,
+        wraps=["data", "partner"],
+        signs=["pipeline"],
+    )
+
+    slots = [(each.slot_type, each.slot_id) for each in keys.unwrappers()]
+
+    assert slots == [(3, "transit/data"), (1, "partner/1")]
+    assert keys.state_of(1, "partner/1") == "active"
+    assert keys.state_of(1, "data/1") is None
+    assert keys.is_blind("data")
+    assert not keys.is_blind("partner")
+
+
+def test_each_name_is_rotated_where_it_lies(two):
+    ours, partners = two
+    keys = NamedKeys(f"local://{ours}", {"partner": f"local://{partners}"})
+
+    assert str(keys.rotate("partner")) == "partner/2"
+
+    assert [each.number for each in keys.versions("partner")] == [1, 2]
+    assert LocalKeyring(ours).find_key("partner").newest.number == 1
+    assert keys.fence("partner") == 2
+    keys.retire_below("partner", 2)
+    assert [each.state for each in LocalKeyring(partners).versions("partner")] == [
+        "disabled",
+        "active",
+    ]
 
 
 def test_a_name_lies_where_the_settings_say(two):

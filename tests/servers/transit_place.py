@@ -1,0 +1,118 @@
+"""A mount of Transit for one test: keys, clients of several rights, and what Vault was asked.
+
+Set up beside the library that the product uses; what was asked is read from Vault's audit log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_secure_ml.adapters.vault.client import VaultClient
+from airflow_secure_ml.adapters.vault.server import VaultServer
+from airflow_secure_ml.adapters.vault.token import Token
+from airflow_secure_ml.adapters.vault.transit import VaultTransit
+from airflow_secure_ml.core.secret import Secret
+from dags_examples.demo.vault_server import RunningVault
+from tests.servers import vault_setup
+
+
+class GivenToken:
+    """The login of who has a token already."""
+
+    repeatable = True
+
+    def __init__(self, token: str) -> None:
+        self._token = Secret(token)
+
+    def log_in(self, vault: Any) -> Token:
+        """The token, without asking."""
+        return Token(value=self._token)
+
+
+_numbers = itertools.count(1)
+
+
+class TransitPlace:
+    """A mount of its own on a running Vault; leaving it takes the mount and its tokens away.
+
+    Attributes:
+        mount: Where the engine is mounted.
+    """
+
+    def __init__(self, vault: RunningVault) -> None:
+        self.vault = vault
+        self.mount = f"transit-{next(_numbers)}"
+        self._tokens: list[str] = []
+        self._clients: list[VaultClient] = []
+
+    def __enter__(self) -> TransitPlace:
+        vault_setup.enable_engine(self.vault, "transit", self.mount)
+        self.vault.api("POST", f"{self.mount}/config/keys", {"disable_upsert": True})
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for client in self._clients:
+            client.close()
+        for token in self._tokens:
+            vault_setup.revoke(self.vault, token)
+        self.vault.api("DELETE", f"sys/mounts/{self.mount}")
+
+    def make(self, name: str, kind: str = "aes256-gcm96", **more: Any) -> None:
+        """Make a key, derived where its kind wraps."""
+        order = {"type": kind, "derived": kind == "aes256-gcm96"} | more
+        self.vault.api("POST", f"{self.mount}/keys/{name}", order)
+
+    def rotate(self, name: str) -> None:
+        """Make a new version of a key."""
+        self.vault.api("POST", f"{self.mount}/keys/{name}/rotate", {})
+
+    def configure(self, name: str, **options: int) -> None:
+        """Set options of a key, such as min_decryption_version."""
+        self.vault.api("POST", f"{self.mount}/keys/{name}/config", options)
+
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """A key as Vault describes it."""
+        return dict(self.vault.api("GET", f"{self.mount}/keys/{name}")["data"])
+
+    def token(self, *rights: str) -> str:
+        """A token that may do only this: `encrypt/data`, or `read keys/data`."""
+        lines = []
+        for right in rights:
+            word, _, path = right.rpartition(" ")
+            lines.append(f'path "{self.mount}/{path}" {{ capabilities = ["{word or "update"}"] }}')
+        name = f"{self.mount}-{len(self._tokens)}"
+        vault_setup.policy(self.vault, name, "\n".join(lines))
+        made = vault_setup.token(self.vault, name, ttl="10m")
+        self._tokens.append(made)
+        return made
+
+    def client(self, token: str | None = None, **server: Any) -> VaultClient:
+        """A client with a token; None: the root token."""
+        at = VaultServer(url=self.vault.url, ca=str(self.vault.ca), **server)
+        text = self.vault.root_token if token is None else token
+        made = VaultClient(at, GivenToken(text))
+        self._clients.append(made)
+        return made
+
+    def keys(self, *rights: str, **options: Any) -> VaultTransit:
+        """The key system, with these rights; none: with every right."""
+        client = self.client(self.token(*rights) if rights else None)
+        return VaultTransit(lambda: client, self.mount, **options)
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        """What this mount is asked inside the block: `update rewrap/data`, in order."""
+        found: list[str] = []
+        began = self.vault.audit_log.stat().st_size
+        yield found
+        with self.vault.audit_log.open(encoding="utf-8") as log:
+            log.seek(began)
+            entries = [json.loads(line) for line in log]
+        for entry in entries:
+            request = entry["request"]
+            if entry["type"] == "request" and request["path"].startswith(f"{self.mount}/"):
+                found.append(f"{request['operation']} {request['path'].partition('/')[2]}")
