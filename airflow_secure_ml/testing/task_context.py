@@ -94,12 +94,12 @@ class _Inlets:
 
 def make_context(task: Any, ti: TaskInstance, ds: str, announced: Announced) -> dict[str, Any]:
     """The context of a task's run on a day."""
-    from airflow.sdk.execution_time.context import MacrosAccessor
+    from airflow.sdk.execution_time.context import ConnectionAccessor, MacrosAccessor
 
     day = dt.datetime.fromisoformat(ds).replace(tzinfo=dt.UTC)
     params = {**_values(task.dag.params), **_values(task.params)}
     return {
-        "conn": {},
+        "conn": ConnectionAccessor(),
         "dag": task.dag,
         "dag_run": None,
         "data_interval_end": day,

@@ -39,8 +39,12 @@ class VaultCredentials:
             "namespace": server.namespace,
             "timeout_s": server.timeout_s,
         }
+        left_s = token.began_s + token.ttl_s - time.monotonic()
         return LeaseLine(
-            server=given, token=token.value, token_ttl_s=token.ttl_s, token_ours=token.ours
+            server=given,
+            token=token.value,
+            token_ttl_s=max(1, int(left_s)) if token.ttl_s else 0,
+            token_ours=token.ours,
         )
 
     def grant(self, path: str, data: Mapping[str, str]) -> Granted:
