@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from airflow_secure_ml.core.lease import holds_secret
@@ -95,7 +95,12 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
 def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], Any]) -> Any:
     value, leaving = None, None
     bound = run.open()
-    with leased_connections.lent(run.leased), bound_fields(operator, bound):
+    secrets = tuple(secret for leased in run.leased for secret in leased.granted.secrets)
+    with (
+        leased_connections.lent(run.leased),
+        _pushing_no(secrets, context["ti"]),
+        bound_fields(operator, bound),
+    ):
         try:
             value = body()
         except BaseException as error:
@@ -105,6 +110,7 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
                 run.end(_ending(error), error)
                 raise
             leaving = error
+    _check_no_secret("returned", value, secrets)
     _check_returned(run, value)
     stop_timer()
     references = run.publish()
@@ -172,15 +178,37 @@ def _check_trigger(run: SecuredRun, error: BaseException) -> None:
         )
 
 
-def _check_returned(run: SecuredRun, value: Any) -> None:
-    """Refuse what must not reach XCom: a leased secret, or a dict that hides a reference."""
-    secrets = tuple(secret for leased in run.leased for secret in leased.granted.secrets)
+@contextlib.contextmanager
+def _pushing_no(secrets: tuple[str, ...], ti: Any) -> Iterator[None]:
+    """Refuse a leased secret that the body pushes to XCom."""
+    if not secrets:
+        yield
+        return
+    push = ti.xcom_push
+
+    def xcom_push(key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_no_secret("pushed", value, secrets)
+        return push(key, value, *args, **kwargs)
+
+    # Past the model's own check of names: it is a method that is put there, no field.
+    object.__setattr__(ti, "xcom_push", xcom_push)
+    try:
+        yield
+    finally:
+        object.__delattr__(ti, "xcom_push")
+
+
+def _check_no_secret(did: str, value: Any, secrets: tuple[str, ...]) -> None:
     if secrets and holds_secret(value, secrets):
         raise PolicyError(
-            "the body returned a leased secret, and what it returns is stored; return something "
-            "else",
+            f"the body {did} a leased secret, and XCom is stored in Airflow's database; pass the "
+            "credential's name, and lease it in the task that needs it",
             why="rule_denied",
         )
+
+
+def _check_returned(run: SecuredRun, value: Any) -> None:
+    """Refuse a returned dict that would overwrite a reference in XCom."""
     if isinstance(value, Mapping):
         for name in run.output_names:
             if name in value:

@@ -273,6 +273,22 @@ def test_a_body_that_returns_a_leased_secret_is_refused(secure_ml, value):
     assert secure_ml.leased == []
 
 
+def test_a_body_that_pushes_a_leased_secret_is_refused(secure_ml):
+    with DAG("leasing", schedule=None) as dag:
+
+        @secure(credentials={"warehouse": PATH})
+        @task
+        def body(ti=None):
+            ti.xcom_push(key="harmless", value=1)
+            ti.xcom_push("dsn", [{"uri": f"postgres://u:{PASSWORD}@h"}])
+
+        body()
+    outcome = secure_ml.run(dag.get_task("body"))
+
+    assert "pushed a leased secret" in str(outcome.error)
+    assert outcome.xcom == {"harmless": 1}
+
+
 class Waiting(BaseTrigger):
     def __init__(self, conn_ids):
         super().__init__()
