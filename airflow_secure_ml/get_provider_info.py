@@ -1,4 +1,4 @@
-"""What Airflow is told about this package: its name, its commands, the options of [secure_ml].
+"""What Airflow is told about this package: name, commands, connection form, options of [secure_ml].
 
 Imports nothing: every Airflow command calls it. An option that is not read by `settings` does not
 stand here, and a test holds both, and docs/settings.md, equal.
@@ -17,6 +17,23 @@ def get_provider_info() -> dict[str, object]:
             "validated inputs, and an audit trail that cannot be changed unnoticed."
         ),
         "integrations": [{"integration-name": "Secure ML", "tags": ["service"]}],
+        "connection-types": [
+            {
+                "connection-type": "vault_secure_ml",
+                "hook-class-name": "airflow_secure_ml.hooks.vault_hook.VaultHook",
+                "hook-name": "Vault (secure ML)",
+                "conn-fields": vault_fields(),
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "extra"],
+                    "relabeling": {
+                        "host": "Vault address",
+                        "login": "Role ID or user name",
+                        "password": "Token, secret ID or password",
+                    },
+                    "placeholders": {"host": "https://vault.example.org:8200"},
+                },
+            }
+        ],
         "cli": ["airflow_secure_ml.cli.get_cli_commands"],
         "config": {
             "secure_ml": {
@@ -25,6 +42,86 @@ def get_provider_info() -> dict[str, object]:
             }
         },
     }
+
+
+def vault_fields() -> dict[str, dict[str, object]]:
+    """Return the fields of a connection to Vault besides Airflow's own."""
+    methods = ["token", "approle", "kubernetes", "jwt", "aws_iam", "cert", "userpass", "ldap"]
+    return {
+        "auth_type": _field("Way to log in", "How a token is got.", default="token", enum=methods),
+        "auth_mount_point": _field(
+            "Mount of that way", "Where it is mounted below auth/. Empty: at its usual name."
+        ),
+        "namespace": _field("Namespace", "Vault Enterprise's or OpenBao's. Empty: the root's."),
+        "ca": _field(
+            "CA file",
+            "Path, on every worker, of the certificates that the server's must lead to. "
+            "Empty: the certifi package's.",
+        ),
+        "allow_http": _field(
+            "Allow plain http",
+            "For tests only: whoever is on the way reads tokens and secrets. Each use is warned "
+            "about, in the log and in the audit trail.",
+            kind="boolean",
+            default=False,
+        ),
+        "token_path": _field("token: file", "Path of the token, such as an agent's sink."),
+        "secret_id_path": _field("approle: secret ID file", "Path of the secret ID."),
+        "wrapped_secret_id": _field(
+            "approle: wrapping token",
+            "A wrapping token with the secret ID. It can be used once: by one process.",
+            format="password",
+        ),
+        "wrapped_secret_id_path": _field(
+            "approle: wrapping token file", "Path of a wrapping token with the secret ID."
+        ),
+        "approle_name": _field(
+            "approle: role name",
+            "The role that a wrapped secret ID must have been made for. Empty: any role's.",
+        ),
+        "kubernetes_role": _field("kubernetes: role", "The role in Vault."),
+        "kubernetes_jwt_path": _field(
+            "kubernetes: token file",
+            "Path of the service account's token. Empty: where a pod has it.",
+        ),
+        "jwt_role": _field("jwt: role", "The role in Vault. Empty: the method's default role."),
+        "jwt_token_path": _field("jwt: file", "Path of the JWT; read anew at each login."),
+        "jwt_token": _field("jwt: token", "The JWT itself.", format="password"),
+        "role_id": _field("aws_iam: role", "The role in Vault. Empty: the principal's name."),
+        "region": _field("aws_iam: region", "Where AWS is asked. Empty: us-east-1."),
+        "aws_server_id": _field(
+            "aws_iam: server ID",
+            "What Vault expects in the signed header X-Vault-AWS-IAM-Server-ID. Empty: nothing.",
+        ),
+        "aws_assume_role": _field(
+            "aws_iam: role to become", "ARN of an AWS role to become first. Empty: none."
+        ),
+        "client_cert": _field("cert: certificate", "Path of the client certificate, PEM."),
+        "client_key": _field(
+            "cert: key", "Path of its key, PEM, without a password. Empty: in the same file."
+        ),
+        "cert_role": _field("cert: role", "The role in Vault. Empty: any that fits."),
+        "timeout_s": _field(
+            "Seconds for one request", "Connecting and answering each.", kind="number", default=10
+        ),
+        "deadline_s": _field(
+            "Seconds for one act", "All tries and waits together.", kind="number", default=30
+        ),
+    }
+
+
+def _field(
+    label: str,
+    description: str,
+    *,
+    kind: str = "string",
+    default: object = None,
+    **schema: object,
+) -> dict[str, object]:
+    given = {"type": [kind, "null"], **schema}
+    if default is not None:
+        given["default"] = default
+    return {"label": label, "description": description, "schema": given}
 
 
 def _options() -> dict[str, dict[str, object]]:

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import hvac
 import requests
@@ -44,6 +44,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 REFUSED_LOGIN_S = 30.0
 
 Request = Callable[[hvac.Client], Any]
+_T = TypeVar("_T")
 
 
 class Ask(Protocol):
@@ -164,6 +165,10 @@ class VaultClient:
             if not waiting_for.wait(max(0.0, until - self._clock())):
                 failure = Failure(kind=Kind.LOST, reason="no token in time")
                 raise failure.as_error(LOG_IN, self.server.url)
+
+    def before_login(self, act: Callable[[Ask], _T]) -> _T:
+        """Do what needs no token, such as looking at a wrapping token; errors as in `call`."""
+        return act(self._asker(self._clock() + self.server.deadline_s))
 
     def close(self) -> None:
         """Revoke every token that was made here; those that were given stay as they are.

@@ -64,8 +64,8 @@ class WrappedSecretIdLogin:
         """
         return approle_token(ask, self.role_id, self._unwrapped(ask), self.mount)
 
-    def look_up(self, ask: Ask, wrapping: Secret) -> int:
-        """Check the wrapping token without using it.
+    def check(self, ask: Ask) -> int:
+        """Look at the wrapping token without using it.
 
         Returns:
             Seconds that it held when it was made.
@@ -73,7 +73,9 @@ class WrappedSecretIdLogin:
         Raises:
             ServiceRefusedError: Used, expired, or made for something else.
         """
+        return self._look_up(ask, one_word("wrapping token", self.wrapping))
 
+    def _look_up(self, ask: Ask, wrapping: Secret) -> int:
         def request(vault: hvac.Client) -> object:
             # hvac has no call for it. Vault takes it without a client token.
             return vault.adapter.post("/v1/sys/wrapping/lookup", json={"token": wrapping.reveal()})
@@ -98,7 +100,7 @@ class WrappedSecretIdLogin:
 
     def _unwrap(self, ask: Ask, wrapping: Secret) -> Secret:
         try:
-            self.look_up(ask, wrapping)
+            self._look_up(ask, wrapping)
         except ServiceRefusedError as error:
             if error.reason == UNWRAPPED_BEFORE and wrapping == self._tried:
                 # By us: an alarm would accuse nobody.
