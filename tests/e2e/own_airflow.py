@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
@@ -95,15 +96,23 @@ def until(found: Any, seconds: float, describe: Any) -> None:
 
 
 @contextmanager
-def running(folder: Path, dags: Path) -> Iterator[OwnAirflow]:
-    """Run an Airflow in `folder` for as long as the block lasts."""
+def running(
+    folder: Path, dags: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[OwnAirflow]:
+    """Run an Airflow in `folder` for as long as the block lasts.
+
+    Args:
+        folder: Its home, and its tests' data.
+        dags: Its DAGs.
+        settings: More variables of its environment.
+    """
     (folder / "data").mkdir()
     scratch = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
     own = {
         "AIRFLOW__SECURE_ML__SCRATCH_DIRS": str(scratch),
         "SECURE_ML_TEST_DATA": str(folder / "data"),
     }
-    airflow = RunningAirflow(home=folder / "home", dags=dags, settings=SETTINGS | own)
+    airflow = RunningAirflow(home=folder / "home", dags=dags, settings=SETTINGS | own | settings)
     airflow.prepare = lambda _: airflow.run(["secure-ml", "keys", "init"], "making keys")
     try:
         with airflow:
