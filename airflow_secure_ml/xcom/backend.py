@@ -30,6 +30,7 @@ from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.recorded_act import printable
 from airflow_secure_ml.services.sealed_values import OwnerKeys, open_value, seal_value
 from airflow_secure_ml.xcom.lookups import Lookup, act, current_lookup, looking_up
+from airflow_secure_ml.xcom.rendered import teach_rendered_fields
 from airflow_secure_ml.xcom.sequences import teach_sequences
 
 _Stored = collections.namedtuple("_Stored", "value")
@@ -221,6 +222,8 @@ def _complete(
 
 
 def _opened(sealed: bytes, lookup: Lookup) -> bytes:
+    # Not when this module is loaded: Airflow's task runner is then only half there.
+    teach_rendered_fields()
     place = lookup.place
     found = open_value(
         sealed,

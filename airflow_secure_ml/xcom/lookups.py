@@ -21,6 +21,8 @@ from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.recorded_act import Outcome, printable, recorded
 
 _current: ContextVar[Lookup | None] = ContextVar("secure_ml_xcom_lookup", default=None)
+# Tries of this process that have opened a sealed value; None stands for whoever is no try.
+_openers: set[str | None] = set()
 
 
 class Lookup:
@@ -46,6 +48,7 @@ class Lookup:
         index = map_index_of(context)
         check_order(index, self.indices[-1] if self.indices else None, self.step)
         self.indices.append(index)
+        _openers.add(_try())
         self._outcome.key, self._outcome.because = key, None
 
     def found(self, what: str) -> None:
@@ -56,6 +59,11 @@ class Lookup:
 def current_lookup() -> Lookup | None:
     """The look-up that this thread or asynchronous task is in."""
     return _current.get()
+
+
+def has_opened() -> bool:
+    """Whether the try of this process has opened a sealed value."""
+    return _try() in _openers
 
 
 @contextmanager
@@ -89,6 +97,11 @@ def act(name: str, facts: Mapping[str, Any], place: Place) -> Iterator[Outcome]:
             yield outcome
     except SecureMLError as error:
         raise surfaced(error) from error.__cause__
+
+
+def _try() -> str | None:
+    run = current_run()
+    return None if run is None else run.ti
 
 
 def _address(place: Place) -> str:
