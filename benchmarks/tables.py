@@ -5,6 +5,7 @@ Pure: from the figures of one run, as benchmarks/latest.json holds them, to text
 
 from __future__ import annotations
 
+import importlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 
 from benchmarks.measuring import median_ratio
 
+# Each of these modules says itself what its figures mean: `rows(figures)`.
+PARTS_WITH_ROWS = ("leases",)
 MIB = 1 << 20
 Figures = Mapping[str, Any]
 LABELS = {
@@ -115,6 +118,9 @@ def aims_table(figures: Figures) -> Table:
     for part, make in makers.items():
         if part in figures:
             rows += make(figures[part])
+    for part in PARTS_WITH_ROWS:
+        if part in figures:
+            rows += importlib.import_module(f"benchmarks.{part}").rows(figures[part])
     return Table(columns=("what", "measured", "beside it", "aim"), rows=rows)
 
 
