@@ -12,7 +12,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.core.audit.event import Fact, RunRef
+from airflow_secure_ml.hooks.vault_warnings import VaultWarning, on_warning
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import AuditSink
@@ -68,9 +69,16 @@ def _open(run: RunRef | None, program: str) -> AuditSink:
     from airflow_secure_ml.deployment import deployment
 
     sink = deployment().open_sink(run, program)
+    on_warning(lambda warning: _alert(sink, warning))
     # Airflow clears inherited exit handlers in a task's process and runs those made there.
     atexit.register(close_sink)
     return sink
+
+
+def _alert(sink: AuditSink, warning: VaultWarning) -> None:
+    more = {"about": warning.about, "subject": warning.subject, "because": warning.because}
+    sink.record(Fact(act="alert.raise", phase="seen", result="ok", more=more))
+    sink.settle()
 
 
 def run_of(ti: Any) -> RunRef:
