@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,12 +19,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dags_examples.demo import keeper
 from dags_examples.demo.airflow_api import AirflowApi, NoAnswerError
+from dags_examples.demo.kept_programs import (
+    KeptPrograms,
+    ServerFailedError,
+    free_ports,
+    inherited,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
-STOP_S = 40.0
 POLL_S = 0.3
 COMPONENTS = {
     "api-server": ("--host", "127.0.0.1"),
@@ -35,13 +38,8 @@ COMPONENTS = {
 }
 # Made once in a folder, good for every later start there.
 _KEPT = ("airflow.cfg", "migrated.db", "migrated.txt")
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 Tick = Callable[[str], None]
-
-
-class AirflowFailedError(Exception):
-    """Airflow did not start, or ended by itself; the message ends with its own last words."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +64,7 @@ class RunningAirflow:
     prepare: Callable[[Mapping[str, str]], None] = lambda environment: None
     tick: Tick = lambda text: None
     port: int = 0
-    _keeper: subprocess.Popen[bytes] | None = None
+    _programs: KeptPrograms | None = None
 
     @property
     def url(self) -> str:
@@ -76,7 +74,7 @@ class RunningAirflow:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its components, for commands that belong to it."""
-        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        own = inherited()
         own["PATH"] = f"{Path(sys.executable).parent}:{own.get('PATH', os.defpath)}"
         return own | {
             "HOME": str(self.home / "user"),
@@ -101,14 +99,14 @@ class RunningAirflow:
         }
 
     def __enter__(self) -> Self:
-        self.port = self.port or free_port()
+        self.port = self.port or free_ports(1)[0]
         self.passwords = {
             name: self.passwords.get(name) or secrets.token_urlsafe(12) for name in self.users
         }
-        self._make_home()
-        self.prepare(self.environment)
-        self._start()
         try:
+            self._make_home()
+            self.prepare(self.environment)
+            self._start()
             self._wait_until_healthy()
         except BaseException:
             self.stop()
@@ -128,27 +126,21 @@ class RunningAirflow:
         return AirflowApi.login(self.url, user, self.passwords[user])
 
     def check(self) -> None:
-        """Return if every component still runs; AirflowFailedError if not."""
-        assert self._keeper is not None
-        if self._keeper.poll() is None:
-            return
-        assert self._keeper.stdout is not None
-        name = self._keeper.stdout.read().decode().strip() or "everything"
-        raise AirflowFailedError(f"{name} ended by itself\n{self._last_words(name)}")
+        """Return if every component still runs; ServerFailedError if not."""
+        assert self._programs is not None
+        self._programs.check()
 
     def stop(self) -> None:
         """Stop every component, their children, and the trail's sequencer."""
         from airflow_secure_ml.adapters.sequencer import stop_sequencer
 
-        running, self._keeper = self._keeper, None
+        running, self._programs = self._programs, None
         if running is not None:
-            assert running.stdin is not None
-            running.stdin.close()
-            running.wait(timeout=STOP_S)
+            running.stop()
         stop_sequencer(self.home / "secure_ml" / "audit")
 
     def run(self, command: Sequence[str], doing: str) -> None:
-        """Run a command of this environment; AirflowFailedError with its output if it fails."""
+        """Run a command of this environment; ServerFailedError with its output if it fails."""
         log = self.home / "logs" / "commands.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as output:
@@ -167,7 +159,7 @@ class RunningAirflow:
                     process.wait()
         if process.returncode:
             said = log.read_text(errors="replace")[-3000:]
-            raise AirflowFailedError(f"{' '.join(command)} failed\n{said}")
+            raise ServerFailedError(f"{' '.join(command)} failed\n{said}")
 
     def _make_home(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,15 +185,10 @@ class RunningAirflow:
         logs.mkdir(exist_ok=True)
         airflow = str(Path(sys.executable).parent / "airflow")
         programs = {name: [airflow, name, *more] for name, more in COMPONENTS.items()}
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__],
-            env=self.environment, cwd=self.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-        assert self._keeper.stdin is not None
-        order = {"programs": programs, "logs": str(logs)}
-        self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
-        self._keeper.stdin.flush()
+        self._programs = KeptPrograms(
+            programs=programs, folder=self.home, environment=self.environment, logs=logs
+        )
+        self._programs.start()
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_S
@@ -216,17 +203,6 @@ class RunningAirflow:
                 return
             self.tick(f"starting Airflow: {waiting}")
             time.sleep(POLL_S)
-        raise AirflowFailedError(
-            f"not up in {START_S:.0f} s: {waiting}\n{self._last_words('api-server')}"
-        )
-
-    def _last_words(self, name: str) -> str:
-        log = self.home / "logs" / f"{name}.log"
-        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        assert self._programs is not None
+        said = self._programs.last_words("api-server")
+        raise ServerFailedError(f"not up in {START_S:.0f} s: {waiting}\n{said}")

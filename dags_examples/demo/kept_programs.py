@@ -35,25 +35,26 @@ class KeptPrograms:
         programs: The arguments of each, by name.
         folder: Their working folder and home; `NAME.log` in it gets what they say.
         environment: More variables for them. Of ours they get only the path and the language.
+        logs: Where what they say goes instead.
     """
 
     programs: Mapping[str, Sequence[str]]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    logs: Path | None = None
     _keeper: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start all of them."""
-        own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", keeper.__file__],
-            env=own | {"HOME": str(self.folder)} | dict(self.environment),
+            env=inherited() | {"HOME": str(self.folder)} | dict(self.environment),
             cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
         assert self._keeper.stdin is not None
         programs = {name: list(arguments) for name, arguments in self.programs.items()}
-        order = {"programs": programs, "logs": str(self.folder)}
+        order = {"programs": programs, "logs": str(self._logs)}
         self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
         self._keeper.stdin.flush()
 
@@ -83,8 +84,12 @@ class KeptPrograms:
 
     def last_words(self, name: str) -> str:
         """The end of what a program said."""
-        log = self.folder / f"{name}.log"
+        log = self._logs / f"{name}.log"
         return log.read_text(errors="replace")[-_LAST_WORDS:] if log.exists() else ""
+
+    @property
+    def _logs(self) -> Path:
+        return self.logs or self.folder
 
     def wait(self, is_ready: Callable[[], bool], doing: str, seconds: float) -> None:
         """Return when it is ready; ServerFailedError when a program ended or the time is over."""
@@ -95,6 +100,11 @@ class KeptPrograms:
                 words = "\n".join(self.last_words(name) for name in self.programs)
                 raise ServerFailedError(f"{doing}: not in {seconds:.0f} s\n{words}")
             time.sleep(POLL_S)
+
+
+def inherited() -> dict[str, str]:
+    """Of this process's environment, what concerns every program: path, language, time zone."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
 def free_ports(count: int) -> tuple[int, ...]:

@@ -9,19 +9,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dags_examples.demo.expected import Refusal
-
 _ACTS = {
     "validated": "object.validate",
     "sealed": "object.seal",
     "signed": "object.sign",
     "opened": "object.open",
+    "leased": "lease.grant",
+    "revoked": "lease.revoke",
 }
 _SAID = {
     "validated": "data set met its expectations, or was parted from the rows that did not",
     "sealed": "files, each with a key of its own",
     "signed": "statements: whose bytes these are, and where they belong",
     "opened": "files, each verified first",
+    "leased": "credentials, each for one task and for as long as its body runs",
+    "revoked": "of them when their task ended; what Vault does not lease cannot be",
 }
 
 
@@ -70,9 +72,31 @@ class TrailState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What should have happened; each as in `expected`."""
+class Refusal:
+    """A task that must not run.
 
+    Attributes:
+        why: The reason's code in the trail.
+        because: The same for people.
+    """
+
+    why: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What should happen.
+
+    Attributes:
+        started: DAGs that are started by hand.
+        runs: How many runs each DAG has in the end.
+        refusals: Tasks that must not run, by DAG and task; every other one must be green.
+        not_secured: Tasks that the trail says nothing of but their start and end.
+        counts: Acts that succeeded, over all runs: a word of `summary` and how many.
+    """
+
+    started: Sequence[str]
     runs: Mapping[str, int]
     refusals: Mapping[tuple[str, str], Refusal]
     not_secured: frozenset[tuple[str, str]]
@@ -115,7 +139,7 @@ def summarize(
         *_trail(trail),
     ]
     lines = [
-        *_count_lines(events),
+        *_count_lines(events, expected),
         *_refusal_lines(tasks, outcomes, expected),
         *_trail_lines(trail),
     ]
@@ -178,8 +202,8 @@ def _done(events: Sequence[TrailFact], word: str) -> int:
     return sum((e.act, e.phase, e.result) == wanted for e in events)
 
 
-def _count_lines(events: Sequence[TrailFact]) -> Iterable[str]:
-    for word in _ACTS:
+def _count_lines(events: Sequence[TrailFact], expected: Expected) -> Iterable[str]:
+    for word in expected.counts:
         yield f"{word:<10}{_done(events, word):>4}  {_SAID[word]}"
 
 
@@ -189,6 +213,8 @@ def _refusal_lines(
     expected: Expected,
 ) -> Iterable[str]:
     refused = [task for task in tasks if any(e.result == "refused" for e in outcomes[task.ti])]
+    if not refused and not expected.refusals:
+        return
     yield f"{'refused':<10}{len(refused):>4}  tasks before their first line ran:"
     for task in sorted(refused, key=lambda task: (task.dag, task.task)):
         why = next(e.why for e in outcomes[task.ti] if e.result == "refused")

@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from dags_examples.demo.expected import Refusal
-from dags_examples.demo.summary import Expected, TaskFact, TrailFact, TrailState, summarize
+from dags_examples.demo.summary import (
+    Expected,
+    Refusal,
+    TaskFact,
+    TrailFact,
+    TrailState,
+    summarize,
+)
 
 EXPECTED = Expected(
+    started=("train", "refusals"),
     runs={"train": 1, "refusals": 1},
     refusals={("refusals", "tampered"): Refusal(why="digest_differs", because="a bit was flipped")},
     not_secured=frozenset({("refusals", "attack")}),
