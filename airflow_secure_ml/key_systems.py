@@ -204,6 +204,10 @@ class NamedKeys:
         """Make a new version; the ones before it only open and verify from now on."""
         return self._system(name).rotate(name)
 
+    def ref(self, name: str, version: int) -> KeyRef:
+        """A version as events name it."""
+        return self._system(name).ref(name, version)
+
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key wrapped a slot; None: another key's."""
         return self._system(name).version_in(name, slot)

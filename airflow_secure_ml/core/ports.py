@@ -159,6 +159,9 @@ class KeyRotation(Protocol):
     def rotate(self, name: str) -> KeyRef:
         """Make a new version; the ones before it only open and verify from now on."""
 
+    def ref(self, name: str, version: int) -> KeyRef:
+        """A version as events name it, without asking anybody."""
+
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key wrapped a slot, without asking anybody; None: another key."""
 

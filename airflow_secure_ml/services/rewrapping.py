@@ -1,14 +1,14 @@
 """Change who can open a sealed object: new slots, the core and the payload as they are.
 
-As a reader only, with a key that opens it. Re-wrapping blind, inside Vault or KMS, is a matter of
-their adapters. Nobody loses access by it: who had the file key keeps it; seal again for that.
+As a reader only, with a key that opens it; `services.rewrapping_below` also rewraps blind. Nobody
+loses access by it: who had the file key keeps it; seal again for that.
 
 Source: SEALED_FILE_FORMAT, Rewrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from airflow_secure_ml.core.sealed_file.header import (
     Header,
     encode_header,
 )
+from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
     StateOf,
@@ -71,6 +72,7 @@ def rewrap_object(
     keys: Sequence[KeyWrapper],
     expect: Expected,
     state_of: StateOf | None = None,
+    keep: Callable[[Slot], bool] | None = None,
 ) -> Rewrapped:
     """Write `obj` with other slots into `writer`.
 
@@ -81,9 +83,10 @@ def rewrap_object(
         obj: Pinned; stays open.
         writer: For the same address.
         readers: The reader's list, tried in its order.
-        keys: The complete list of who shall be able to open it.
+        keys: The complete list of who shall be able to open it, but for what `keep` keeps.
         expect: Pairs of the context that must be stored, or `ANY_CONTEXT`.
         state_of: `KeySystem.state_of`, to say why no key opens.
+        keep: Whether a slot stays as it is; None: none does.
 
     Raises:
         FormatError, PolicyError, CiphertextError, ServiceUnavailableError: As `open_object`.
@@ -100,11 +103,12 @@ def rewrap_object(
         for key in keys:
             check_covers(key, header.core.context)
         slots = wrap_slots(keys, header.core, unlocked.file_key)
+        slots += [slot for slot in header.slots if keep is not None and keep(slot)]
         encoded = encode_header(
             header.core, slots, unlocked.file_key, plaintext_bytes=plaintext_bytes
         )
     writer.write_at(0, encoded)
-    _copy(obj, header.size_bytes, writer, len(encoded), payload_bytes)
+    copy_payload(obj, header.size_bytes, writer, len(encoded), payload_bytes)
     obj.check_unchanged()
     return Rewrapped(
         core_id=header.core_id,
@@ -124,9 +128,10 @@ def _lengths(obj: PinnedObject, header: Header) -> tuple[int, int]:
     return layout.payload_bytes, layout.plaintext_bytes
 
 
-def _copy(
+def copy_payload(
     obj: PinnedObject, source_offset: int, writer: ObjectWriter, offset: int, length: int
 ) -> None:
+    """Copy bytes as they are, inside the store where it can."""
     done = 0
     if isinstance(writer, RangeCopier):
         while done < length:

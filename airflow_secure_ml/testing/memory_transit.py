@@ -121,9 +121,9 @@ class MemoryTransit:
         wrapped = base64.b64decode(body.rpartition(b":")[2])
         return self._kek(name, number).unwrap(wrapped, core_id)
 
-    def ref(self, name: str, number: int) -> KeyRef:
+    def ref(self, name: str, version: int) -> KeyRef:
         """A version as events name it."""
-        return KeyRef(system="memory", name=name, version=str(number))
+        return KeyRef(system="memory", name=name, version=str(version))
 
     def _kek(self, name: str, number: int) -> KekWrapper:
         key = self._keys[name][number - 1]
@@ -152,7 +152,7 @@ class MemoryTransitWrapper:
     @property
     def ref(self) -> KeyRef:
         """The newest version."""
-        return self._keys.ref(self._name, self._keys.fence(self._name))
+        return self._keys.ref(self._name, len(self._keys.versions(self._name)))
 
     def wrap(self, file_key: bytes | bytearray, core_id: bytes) -> bytes:
         """Wrap 32 bytes for a file; returns the slot's body."""

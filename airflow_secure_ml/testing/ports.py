@@ -69,6 +69,10 @@ class MemoryKeySystem:
         """Every version of a key, oldest first."""
         return versions.versions_of(self.keyring, name)
 
+    def ref(self, name: str, version: int) -> KeyRef:
+        """A version as events name it."""
+        return KeyRef(system=self.keyring.system, name=name, version=str(version))
+
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key a slot is for; None: another key's."""
         return versions.version_in(name, slot)

@@ -94,6 +94,10 @@ class LocalKeyring:
         with self._keyring() as keyring:
             return versions.versions_of(keyring, name)
 
+    def ref(self, name: str, version: int) -> KeyRef:
+        """A version as events name it."""
+        return KeyRef(system=SYSTEM, name=name, version=str(version))
+
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key a slot is for; None: another key's."""
         return versions.version_in(name, slot)

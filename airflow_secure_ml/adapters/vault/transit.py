@@ -125,6 +125,10 @@ class VaultTransit:
                 raise
         return ref(name, self._key(name, fresh=True).newest)
 
+    def ref(self, name: str, version: int) -> KeyRef:
+        """A version as events name it."""
+        return ref(name, version)
+
     def version_in(self, name: str, slot: Slot) -> int | None:
         """The version that a slot's body names; None: another key's slot."""
         is_ours = (slot.type, slot.id) == (TYPE_VAULT_TRANSIT, self._mount.where(self._at(name)))
