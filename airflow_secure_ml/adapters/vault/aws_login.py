@@ -37,6 +37,7 @@ GLOBAL_REGION = "us-east-1"
 _GLOBAL = "https://sts.amazonaws.com/"
 _QUESTION = "Action=GetCallerIdentity&Version=2011-06-15"
 _SERVER_ID = "X-Vault-AWS-IAM-Server-ID"
+_BUSY = ("Throttling", "ThrottlingException", "RequestLimitExceeded", "ServiceUnavailable")
 _NOT_REACHED = (
     aws_exceptions.ConnectionError,
     aws_exceptions.HTTPClientError,
@@ -97,7 +98,7 @@ class AwsIamLogin:
             question = AWSRequest("POST", address, headers=headers, data=_QUESTION)
             SigV4Auth(credentials, "sts", self.region).add_auth(question)
         except (aws_exceptions.BotoCoreError, aws_exceptions.ClientError) as error:
-            raise _of_aws(error) from RuntimeError(type(error).__name__)
+            raise of_aws(error) from RuntimeError(type(error).__name__)
         signed = {name: [value] for name, value in question.headers.items()}
         return {
             "iam_http_request_method": "POST",
@@ -130,18 +131,18 @@ class AwsIamLogin:
         return become, address
 
 
-def _of_aws(error: Exception) -> SecureMLError:
+def of_aws(error: Exception) -> SecureMLError:
     """Ours for what botocore raises; its text may name more than a log should hold."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code")
     action, reason = "become a role for the login", str(code or type(error).__name__)[:80]
-    if code is not None:
+    if code is not None and code not in _BUSY:
         return ServiceRefusedError(
             f"aws sts refused to {action}: {reason}; its trust policy must allow this identity",
             service="aws sts",
             action=action,
             reason=reason,
         )
-    if isinstance(error, _NOT_REACHED):
+    if code is not None or isinstance(error, _NOT_REACHED):
         return ServiceUnavailableError(
             f"aws sts did not answer: {reason}", service="aws sts", action=action, reason=reason
         )

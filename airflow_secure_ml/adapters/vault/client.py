@@ -269,9 +269,9 @@ class VaultClient:
     def _instead_of(self, token: Token, until: float) -> Token | None:
         """Another token than one that Vault calls invalid; None: the login gives the same."""
         with self._lock:
+            # Still to be revoked by `close`: a replica that is behind calls a new token invalid.
             if self._token is not None and self._token.value == token.value:
                 self._token = None
-            self._made = [one for one in self._made if one.value != token.value]
         another = self.token(until=until)
         return None if another.value == token.value else another
 

@@ -79,7 +79,7 @@ class BoundedAdapter(hvac.adapters.RawAdapter):  # type: ignore[misc]  # hvac ha
                 if self.clock() > until_s:
                     raise requests.exceptions.ReadTimeout
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise requests.exceptions.ContentDecodingError
+                    raise requests.exceptions.RequestException("answer too long")
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.exceptions.ReadTimeout from error
         except urllib3.exceptions.HTTPError as error:
