@@ -1,0 +1,126 @@
+"""KV engines of a real Vault: what is there, what is not, and what must not pass for that."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_secure_ml.adapters.vault.client import VaultClient
+from airflow_secure_ml.adapters.vault.kv import KvEngine
+from airflow_secure_ml.adapters.vault.logins import TokenLogin
+from airflow_secure_ml.adapters.vault.server import VaultServer
+from airflow_secure_ml.core.secret import Secret
+from airflow_secure_ml.errors import ServiceRefusedError
+from tests.servers import vault_setup
+
+POLICY = """
+path "kv-two/data/seen/*" { capabilities = ["read"] }
+path "kv-two/seen/*" { capabilities = ["read"] }
+path "kv-one/seen/*" { capabilities = ["read"] }
+path "kv-one/data/*" { capabilities = ["read"] }
+path "kv-none/*" { capabilities = ["read"] }
+"""
+
+
+@pytest.fixture(scope="module")
+def client(vault):
+    vault_setup.enable_engine(vault, "kv", "kv-two", version="2")
+    vault_setup.enable_engine(vault, "kv", "kv-one", version="1")
+    held = vault_setup.token(vault, vault_setup.policy(vault, "kv-reading", POLICY))
+    server = VaultServer(url=vault.url, ca=str(vault.ca), deadline_s=5.0)
+    made = VaultClient(server, TokenLogin(token=Secret(held)))
+    yield made
+    vault_setup.revoke(vault, held)
+
+
+@pytest.fixture
+def two(client):
+    return KvEngine(client, version=2)
+
+
+@pytest.fixture
+def one(client):
+    return KvEngine(client, version=1)
+
+
+def put(vault, path, **fields):
+    vault.api("POST", f"kv-two/data/seen/{path}", {"data": fields})
+
+
+def test_a_secret_comes_with_what_is_written_beside_it(vault, two):
+    put(vault, "a", password="p", nested={"b": [1]})
+    vault.api("POST", "kv-two/metadata/seen/a", {"custom_metadata": {"dags": "churn"}})
+
+    found = two.read("kv-two", "seen/a")
+
+    assert found.fields == {"password": "p", "nested": {"b": [1]}}
+    assert found.metadata == {"dags": "churn"}
+
+
+def test_the_newest_version_is_read(vault, two):
+    put(vault, "b", value="1")
+    put(vault, "b", value="2")
+
+    assert two.read("kv-two", "seen/b").fields == {"value": "2"}
+
+
+def test_version_1_has_nothing_beside_it(vault, one):
+    vault.api("POST", "kv-one/seen/a", {"value": "x"})
+
+    found = one.read("kv-one", "seen/a")
+
+    assert (found.fields, found.metadata) == ({"value": "x"}, {})
+
+
+@pytest.mark.parametrize("name", ["blank name", "ümlaut", "100%", "a?b", "a#b", "deep/er", "a;b"])
+def test_any_name_is_a_path_of_its_own(vault, two, name):
+    from urllib.parse import quote
+
+    put(vault, quote(name), value=name)
+
+    assert two.read("kv-two", f"seen/{name}").fields == {"value": name}
+
+
+def test_nothing_there_and_deleted_and_destroyed_are_absent(vault, two, one):
+    put(vault, "deleted", value="x")
+    vault.api("DELETE", "kv-two/data/seen/deleted")
+    put(vault, "destroyed", value="x")
+    vault.api("POST", "kv-two/destroy/seen/destroyed", {"versions": [1]})
+
+    assert two.read("kv-two", "seen/never") is None
+    assert two.read("kv-two", "seen/deleted") is None
+    assert two.read("kv-two", "seen/destroyed") is None
+    assert one.read("kv-one", "seen/never") is None
+
+
+def test_what_is_not_allowed_is_no_absence(two):
+    with pytest.raises(ServiceRefusedError) as caught:
+        two.read("kv-two", "other/a")
+
+    assert caught.value.reason == "permission denied"
+
+
+def test_no_engine_at_the_mount_is_no_absence(one):
+    with pytest.raises(ServiceRefusedError) as caught:
+        one.read("kv-none", "a")
+
+    assert caught.value.reason == "nothing at that path"
+
+
+def test_an_engine_of_the_other_version_is_no_absence(vault, client):
+    put(vault, "c", value="x")
+
+    with pytest.raises(ServiceRefusedError) as caught:
+        KvEngine(client, version=1).read("kv-two", "seen/c")
+
+    assert caught.value.reason == "nothing at that path"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../kv-one/seen/a", "seen/../seen/a", "seen/./a", "seen//a", "/seen/a", "seen/a/", "", "a\n",
+     "seen/a\0", "x" * 1025],
+    ids=ascii,
+)  # fmt: skip
+def test_a_path_that_leads_elsewhere_is_never_sent(two, path):
+    with pytest.raises(ServiceRefusedError, match="not in its plain form"):
+        two.read("kv-two", path)
