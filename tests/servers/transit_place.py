@@ -78,30 +78,48 @@ class TransitPlace:
         """A key as Vault describes it."""
         return dict(self.vault.api("GET", f"{self.mount}/keys/{name}")["data"])
 
-    def token(self, *rights: str) -> str:
-        """A token that may do only this: `encrypt/data`, or `read keys/data`."""
-        lines = []
-        for right in rights:
-            word, _, path = right.rpartition(" ")
-            lines.append(f'path "{self.mount}/{path}" {{ capabilities = ["{word or "update"}"] }}')
-        name = f"{self.mount}-{len(self._tokens)}"
-        vault_setup.policy(self.vault, name, "\n".join(lines))
-        made = vault_setup.token(self.vault, name, ttl="10m")
-        self._tokens.append(made)
-        return made
+    def client(
+        self, policy: str | None = None, *, url: str | None = None, **server: Any
+    ) -> VaultClient:
+        """A client with the rights that a policy gives; None: with every right.
 
-    def client(self, token: str | None = None, **server: Any) -> VaultClient:
-        """A client with a token; None: the root token."""
-        at = VaultServer(url=self.vault.url, ca=str(self.vault.ca), **server)
-        text = self.vault.root_token if token is None else token
-        made = VaultClient(at, GivenToken(text))
+        Args:
+            policy: Its text.
+            url: Where to reach Vault; None: itself.
+            server: More of `VaultServer`.
+        """
+        token = self.vault.root_token
+        if policy is not None:
+            name = f"{self.mount}-{len(self._tokens)}"
+            vault_setup.policy(self.vault, name, policy)
+            token = vault_setup.token(self.vault, name, ttl="10m")
+            self._tokens.append(token)
+        at = VaultServer(url=url or self.vault.url, ca=str(self.vault.ca), **server)
+        made = VaultClient(at, GivenToken(token))
         self._clients.append(made)
         return made
 
     def keys(self, *rights: str, **options: Any) -> VaultTransit:
-        """The key system, with these rights; none: with every right."""
-        client = self.client(self.token(*rights) if rights else None)
-        return VaultTransit(lambda: client, self.mount, **options)
+        """The key system of who may do only this: `encrypt/data`, `read keys/data`; none: all."""
+        policy = None
+        for right in rights:
+            word, _, path = right.rpartition(" ")
+            rule = f'path "{self.mount}/{path}" {{ capabilities = ["{word or "update"}"] }}'
+            policy = f"{policy or ''}{rule}\n"
+        return self.keys_over(self.client(policy), **options)
+
+    def policy(self, name: str) -> str:
+        """The text of a policy that the project ships, for this mount."""
+        text = (vault_setup.POLICIES / f"{name}.hcl").read_text()
+        return text.replace('"transit/', f'"{self.mount}/')
+
+    def role(self, policy: str, **options: Any) -> VaultTransit:
+        """The key system of the holder of a policy that the project ships."""
+        return self.keys_over(self.client(self.policy(policy)), **options)
+
+    def keys_over(self, client: VaultClient, **options: Any) -> VaultTransit:
+        """The key system over a client; the key `data` opens when nobody names one."""
+        return VaultTransit(lambda: client, self.mount, **({"wraps": ["data"]} | options))
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[list[str]]:
