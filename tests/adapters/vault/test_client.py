@@ -514,8 +514,7 @@ def test_closing_ends_in_time_where_nobody_answers(place, vault_proxy):
 
 def test_tokens_that_ended_are_not_kept(place):
     fake = FakeTime()
-    role = place.role("kv-reader", token_ttl="60s", token_no_default_policy=True)
-    client = place.client(role, time=fake)
+    client = place.client(place.role(token_ttl="60s"), time=fake)
     tokens = []
     for _ in range(5):
         tokens.append(client.token().value.reveal())
