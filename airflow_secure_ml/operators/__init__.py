@@ -1,14 +1,25 @@
-"""Operators: one class a verb, all fields templated, each returns a Reference (Decrypt: None)."""
+"""Operators: one class a verb, all fields templated, each returns a Reference (Decrypt: None).
+
+Those that rotate keys return what they counted.
+"""
 
 from __future__ import annotations
 
 from airflow_secure_ml.operators.artifacts import SignArtifactOperator, VerifyArtifactOperator
 from airflow_secure_ml.operators.datasets import ValidateDatasetOperator
 from airflow_secure_ml.operators.files import DecryptFileOperator, EncryptFileOperator
+from airflow_secure_ml.operators.keys import (
+    KeyUsageOperator,
+    RewrapArtifactOperator,
+    RotateKeyOperator,
+)
 
 __all__ = [
     "DecryptFileOperator",
     "EncryptFileOperator",
+    "KeyUsageOperator",
+    "RewrapArtifactOperator",
+    "RotateKeyOperator",
     "SignArtifactOperator",
     "ValidateDatasetOperator",
     "VerifyArtifactOperator",

@@ -1,7 +1,7 @@
-"""Count which versions of a key open what lies below some addresses, and retire what none needs.
+"""Count which versions of a key open what lies below some addresses.
 
-A version is retired only after a walk that saw everything, twice, found no use of it; what cannot
-be read or told is a refusal. It speaks for the addresses that were named and for nothing else.
+It speaks for the addresses that were named and for nothing else; what cannot be read or told is a
+refusal, since a count with a hole in it is no proof.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from typing import Any
 from airflow_secure_ml.core.ports import KeyVersion, ObjectStore, RotatingKeys
 from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
-from airflow_secure_ml.errors import PolicyError, SecureMLError
-from airflow_secure_ml.services.rewrapping_below import Trail
+from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.services.sealed_dataset import KEY_FOLDER
 from airflow_secure_ml.services.sealed_walk import addresses_below, pin_sealed
 
-ACT = "key.disable"
 # A record goes through XCom: of more places only their number.
 MAX_PLACES = 1000
-_IN_USE = ("active", "retired")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,67 +147,6 @@ def count_usage(
             if progress is not None:
                 progress(counting.sealed)
     return counting.result()
-
-
-def retire_unused(
-    keys: RotatingKeys, name: str, count: Callable[[], KeyUsage], trail: Trail
-) -> tuple[KeyUsage, int | None]:
-    """Retire the versions of a key below the oldest one in use, if the proof holds.
-
-    First only the newest version may wrap, so that no new use of an old one begins while it is
-    counted. An object that was being sealed with an old version all the while, and is published
-    only now, can be opened again once whoever manages the key takes the step back.
-
-    Args:
-        keys: The key system.
-        name: A key that wraps.
-        count: Counts everything; called twice where versions are to be retired.
-        trail: Takes the intent and the outcome.
-
-    Returns:
-        The last count, and the oldest version that is left; None: nothing was to be retired.
-
-    Raises:
-        PolicyError: Not proved (not_checkable), or no such key.
-        SecureMLError: As `count` and the key system.
-    """
-    key = {"system": keys.wrapper(name).ref.system, "name": name}
-    intent = trail.intend(ACT, key=key, more={"state": "disabled", "because": "unused"})
-    trail.settle()
-    try:
-        usage, oldest, retired = _retired(keys, name, count)
-    except SecureMLError as error:
-        trail.refused(ACT, error, of=intent, key=key)
-        trail.settle()
-        raise
-    because = f"version {oldest} is the oldest in use"
-    more = {"state": "disabled", "count": retired, "because": because}
-    trail.did(ACT, of=intent, key=key, more=more)
-    trail.settle()
-    return usage, oldest if retired else None
-
-
-def _retired(
-    keys: RotatingKeys, name: str, count: Callable[[], KeyUsage]
-) -> tuple[KeyUsage, int, int]:
-    """The count, the oldest version in use, and how many versions were retired."""
-    keys.fence(name)
-    usage = count()
-    oldest = usage.oldest()
-    if not _unused(keys, name, oldest):
-        return usage, oldest, 0
-    # What was published while the first count went on is seen by the second.
-    usage = count()
-    oldest = min(oldest, usage.oldest())
-    unused = _unused(keys, name, oldest)
-    if unused:
-        keys.retire_below(name, oldest)
-    return usage, oldest, unused
-
-
-def _unused(keys: RotatingKeys, name: str, oldest: int) -> int:
-    versions = keys.versions(name)
-    return sum(each.number < oldest and each.state in _IN_USE for each in versions)
 
 
 class _Counting:

@@ -9,7 +9,8 @@ from airflow_secure_ml.adapters.local_objects import LocalObjects
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.core.sealed_file.header import MAGIC, decode_header
 from airflow_secure_ml.services.journal import Journal
-from airflow_secure_ml.services.key_usage import count_usage, retire_unused
+from airflow_secure_ml.services.key_rotation import retire_unused
+from airflow_secure_ml.services.key_usage import count_usage
 from airflow_secure_ml.services.rewrapping_below import rewrap_below
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
 from airflow_secure_ml.services.sealed_reader import SealedReader
