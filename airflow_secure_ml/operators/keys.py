@@ -5,17 +5,14 @@ Returns plain records, never a key. Each act is an event before it happens.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_secure_ml.deployment import Deployment, deployment
+from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.recording import run_of, sink_of_this_process
-from airflow_secure_ml.securing.acting import SecureMLOperator, plan_of, surfacing
-from airflow_secure_ml.securing.execution import Ours, task_log
+from airflow_secure_ml.securing.key_acting import KeyOperator, key_name
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.key_rotation import retire_unused, rotate_key
 from airflow_secure_ml.services.key_usage import KeyUsage, count_usage
@@ -26,28 +23,7 @@ Address = str | os.PathLike[str]
 _TOLD_EVERY_S = 30.0
 
 
-class _KeyOperator(SecureMLOperator):
-    _secure_ml_returns_reference = False
-
-    @contextlib.contextmanager
-    def acting(self, airflow_context: Any) -> Iterator[tuple[Deployment, Work]]:
-        """The deployment, and a desk and a journal; the task's intent and outcome are recorded."""
-        from airflow_secure_ml.services.vouching import recorded
-
-        with surfacing():
-            here, run = deployment(), run_of(airflow_context["ti"])
-            work = here.work(
-                plan_of(airflow_context),
-                sink=sink_of_this_process(run, program="task"),
-                run=run,
-                still_ours=Ours(airflow_context["ti"]),
-                tell=task_log.info,
-            )
-            with recorded(work, type(self).__name__):
-                yield here, work
-
-
-class RotateKeyOperator(_KeyOperator):
+class RotateKeyOperator(KeyOperator):
     """Give a key a new version; the ones before it only open and verify from now on.
 
     Returns `{"key": name, "version": number}`.
@@ -65,14 +41,14 @@ class RotateKeyOperator(_KeyOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Rotate; an answer that was lost is not asked for twice."""
         with self.acting(context) as (here, work):
-            name = _name(self.key)
+            name = key_name(self.key)
             work.desk.still_ours()
             made = rotate_key(here.keys, name, work.journal)
             work.journal.tell(f"rotated {name}: its newest version is {made.version}")
             return {"key": made.name, "version": int(made.version)}
 
 
-class RewrapArtifactOperator(_KeyOperator):
+class RewrapArtifactOperator(KeyOperator):
     """Give every sealed object below an address the newest version of a key.
 
     In Vault that happens blind: a role that may only rewrap can do it, and read nothing. A data
@@ -93,7 +69,7 @@ class RewrapArtifactOperator(_KeyOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Rewrap; one object that fails keeps none of the others, and fails the task at the end."""
         with self.acting(context) as (here, work):
-            uri, name = here.canonical(_address(self.prefix)), _name(self.key)
+            uri, name = here.canonical(_address(self.prefix)), key_name(self.key)
             tally = rewrap_below(
                 here.store(uri),
                 uri,
@@ -117,7 +93,7 @@ class RewrapArtifactOperator(_KeyOperator):
             }
 
 
-class KeyUsageOperator(_KeyOperator):
+class KeyUsageOperator(KeyOperator):
     """Say which versions of a key are in use, and retire the older ones if nothing needs them.
 
     Returns what was counted, with `retired_below`: the oldest version that is left, or None.
@@ -145,14 +121,15 @@ class KeyUsageOperator(_KeyOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.key, self.retire_unused = key, retire_unused
-        # What comes from another task is told apart only when it is there.
-        listed = isinstance(prefixes, list | tuple)
-        self.prefixes = [_text(each) for each in prefixes] if listed else _text(prefixes)
+        # What comes from another task is looked at when it is there.
+        self.prefixes: Any = _text(prefixes)
+        if isinstance(prefixes, list | tuple):
+            self.prefixes = [_text(each) for each in prefixes]
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Count, and retire if it was asked for."""
         with self.acting(context) as (here, work):
-            name, is_asked = _name(self.key), _flag(self.retire_unused)
+            name, is_asked = key_name(self.key), _flag(self.retire_unused)
             uris = _places(here, name, self.prefixes)
 
             def count() -> KeyUsage:
@@ -207,12 +184,6 @@ def _text(address: Any) -> Any:
 def _address(given: Any) -> str:
     if not isinstance(given, str) or not given:
         raise ConfigurationError(f"prefix: expected an address, found {type(given).__name__}")
-    return given
-
-
-def _name(given: Any) -> str:
-    if not isinstance(given, str) or not given:
-        raise ConfigurationError(f"key: expected a key's name, found {type(given).__name__}")
     return given
 
 
