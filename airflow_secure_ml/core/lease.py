@@ -132,20 +132,37 @@ def spellings(secret: str) -> Iterator[str]:
 def holds_secret(value: Any, secrets: tuple[str, ...]) -> bool:
     """Whether a value, at any depth, holds one of these secrets in any spelling."""
     forms = [form for secret in secrets for form in spellings(secret)]
-    return _holds(value, forms, set())
+    return _holds(value, forms, {})
 
 
-def _holds(value: Any, forms: list[str], seen: set[int]) -> bool:
+def _holds(value: Any, forms: list[str], seen: dict[int, Any]) -> bool:
     if isinstance(value, str):
         return any(form in value for form in forms)
     if isinstance(value, (bytes, bytearray)):
         return any(form.encode() in value for form in forms)
-    if id(value) in seen:
+    if value is None or isinstance(value, (bool, int, float)) or id(value) in seen:
         return False
-    seen.add(id(value))
+    # Kept alive: what a mapping makes for the moment would leave its id to the next.
+    seen[id(value)] = value
     if isinstance(value, Mapping):
         return any(_holds(one, forms, seen) for pair in value.items() for one in pair)
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(_holds(one, forms, seen) for one in value)
+    path = getattr(type(value), "__fspath__", None)
+    if path is not None:
+        return _holds(path(value), forms, seen)
+    return any(_holds(one, forms, seen) for one in _attributes(value))
+
+
+def _attributes(value: Any) -> list[Any]:
+    """What an object holds, in its slots too."""
     fields = getattr(value, "__dict__", None)
-    return isinstance(fields, dict) and _holds(fields, forms, seen)
+    found = list(fields.values()) if isinstance(fields, dict) else []
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            # Python keeps a private name under its class's.
+            private = name.startswith("__") and not name.endswith("__")
+            stored = f"_{cls.__name__.lstrip('_')}{name}" if private else name
+            found.append(getattr(value, stored, None))
+    return found

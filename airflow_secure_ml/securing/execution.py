@@ -11,10 +11,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from airflow_secure_ml.core.lease import holds_secret
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
@@ -27,6 +26,7 @@ from airflow_secure_ml.securing import leased_connections
 from airflow_secure_ml.securing.addresses import make_plan
 from airflow_secure_ml.securing.binding import bound_fields
 from airflow_secure_ml.securing.declaration import ENDED, MARK, Declaration
+from airflow_secure_ml.securing.leaving import Guarded
 from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 
@@ -95,22 +95,24 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
 def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], Any]) -> Any:
     value, leaving = None, None
     bound = run.open()
-    secrets = tuple(secret for leased in run.leased for secret in leased.granted.secrets)
+    guarded = Guarded(tuple(text for leased in run.leased for text in leased.granted.secrets))
     with (
         leased_connections.lent(run.leased),
-        _pushing_no(secrets, context["ti"]),
+        guarded.pushing(context["ti"]),
         bound_fields(operator, bound),
     ):
         try:
             value = body()
         except BaseException as error:
+            guarded.check_left(error)
             if not _means_success(error):
                 _must_resume(operator, error)
                 _check_trigger(run, error)
                 run.end(_ending(error), error)
                 raise
             leaving = error
-    _check_no_secret("returned", value, secrets)
+    guarded.check("returned", value)
+    guarded.check_announced(context)
     _check_returned(run, value)
     stop_timer()
     references = run.publish()
@@ -175,35 +177,6 @@ def _check_trigger(run: SecuredRun, error: BaseException) -> None:
             f"{type(trigger).__name__} uses connection {needed!r}, whose leased login ends when "
             "the task pauses, and a trigger runs in another process; set deferrable=False, so "
             "that the task itself waits"
-        )
-
-
-@contextlib.contextmanager
-def _pushing_no(secrets: tuple[str, ...], ti: Any) -> Iterator[None]:
-    """Refuse a leased secret that the body pushes to XCom."""
-    if not secrets:
-        yield
-        return
-    push = ti.xcom_push
-
-    def xcom_push(key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        _check_no_secret("pushed", value, secrets)
-        return push(key, value, *args, **kwargs)
-
-    # Past the model's own check of names: it is a method that is put there, no field.
-    object.__setattr__(ti, "xcom_push", xcom_push)
-    try:
-        yield
-    finally:
-        object.__delattr__(ti, "xcom_push")
-
-
-def _check_no_secret(did: str, value: Any, secrets: tuple[str, ...]) -> None:
-    if secrets and holds_secret(value, secrets):
-        raise PolicyError(
-            f"the body {did} a leased secret, and XCom is stored in Airflow's database; pass the "
-            "credential's name, and lease it in the task that needs it",
-            why="rule_denied",
         )
 
 

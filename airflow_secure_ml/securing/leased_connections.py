@@ -9,6 +9,7 @@ Source: SECURE_TASK, "A leased login as a connection".
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,12 +49,19 @@ class _Table:
 
 
 def _deny(conn_id: str) -> NoReturn:
-    from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
-
-    raise AirflowSecretsBackendAccessDenied(
+    raise _denial()(
         f"connection {conn_id!r} has a leased login, and only while the body of its task runs; "
         "its static login is not used in this task. Ask for it inside the body"
     )
+
+
+@functools.cache
+def _denial() -> Any:
+    """Airflow's own class, so that no other back end is asked; and final: no retry changes it."""
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSecretsBackendAccessDenied
+
+    name = AirflowSecretsBackendAccessDenied.__name__
+    return type(name, (AirflowSecretsBackendAccessDenied, AirflowFailException), {})
 
 
 def deny(conn_ids: Collection[str]) -> None:

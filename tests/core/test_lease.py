@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -34,6 +36,29 @@ def granted(**fields: str) -> Granted:
 @dataclass
 class Holder:
     inner: Any
+
+
+class Slotted:
+    __slots__ = ("__inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self.__inner = inner
+
+
+class MadeForTheMoment(Mapping[int, Any]):
+    """Its values are new objects each time, and the last one may lie where another was."""
+
+    def __init__(self, inner: list[Any]) -> None:
+        self.inner = inner
+
+    def __getitem__(self, index: int) -> Any:
+        return [self.inner[index]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.inner)))
+
+    def __len__(self) -> int:
+        return len(self.inner)
 
 
 def test_neither_fields_nor_lease_id_nor_token_show_in_a_repr():
@@ -104,9 +129,15 @@ def test_each_line_of_a_private_key_is_a_secret():
         {"deep": [("x", {PASSWORD})]},
         {PASSWORD: 1},
         Holder(Holder([PASSWORD])),
+        Slotted(Slotted(PASSWORD)),
+        PurePosixPath("/dev/shm") / PASSWORD,
+        MadeForTheMoment([1, 2, 3, PASSWORD]),
     ],
-    ids=["text", "inside", "quoted", "bytes", "nested", "key", "object"],
-)
+    ids=[
+        "text", "inside", "quoted", "bytes", "nested", "key", "object", "slots", "path",
+        "made-for-the-moment",
+    ],
+)  # fmt: skip
 def test_a_secret_is_found_wherever_it_lies(value):
     assert holds_secret(value, (PASSWORD,))
 
