@@ -135,6 +135,8 @@ class CertificateLogin:
         """Log in."""
 
         def request(vault: hvac.Client) -> object:
+            if not vault.session.cert:
+                raise ConfigurationError("vault: login by certificate; expected a client_cert")
             return vault.auth.cert.login(
                 name=self.role or "", use_token=False, mount_point=self.mount
             )
