@@ -34,6 +34,7 @@ def get_provider_info() -> dict[str, object]:
                 },
             }
         ],
+        "secrets-backends": ["airflow_secure_ml.secrets.VaultBackend"],
         "cli": ["airflow_secure_ml.cli.get_cli_commands"],
         "config": {
             "secure_ml": {
