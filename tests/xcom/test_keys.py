@@ -13,7 +13,10 @@ from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 from airflow_secure_ml.adapters.local_objects import LocalObjects
 from airflow_secure_ml.core.sealed_xcom import key_context, key_folder
 from airflow_secure_ml.errors import FormatError, PolicyError
+from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.rewrapping_below import rewrap_below
 from airflow_secure_ml.services.sealed_values import CURRENT, OwnerKeys, open_value, seal_value
+from airflow_secure_ml.testing.ports import MemoryAudit
 
 MAKER = Path(__file__).with_name("key_maker.py")
 FOLDER, CONTEXT = key_folder("churn"), key_context("churn")
@@ -122,6 +125,27 @@ def test_a_destroyed_wrap_key_takes_every_value_with_it(place):
         opened(place.owner_keys(), sealed)
 
     assert caught.value.why == "key_destroyed"
+
+
+def test_rewrapping_below_the_folder_renews_the_keys_and_no_value(place):
+    keys = place.owner_keys()
+    sealed = seal_value(b"hello", key=keys.sealing_key(FOLDER, CONTEXT), context=CONTEXT)
+    place.local.rotate("data")
+    store = LocalObjects()
+
+    tally = rewrap_below(
+        store,
+        store.canonical(str(place.keys)),
+        keys=place.local,
+        name="data",
+        trail=Journal(MemoryAudit(), None, lambda line: None),
+    )
+    place.local.destroy("data", 1)
+
+    assert (tally.rewrapped, tally.failed) == (1, 0)
+    again = place.owner_keys()
+    assert opened(again, sealed) == b"hello"
+    assert again.sealing_key(FOLDER, CONTEXT).ref.version == "2"
 
 
 def test_a_new_key_begins_when_the_pointer_is_removed_and_old_values_open(place):
