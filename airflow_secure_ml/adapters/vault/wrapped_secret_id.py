@@ -49,7 +49,7 @@ class WrappedSecretIdLogin:
         mount: str = "approle",
         role: str | None = None,
     ) -> None:
-        self.role_id, self.wrapping, self.mount = role_id, wrapping, mount
+        self.role_id, self.wrapping, self.mount, self.role = role_id, wrapping, mount, role
         name = _NAME if role is None else re.escape(role)
         self._made_at = re.compile(rf"auth/{re.escape(mount)}/role/{name}/secret-id")
         self._secret_id: Secret | None = None
