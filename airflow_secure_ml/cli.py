@@ -75,7 +75,9 @@ _KEY_COMMANDS = (
         _arg("--for", dest="purpose", choices=("wrap", "sign"), required=True, help="what it does"),
     ),
     _command("list", "show keys, versions and states; never a key itself", "keys.list_keys"),
-    _command("rotate", "make a new version; older ones only open and verify", "keys.rotate", _NAME),
+    _command(
+        "rotate", "make a new version; older ones only open and verify", "rotation.rotate", _NAME
+    ),
     _command("retire", "let it only open and verify from now on", "keys.retire", _VERSION),
     _command("enable", "take back disable or retire", "keys.enable", _VERSION),
     _command("disable", "let it do nothing until it is enabled", "keys.disable", _VERSION),
@@ -88,8 +90,8 @@ _KEY_COMMANDS = (
     ),
     _command(
         "usage",
-        "count which versions open the sealed files below some paths",
-        "keys.usage",
+        "count which versions open the sealed files below some paths, by data set",
+        "rotation.usage",
         _NAME,
         _arg("paths", metavar="PATH", nargs="+", help="files and folders"),
     ),
@@ -188,10 +190,16 @@ COMMANDS: tuple[Command | Group, ...] = (
     _command(
         "rewrap",
         "change which keys open a sealed file; the list is complete",
-        "sealed.rewrap",
-        _arg("file", metavar="FILE", help="a sealed file, or a data set's .asmk"),
+        "rotation.rewrap",
+        _arg("file", metavar="FILE", help="a sealed file, a data set's .asmk, or a folder"),
         _KEYS,
         _ROOT,
+        _arg(
+            "--recursive",
+            action="store_true",
+            help="FILE is a folder: give all below it the newest version of one key, and keep "
+            "other keys' slots; in Vault without a right to read",
+        ),
     ),
     _command(
         "sign",

@@ -46,6 +46,19 @@ _TAIL = """
 A rewrap revokes nothing: who had a file's key keeps it, and old copies keep old slots. Seal again
 to take access away. `keys destroy` overwrites the key in the file; a backup, a snapshot or a
 journal may still hold it.
+
+Where `key_system`, or a name's address in `key_names`, is `vault://…`, keys lie in Vault's Transit
+engine. `keys rotate`, `keys usage`, `keys list` and `rewrap --recursive` work there as they do on
+a keyring. `rewrap --recursive` is blind then: it takes a right to `transit/rewrap`, and none to
+decrypt. Making and deleting keys is for Vault's own tool; a key that seals must be derived:
+
+```
+vault write transit/keys/data type=aes256-gcm96 derived=true
+vault write transit/keys/pipeline type=ed25519
+```
+
+Old versions are taken out of use (in Vault `min_decryption_version`) by `KeyUsageOperator` alone,
+after it counted everything twice and found that nothing needs them.
 """
 
 

@@ -1,4 +1,4 @@
-"""`keys …`: make and manage the keys of the local keyring.
+"""`keys …`: make and manage the keys of the local keyring; `rotation` rotates those elsewhere too.
 
 Every change is an event, written before it is made. A key itself is never printed.
 """
@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_secure_ml.adapters.local_keyring.keyring import FIRST_KEYS, SYSTEM
+from airflow_secure_ml.adapters.local_keyring.keyring import FIRST_KEYS, SYSTEM, LocalKeyring
 from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
-from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS
-from airflow_secure_ml.errors import ConfigurationError, FormatError
-from airflow_secure_ml.services.sealed_dataset import KEY_FOLDER
+from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS, public_text
+from airflow_secure_ml.errors import ConfigurationError, PolicyError, ServiceRefusedError
+from airflow_secure_ml.key_systems import is_in_vault, parse_vault_address
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import KeyRef
@@ -29,8 +28,11 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     """Make the keyring and the audit log's key: what is missing of them, never over another."""
     from airflow_secure_ml.adapters.log_signer import KEY_FILE, init_log
 
-    settings, path = session.settings, session.keyring.path
+    settings = session.settings
     signer_dir = settings.audit_signer_dir
+    if is_in_vault(settings.key_system):
+        return _init_beside_vault(session)
+    path = session.keyring.path
     has_log, has_keys = (signer_dir / KEY_FILE).exists(), os.path.lexists(path)
     if has_log and has_keys:
         raise ConfigurationError(
@@ -51,6 +53,55 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=lines)
 
 
+def _init_beside_vault(session: Session) -> Result:
+    """Make the audit log's key; how to make the others is said."""
+    from airflow_secure_ml.adapters.log_signer import KEY_FILE, init_log
+
+    settings = session.settings
+    signer_dir = settings.audit_signer_dir
+    ways = [
+        f"make key {name} in Vault: {_in_vault(session, name, purpose)}"
+        for name, purpose in ((settings.data_key, "wrap"), (settings.signing_key, "sign"))
+    ]
+    if (signer_dir / KEY_FILE).exists():
+        raise ConfigurationError(
+            f"{signer_dir / KEY_FILE}: expected nothing, found the audit log's key; it stays as it "
+            f"is. Keys lie in Vault, which alone makes them: {'; '.join(ways)}"
+        )
+    data: dict[str, Any] = {"keyring": None, "signer_dir": str(signer_dir), "keys": []}
+    data["origin"] = init_log(signer_dir, settings.audit_log_name)
+    made = f"made the audit log {data['origin']}, its key in {signer_dir}"
+    return Result(data=data, lines=[made, *ways])
+
+
+def _in_vault(session: Session, name: str, purpose: str) -> str:
+    """The command of Vault's own tool that makes a key."""
+    from airflow_secure_ml.adapters.vault.transit_key import how_to_make
+
+    settings = session.settings
+    address = settings.key_names.get(name, settings.key_system)
+    if not is_in_vault(address):
+        return "it lies in a keyring, by key_names"
+    at = parse_vault_address(address, default_conn_id=settings.vault_conn_id)
+    return how_to_make(f"{at.mount}/{at.key or name}", purpose)
+
+
+def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKeyring:
+    """The keyring, if that is where a name lies.
+
+    Raises:
+        ConfigurationError: It lies in Vault; says what makes it there.
+    """
+    settings = session.settings
+    if not is_in_vault(settings.key_names.get(name, settings.key_system)):
+        return session.keyring
+    way = "Vault's own tool does that" if purpose is None else _in_vault(session, name, purpose)
+    raise ConfigurationError(
+        f"key {name}: expected one of the keyring, found that it lies in Vault: {way}. Its "
+        "versions are made by `keys rotate`, and retired by KeyUsageOperator"
+    )
+
+
 def _first_keys(session: Session) -> list[KeyRef]:
     (first, purpose), *others = FIRST_KEYS
     more = {"purpose": ", ".join(f"{name}: {kind}" for name, kind in FIRST_KEYS)}
@@ -69,33 +120,25 @@ def create(arguments: argparse.Namespace, session: Session) -> Result:
         session,
         "key.create",
         name,
-        lambda: session.keyring.create(name, purpose),
+        lambda: _keyring(session, name, purpose).create(name, purpose),
         f"made key {{}} to {purpose}",
         purpose=purpose,
     )
 
 
-def rotate(arguments: argparse.Namespace, session: Session) -> Result:
-    """Make a new version of a key."""
-    name = arguments.name
-    return _changed(
-        session, "key.rotate", name, lambda: session.keyring.rotate(name), "made version {}"
-    )
-
-
 def retire(arguments: argparse.Namespace, session: Session) -> Result:
     """Let a key only open and verify."""
-    return _state(arguments, session, "key.disable", session.keyring.retire, "retired")
+    return _state(arguments, session, "key.disable", LocalKeyring.retire, "retired")
 
 
 def enable(arguments: argparse.Namespace, session: Session) -> Result:
     """Let a key work again."""
-    return _state(arguments, session, "key.disable", session.keyring.enable, "enabled")
+    return _state(arguments, session, "key.disable", LocalKeyring.enable, "enabled")
 
 
 def disable(arguments: argparse.Namespace, session: Session) -> Result:
     """Let a key do nothing for now."""
-    return _state(arguments, session, "key.disable", session.keyring.disable, "disabled")
+    return _state(arguments, session, "key.disable", LocalKeyring.disable, "disabled")
 
 
 def destroy(arguments: argparse.Namespace, session: Session) -> Result:
@@ -106,22 +149,20 @@ def destroy(arguments: argparse.Namespace, session: Session) -> Result:
         refused=f"{arguments.name}: not destroyed",
         yes=arguments.yes,
     )
-    return _state(arguments, session, "key.destroy", session.keyring.destroy, "destroyed")
+    return _state(arguments, session, "key.destroy", LocalKeyring.destroy, "destroyed")
 
 
 def list_keys(arguments: argparse.Namespace, session: Session) -> Result:
     """Show keys, versions and states."""
-    data = [
-        {
-            "name": key.name,
-            "purpose": key.purpose,
-            "version": version.number,
-            "state": version.state,
-            "created": version.created,
-        }
-        for key in session.keyring.list_keys()
-        for version in key.versions
-    ]
+    data = []
+    if not is_in_vault(session.settings.key_system):
+        data += [
+            _row(key.name, key.purpose, version.number, version.state, version.created)
+            for key in session.keyring.list_keys()
+            for version in key.versions
+        ]
+    for name in _elsewhere(session):
+        data += _rows_of(session, name)
     width = max((len(str(each["name"])) for each in data), default=0)
     lines = [
         f"{each['name']:<{width}}  {each['version']:>3}  {each['purpose']:<5}  "
@@ -131,9 +172,54 @@ def list_keys(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=lines)
 
 
+def _elsewhere(session: Session) -> list[str]:
+    """The names of the settings that lie elsewhere than in the keyring; nothing else is known."""
+    settings = session.settings
+    named = [settings.data_key, settings.signing_key, *settings.trusted_signers]
+    if settings.xcom_key:
+        named.append(settings.xcom_key)
+    by_default = named if is_in_vault(settings.key_system) else []
+    return list(dict.fromkeys([*by_default, *settings.key_names]))
+
+
+def _rows_of(session: Session, name: str) -> list[dict[str, Any]]:
+    try:
+        versions = session.keys.versions(name)
+    except PolicyError:
+        return [_row(name, "-", 0, "missing", "")]
+    except ServiceRefusedError:
+        return [_row(name, "-", 0, "not shown", "")]
+    try:
+        session.keys.unwrappers([name])
+        purpose = "wrap"
+    except (PolicyError, ConfigurationError):
+        purpose = "sign"
+    return [
+        _row(
+            name,
+            purpose,
+            each.number,
+            each.state,
+            "" if each.created is None else each.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        for each in versions
+    ]
+
+
+def _row(name: str, purpose: str, version: int, state: str, created: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "purpose": purpose,
+        "version": version,
+        "state": state,
+        "created": created,
+    }
+
+
 def export_public(arguments: argparse.Namespace, session: Session) -> Result:
     """Print the public halves of a sign key."""
-    text = session.keyring.export_public(arguments.name)
+    # Wherever the key lies.
+    text = public_text(list(session.keys.verifiers([arguments.name]))[::-1])
     return Result(data={"name": arguments.name, "public": text}, lines=text.splitlines())
 
 
@@ -145,72 +231,10 @@ def trust(arguments: argparse.Namespace, session: Session) -> Result:
         session,
         "key.create",
         name,
-        lambda: session.keyring.trust(name, text),
+        lambda: _keyring(session, name).trust(name, text),
         "trusting signatures of {}",
         purpose="trust",
     )
-
-
-def usage(arguments: argparse.Namespace, session: Session) -> Result:
-    """Count which versions of a key open the sealed files below some paths."""
-    key = session.keyring.find_key(arguments.name)
-    counts: Counter[str] = Counter()
-    files = 0
-    for path in arguments.paths:
-        for address in _files_below(session, path):
-            slots = _slots_of(session, address)
-            files += bool(slots)
-            counts.update(slots)
-    data = {
-        "key": key.name,
-        "sealed_files": files,
-        "versions": [
-            {
-                "version": each.number,
-                "state": each.state,
-                "files": counts[f"{key.name}/{each.number}"],
-            }
-            for each in key.versions
-        ],
-    }
-    lines = [
-        f"{key.name}/{each.number}  {each.state:<9}  {counts[f'{key.name}/{each.number}']} files"
-        for each in key.versions
-    ]
-    return Result(data=data, lines=[*lines, f"{files} sealed files were looked at"])
-
-
-def _files_below(session: Session, path: str) -> Iterator[str]:
-    store = session.store
-    uri = session.address(path)
-    info = store.info(uri)
-    if info is None:
-        raise FileNotFoundError(2, "nothing there", path)
-    if not info.is_directory:
-        yield uri
-        return
-    # A data set's headers, which walk leaves out, are what a key opens there.
-    for name in store.walk(uri):
-        yield store.child(uri, name)
-    headers = store.child(uri, KEY_FOLDER)
-    if store.info(headers) is not None:
-        for name in store.walk(headers):
-            yield store.child(headers, name)
-
-
-def _slots_of(session: Session, address: str) -> list[str]:
-    from airflow_secure_ml.core.sealed_file.header import MAGIC
-    from airflow_secure_ml.core.sealed_file.keys import TYPE_LOCAL_KEK
-    from airflow_secure_ml.services.sealed_header import read_sealed_header
-
-    with session.store.open(address) as pinned:
-        if pinned.read_at(0, len(MAGIC)) != MAGIC:
-            return []
-        try:
-            header = read_sealed_header(pinned)
-        except FormatError as error:
-            raise FormatError(f"{address}: {error}") from error
-    return [slot.id for slot in header.slots if slot.type == TYPE_LOCAL_KEK]
 
 
 def _read_text(name: str) -> str:
@@ -229,7 +253,7 @@ def _state(
     arguments: argparse.Namespace,
     session: Session,
     act: str,
-    change: Callable[[str, int | None], KeyRef],
+    change: Callable[[LocalKeyring, str, int | None], KeyRef],
     word: str,
 ) -> Result:
     name, _, version = arguments.name.partition("/")
@@ -240,7 +264,7 @@ def _state(
     if number is not None:
         key["version"] = str(number)
     with session.act(act, key=key, more={"state": word}):
-        change(name, number)
+        change(_keyring(session, name), name, number)
     data = {"key": name, "version": number, "state": word}
     return Result(data=data, lines=[f"{word} {arguments.name}"])
 

@@ -20,6 +20,7 @@ class Progress:
         total_bytes: All there is to do; None: unknown.
         stream: Where it is drawn.
         clock: Seconds.
+        in_words: How an amount is written, where it is not of bytes.
     """
 
     def __init__(
@@ -28,10 +29,12 @@ class Progress:
         *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        in_words: Callable[[float], str] | None = None,
     ) -> None:
         self._total = total_bytes
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
+        self._in_words = in_words or _size
         self._began = clock()
         self._next = self._began + _PATIENCE_S
         self._drawn = False
@@ -44,7 +47,7 @@ class Progress:
         self._next = now + _STEP_S
         self._drawn = True
         rate = done_bytes / (now - self._began)
-        text = f"{_size(done_bytes)}  {_size(rate)}/s"
+        text = f"{self._in_words(done_bytes)}  {self._in_words(rate)}/s"
         if self._total:
             part = min(1.0, done_bytes / self._total)
             bar = "#" * round(part * _WIDTH)

@@ -25,7 +25,7 @@ from airflow_secure_ml.recording import close_sink, sink_of_this_process
 
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
-    from airflow_secure_ml.core.ports import AuditSink, KeyRef, KeySystem, ObjectStore
+    from airflow_secure_ml.core.ports import AuditSink, KeyRef, ObjectStore, RotatingKeys
     from airflow_secure_ml.settings import Settings
 
 
@@ -60,7 +60,7 @@ class Session:
         return deployment().local_objects
 
     @cached_property
-    def keys(self) -> KeySystem:
+    def keys(self) -> RotatingKeys:
         """Every key that the settings name a system for."""
         return deployment().keys
 

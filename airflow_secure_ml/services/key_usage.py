@@ -131,7 +131,8 @@ def count_usage(
         FormatError: Something that is no object, or a broken one: the count would have a hole.
         PolicyError: There is no such key, or it does not wrap.
     """
-    keys.wrapper(name)
+    # Refuses a key that only signs.
+    keys.unwrappers([name])
     counting = _Counting(keys, name, keys.versions(name))
     seen: set[str] = set()
     for uri in uris:
