@@ -50,6 +50,13 @@ class SecureMLPlugin(AirflowPlugin):
         },
     ]
 
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:
+        """Called once in each process that loads plugins, before an executor starts workers."""
+        from airflow_secure_ml.plugin.log_masking import mask_component_output
+
+        mask_component_output()
+
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override] # made when asked for
         """The pages' app; only the API server asks."""
