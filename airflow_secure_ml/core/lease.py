@@ -7,6 +7,7 @@ what an event may say.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -121,8 +122,15 @@ def check_lease_path(name: str, path: str) -> str:
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """The forms in which a secret may turn up in a text: as it is, and as a URL holds it."""
-    yield from dict.fromkeys((secret, quote(secret), quote(secret, safe=""), quote_plus(secret)))
+    """The forms in which a secret may turn up in a text: as it is, as a URL, JSON or Python hold it.
+
+    Of the last two there are many where quotes are nested; these are the ones that libraries log.
+    """
+    in_url = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    in_json = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+    # Beside a double quote a single one is escaped.
+    in_python = repr(secret)[1:-1], repr(f'"{secret}')[2:-1]
+    yield from dict.fromkeys((secret, *in_url, *in_json, *in_python))
     # Logs are masked line by line, and a private key has many.
     lines = secret.split("\n")
     if len(lines) > 1:

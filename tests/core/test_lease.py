@@ -111,6 +111,20 @@ def test_a_secret_is_known_as_a_url_holds_it():
     ]
 
 
+@pytest.mark.parametrize(
+    ("secret", "written"),
+    [
+        ('a"b\\c', 'a\\"b\\\\c'),
+        ("caf\u00e9-1", "caf\\u00e9-1"),
+        ("it's\tsecret", "it's\\tsecret"),
+        ('it\'s "secret"', 'it\\\'s "secret"'),
+    ],
+    ids=["json", "json-ascii", "python", "python-both-quotes"],
+)
+def test_a_secret_is_known_as_a_log_holds_it(secret, written):
+    assert written in list(spellings(secret))
+
+
 def test_each_line_of_a_private_key_is_a_secret():
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nshort\n-----END KEY-----"
 
