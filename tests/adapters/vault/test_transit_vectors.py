@@ -1,4 +1,4 @@
-"""A frozen file with a slot of Vault's opens on any Vault that has its key, and by the key alone."""
+"""A frozen file with a slot of Vault's opens on any Vault with its key, and by the key alone."""
 
 from __future__ import annotations
 
