@@ -214,11 +214,12 @@ def test_airflow_offers_to_test_it():
 
 
 @pytest.mark.vault
-def test_a_connection_of_airflows_own_class_is_tried_as_the_button_does(
-    place, connect, monkeypatch
-):
-    from airflow.models.connection import Connection
-
+@pytest.mark.parametrize("where", ["API server", "worker"])
+def test_a_connection_of_airflows_own_class_is_tried_as_the_button_does(place, monkeypatch, where):
+    if where == "worker":
+        from airflow.sdk.definitions.connection import Connection
+    else:
+        from airflow.models.connection import Connection
     role = place.role("default")
     extra = {"auth_type": "approle", "ca": str(place.vault.ca), "namespace": None}
     connection = Connection(
@@ -229,7 +230,7 @@ def test_a_connection_of_airflows_own_class_is_tried_as_the_button_does(
         password=role.secret_id.reveal(),
         extra=json.dumps(extra),
     )
-    # What the route of the Test button does.
+    # Where the button is pressed, Airflow puts the form's text into the environment.
     monkeypatch.setenv("AIRFLOW_CONN_ABCDEF", connection.get_uri())
 
     works, said = connection.test_connection()

@@ -63,7 +63,7 @@ class Kind(enum.Enum):
     REFUSED = "it said no; asking again does not help"
     BUSY = "it said that it did nothing; asking again may help"
     LOST = "no answer came; whether anything was done is not known"
-    UNTRUSTED = "no trust between the two ends; nothing was sent"
+    UNTRUSTED = "no trust between the two ends; nothing was done"
 
 
 NO_TRUST = "certificate not trusted"
@@ -131,7 +131,7 @@ _DISTRUST = {
     ),
     NO_TLS: "no TLS is spoken there; nothing was sent. Check the connection's host and port",
     NOT_TRUSTED_BY_IT: (
-        "it does not accept the client certificate, or wants one; nothing was sent. Check the "
+        "it does not accept the client certificate, or wants one; nothing was done. Check the "
         "connection's client_cert and client_key"
     ),
 }
@@ -248,7 +248,7 @@ def _of_tls(error: requests.exceptions.SSLError) -> Failure:
     names = {type(one).__name__ for one in parts}
     if names & {"SSLCertVerificationError", "CertificateError"}:
         return Failure(kind=Kind.UNTRUSTED, reason=NO_TRUST)
-    reasons = {str(one.reason) for one in parts if isinstance(one, ssl.SSLError)}
+    reasons = [str(getattr(one, "reason", "")) for one in parts if isinstance(one, ssl.SSLError)]
     if any("WRONG_VERSION_NUMBER" in one or "HTTP_REQUEST" in one for one in reasons):
         return Failure(kind=Kind.UNTRUSTED, reason=NO_TLS)
     if any("ALERT" in one for one in reasons):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from email.utils import formatdate
 
@@ -14,6 +18,7 @@ import pytest
 import requests
 
 from airflow_secure_ml.adapters.vault import transport
+from airflow_secure_ml.adapters.vault.failures import failure_of
 from airflow_secure_ml.adapters.vault.server import VaultServer
 from airflow_secure_ml.adapters.vault.transport import make_hvac_client, retry_after_s
 from airflow_secure_ml.errors import ConfigurationError
@@ -308,3 +313,61 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path):
 
     with pytest.raises(ConfigurationError, match="the key without a password"):
         make_hvac_client(server)
+
+
+@contextlib.contextmanager
+def strict_server(folder):
+    """A TLS server that wants a certificate; gives its address and its authority."""
+    authority = CertificateAuthority.make(folder / "ca.pem")
+    mine = authority.for_server(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(mine.file, mine.key_file)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                tls = context.wrap_socket(connection, True, do_handshake_on_connect=False)
+                try:
+                    tls.do_handshake()
+                    tls.recv(65536)
+                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                except ssl.SSLError:
+                    # What came meanwhile is read, or the alert would be lost in a reset.
+                    socket.socket(fileno=tls.detach()).recv(65536)
+                tls.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}", authority
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def test_a_server_that_wants_a_certificate_gets_ours(tmp_path):
+    with strict_server(tmp_path) as (url, authority):
+        mine = authority.for_client(tmp_path, "me")
+        server = VaultServer(
+            url=url,
+            ca=str(authority.file),
+            client_cert=str(mine.file),
+            client_key=str(mine.key_file),
+        )
+
+        assert get(make_hvac_client(server)) == {}
+
+
+def test_a_server_that_refuses_our_certificate_is_told_as_such(tmp_path):
+    (tmp_path / "other").mkdir()
+    other = CertificateAuthority.make(tmp_path / "other" / "ca.pem").for_client(tmp_path, "me")
+    with strict_server(tmp_path) as (url, authority):
+        without = VaultServer(url=url, ca=str(authority.file))
+        shown = {"client_cert": str(other.file), "client_key": str(other.key_file)}
+        for server in (without, VaultServer(url=url, ca=str(authority.file), **shown)):
+            with pytest.raises(requests.exceptions.RequestException) as raised:
+                get(make_hvac_client(server))
+
+            assert failure_of(raised.value).reason == "our certificate not accepted"
