@@ -133,7 +133,8 @@ class AwsIamLogin:
 
 def of_aws(error: Exception) -> SecureMLError:
     """Ours for what botocore raises; its text may name more than a log should hold."""
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    answer = getattr(error, "response", None)
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
     action, reason = "become a role for the login", str(code or type(error).__name__)[:80]
     if code is not None and code not in _BUSY:
         return ServiceRefusedError(

@@ -178,5 +178,19 @@ def test_what_aws_answers_is_told_by_its_code(code, home):
     assert CANARY not in str(ours)
 
 
+@pytest.mark.parametrize("name", ["HTTPClientError", "EndpointConnectionError", "NoRegionError"])
+def test_botocores_errors_as_it_makes_them_are_ours(name):
+    import botocore.exceptions
+
+    from airflow_secure_ml.adapters.vault.aws_login import of_aws
+
+    error = getattr(botocore.exceptions, name)(error=CANARY, endpoint_url=CANARY)
+
+    ours = of_aws(error)
+
+    assert name in str(ours)
+    assert CANARY not in str(ours)
+
+
 def test_a_failure_is_found_for_anything_else():
     assert failure_of(ValueError(CANARY)).reason == "answer not readable"
