@@ -7,6 +7,7 @@ by the console script: `secure-ml --help` costs what Python costs.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -282,6 +283,8 @@ def _add(parser: argparse.ArgumentParser, entries: Sequence[Command | Group]) ->
 
 def _under_airflow(run: str) -> Callable[[argparse.Namespace], None]:
     def call(parsed: argparse.Namespace) -> None:
+        # So that connections of Airflow's database are found, as Airflow's own commands do it.
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         sys.exit(_run(run, parsed))
 
     return call
