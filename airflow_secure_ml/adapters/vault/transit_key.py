@@ -61,7 +61,7 @@ class TransitKey:
             told = {int(number): facts for number, facts in data["keys"].items()}
             return cls(
                 type=str(data["type"]),
-                derived=bool(data["derived"]),
+                derived=data["derived"] is True,
                 convergent=bool(data.get("convergent_encryption")),
                 leaves_vault=bool(data["exportable"] or data["allow_plaintext_backup"]),
                 newest=int(data["latest_version"]),
