@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _LINE = 0
 _MAX_LINE_BYTES = 1 << 20
+# The number of what answers nothing: it goes on without the task.
+_GOES_ON = -1
 _PR_SET_DUMPABLE = 4
 # Told: the task waits for the answer. Gone: nobody waits, children may still be writing.
 _TOLD_S = 10.0
@@ -43,10 +46,11 @@ _GONE_S = 120.0
 _DYING_S = 0.2
 _RECORD_S = 30.0
 _RECORD_RETRY_S = 0.5
-# Told: the task waits. Gone: first what takes a moment, then plaintext, then the rest.
-_REVOKE_TOLD_S = 8.0
+# Revoking goes on beside the shredding. Told: the task waits so long for it, and then for no more.
+_REVOKE_TOLD_S = 3.0
 _REVOKE_GONE_S = 1.0
-_REVOKE_REST_S = 900.0
+# Longer than leases should hold; without a term of its own one would be tried for ever.
+_REVOKE_REST_S = 86400.0
 
 
 class _Guard:
@@ -58,6 +62,7 @@ class _Guard:
         self._spool: Spool | None = None
         self._is_recording = False
         self._keeper: LeaseKeeper | None = None
+        self._reported: set[str] = set()
         for root in first["scratch"]:
             self.add(root)
 
@@ -79,35 +84,29 @@ class _Guard:
 
     @property
     def leases(self) -> list[Kept]:
-        """What was leased and is not recorded as ended."""
-        return [] if self._keeper is None else self._keeper.leases
+        """What was leased and does not stand in the trail as ended."""
+        leases = [] if self._keeper is None else self._keeper.leases
+        return [lease for lease in leases if lease.digest not in self._reported]
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything to revoke, to shred or to record."""
         return bool(self.roots or self._shredded or self._keeper is not None)
 
-    def forget(self) -> None:
-        """Take it that what is gone stands in the trail: the task has said so."""
+    def forget(self, digests: Collection[str]) -> None:
+        """Take it that what is gone stands in the trail, these leases too: the task has said so."""
         self._shredded = []
         self.roots = {root: marker for root, marker in self.roots.items() if is_there(root)}
-        if self._keeper is not None:
-            self._keeper.leases = self._keeper.held
+        self._reported.update(digests)
 
-    def wait_ms(self) -> int | None:
-        """Milliseconds until a lease must be prolonged; None: none must."""
-        wait_s = None if self._keeper is None else self._keeper.wait_s()
-        return None if wait_s is None else int(wait_s * 1000) + 1
-
-    def renew(self) -> None:
-        """Prolong what is due."""
+    def end_leases(self, *, with_tokens: bool = False) -> None:
+        """Begin to end every lease, and the tokens if their task is gone."""
         if self._keeper is not None:
-            self._keeper.renew_due()
+            self._keeper.end(with_tokens=with_tokens)
 
-    def revoke(self, deadline_s: float) -> None:
-        """End every lease, as far as the time goes."""
-        if self._keeper is not None:
-            self._keeper.revoke(deadline_s)
+    def wait_for_leases(self, deadline_s: float) -> bool:
+        """Whether nothing more is tried to end any of them, after so many seconds at most."""
+        return self._keeper is None or self._keeper.wait(deadline_s)
 
     def shred(self, deadline_s: float) -> None:
         for root, marker in list(self.roots.items()):
@@ -116,54 +115,57 @@ class _Guard:
                 del self.roots[root]
                 self._shredded.append(root)
 
-    def end_alone(self, *, with_tokens: bool) -> None:
-        """End the leases, shred, and see to what is left; nobody waits.
-
-        Args:
-            with_tokens: The tokens too, since the process that made them is gone.
-        """
-        self.revoke(_REVOKE_GONE_S)
-        if with_tokens and self._keeper is not None:
-            self._keeper.revoke_tokens()
+    def end_alone(self, because: str) -> None:
+        """End the leases, shred, see to what is left, and record it; nobody asks any more."""
+        self.end_leases(with_tokens=because == "task_died")
         self.shred(_GONE_S)
-        if self._keeper is not None and self._keeper.held:
-            self._keeper.revoke(min(_REVOKE_REST_S, self._keeper.last_end_s))
-            if with_tokens:
-                self._keeper.revoke_tokens()
+        self._record_shredded(because)
+        if not self.wait_for_leases(_REVOKE_GONE_S):
+            _let_go()
+            self._try_to_settle()
+            self.wait_for_leases(_REVOKE_REST_S)
+        self._record_ended(because)
 
     def answer(self, message: dict[str, Any]) -> bool:
         """Do what a line asks for; returns whether it was the last."""
         do, reply = message["do"], {"n": message["n"]}
-        if do in ("add", "line", "lease"):
+        if do == "finish":
+            _say({**reply, **self._finish()})
+        elif do == "bye":
+            self.forget(message["leases"])
+        else:
             try:
                 self._take(do, message)
                 _say({**reply, "ok": True})
             except (OSError, ValueError) as error:
                 _say({**reply, "error": f"{do}: {type(error).__name__}"})
-        elif do == "finish":
-            self.revoke(_REVOKE_TOLD_S)
-            self.shred(_TOLD_S)
-            done, left = [*map(str, self._shredded)], [*map(str, self.roots)]
-            revoked = [lease.digest for lease in self.leases if lease.revoked]
-            _say({**reply, "done": done, "left": left, "revoked": revoked})
         return bool(do == "bye")
+
+    def _finish(self) -> dict[str, Any]:
+        until = time.monotonic() + _REVOKE_TOLD_S
+        self.end_leases()
+        self.shred(_TOLD_S)
+        self.wait_for_leases(max(0.0, until - time.monotonic()))
+        ended = [lease.digest for lease in self.leases if lease.result == "ok"]
+        held = [lease.digest for lease in self.leases if lease.digest not in ended]
+        done, left = [*map(str, self._shredded)], [*map(str, self.roots)]
+        return {"done": done, "left": left, "revoked": ended, "held": held}
 
     def _take(self, do: str, message: dict[str, Any]) -> None:
         if do == "add":
             self.add(message["scratch"])
         elif do == "line":
             self.keeper.take_line(message)
+        elif do == "ask":
+            self.keeper.ask(message["line"])
+        elif do == "answered":
+            self.keeper.answered(message["line"])
         else:
             self.keeper.take_lease(message)
 
     def _tell_renewed(self, result: str, why: str | None, lease: Kept) -> None:
         self._record_lease("lease.renew", result, why, lease, {"renewals": lease.renewals})
-        if self._spool is not None:
-            try:
-                self._spool.settle()
-            except ServiceUnavailableError:
-                # It stays pending and goes with the next; to let the lease end would help nobody.
-                return
+        self._try_to_settle()
 
     def _record_lease(
         self, act: str, result: str, why: str | None, lease: Kept, more: dict[str, Any]
@@ -186,42 +188,49 @@ class _Guard:
             )
         )
 
-    def record(self, because: str) -> None:
-        """Record every lease and directory; the task cannot, or did not say that it has."""
-        spool = self._spool
-        if spool is None:
+    def _record_ended(self, because: str) -> None:
+        """Record every lease; the task cannot, or did not say that it has."""
+        for lease in self.leases:
+            more = {"because": because}
+            self._record_lease("lease.revoke", lease.result, lease.why, lease, more)
+
+    def _record_shredded(self, because: str) -> None:
+        """As for leases."""
+        if self._spool is None:
             return
         from airflow_secure_ml.core.audit.event import Fact
 
-        for lease in self.leases:
-            result, why = ("ok", None) if lease.revoked else ("failed", "service_unavailable")
-            self._record_lease("lease.revoke", result, why, lease, {"because": because})
-        self._is_recording = True
-        for root in self._shredded:
+        for root in (*self._shredded, *self.roots):
+            result, why = ("failed", "service_unavailable") if root in self.roots else ("ok", None)
+            self._is_recording = True
             more = {"path": root.name, "because": because}
-            spool.record(Fact(act="scratch.shred", phase="seen", result="ok", more=more))
-        for root in self.roots:
-            more = {"path": root.name, "because": because}
-            why = "service_unavailable"
-            spool.record(
-                Fact(act="scratch.shred", phase="seen", result="failed", why=why, more=more)
+            self._spool.record(
+                Fact(act="scratch.shred", phase="seen", result=result, why=why, more=more)
             )
 
     def close(self) -> None:
-        """See to it that what was recorded survives, and end the emitter."""
+        """See to it that what was recorded survives, and end the emitter.
+
+        Raises:
+            ServiceUnavailableError: Not even half a minute later could it be written.
+        """
         if self._spool is None or not self._is_recording:
             return
         until = time.monotonic() + _RECORD_S
-        while True:
-            try:
-                self._spool.settle()
-                break
-            except ServiceUnavailableError:
-                # A full disk may have killed the task, and may have room again now that it is gone.
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_RECORD_RETRY_S)
+        # A full disk may have killed the task, and may have room again now that it is gone.
+        while not self._try_to_settle() and time.monotonic() < until:
+            time.sleep(_RECORD_RETRY_S)
         self._spool.close()
+
+    def _try_to_settle(self) -> bool:
+        if self._spool is None or not self._is_recording:
+            return True
+        try:
+            self._spool.settle()
+        except ServiceUnavailableError:
+            # It stays pending and goes with the next.
+            return False
+        return True
 
 
 def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Spool | None:
@@ -255,7 +264,12 @@ class _Lines:
             received = b""
         self.closed = not received or len(self._buffer) > _MAX_LINE_BYTES
         *lines, self._buffer = (self._buffer + received).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            # Whoever in the task's process writes such a thing has the line, not the task.
+            self.closed = True
+            return []
 
 
 def main() -> int:
@@ -280,14 +294,14 @@ def main() -> int:
     # If it fails, this process ends, and the task is told when it next asks.
     guard.load_spool(first)
     watched = _Watched(task=task, parent=parent)
-    because = "task_died" if task is None else _watch(guard, lines, watched, waiting)
-    if because == "bye":
-        guard.forget()
-        because = "left_over"
-    if guard.has_work:
-        guard.end_alone(with_tokens=because == "task_died")
-        guard.record(because)
-    guard.close()
+    because = "line_closed"
+    try:
+        because = "task_died" if task is None else _watch(guard, lines, watched, waiting)
+    finally:
+        # Whatever a line held: what was handed over ends.
+        if guard.has_work:
+            guard.end_alone("left_over" if because == "bye" else because)
+        guard.close()
     return 0
 
 
@@ -343,7 +357,7 @@ def _watch(guard: _Guard, lines: _Lines, watched: _Watched, waiting: list[dict[s
                 return "bye"
         if lines.closed:
             return "task_died" if _has_died(task) else "line_closed"
-        ready = {handle for handle, _ in poll.poll(guard.wait_ms())}
+        ready = {handle for handle, _ in poll.poll()}
         # What it said before it died comes first: it may have been bye.
         waiting = lines.read() if _LINE in ready else []
         if task in ready and _LINE not in ready:
@@ -352,13 +366,19 @@ def _watch(guard: _Guard, lines: _Lines, watched: _Watched, waiting: list[dict[s
             # An orphan publishes nothing, so it needs no credential either.
             assert watched.parent is not None
             poll.unregister(watched.parent)
-            guard.revoke(_REVOKE_GONE_S)
-        guard.renew()
+            guard.end_leases()
 
 
 def _has_died(task: int) -> bool:
     # A killed task's descriptors are closed a moment before its death is told.
     return bool(select.select([task], [], [], _DYING_S)[0])
+
+
+def _let_go() -> None:
+    """Tell the task, should it wait, that what is left is done without it."""
+    _say({"n": _GOES_ON})
+    # Not closed: the next file would get its number.
+    os.dup2(os.open(os.devnull, os.O_RDWR), _LINE)
 
 
 def _say(reply: dict[str, Any]) -> None:

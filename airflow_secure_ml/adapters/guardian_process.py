@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +26,11 @@ from airflow_secure_ml.errors import PolicyError
 _PROGRAM = Path(__file__).resolve().parent.parent / "guardian.py"
 _READY_S = 15.0
 _ANSWER_S = 15.0
-# It may wait for Vault, and then for whoever still writes.
-_FINISH_S = 25.0
+# It may wait for Vault, or for whoever still writes, but for neither as long as this.
+_FINISH_S = 15.0
+_LEAVE_S = 5.0
+# The number of what answers nothing: it goes on without the task.
+_GOES_ON = -1
 # A signal handler may take an answer while its owner waits: look again this often.
 _SLICE_S = 0.1
 # The loader needs it where Python's own library lies in an unusual place; nothing else is passed.
@@ -56,16 +59,21 @@ class GuardReport:
     """What became of the leases and of the scratch directories.
 
     Attributes:
-        answered: Whether the guardian was there to say; if not, revoke, shred and record yourself.
+        answered: Whether the guardian was there to say; if not, shred and record that yourself.
         shredded: Directories that are gone.
         left: Directories that are still there, because somebody writes to them.
         revoked: Leases that have ended, as events name them.
+        held: Leases that it goes on to end, and records; in neither: it knows nothing of it.
+        is_alone: Whether it took the task's end for come, so that it ends every lease by itself
+            and records it.
     """
 
     answered: bool
     shredded: tuple[Path, ...] = ()
     left: tuple[Path, ...] = ()
     revoked: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 class Guardian:
@@ -74,6 +82,7 @@ class Guardian:
     def __init__(self, process: subprocess.Popen[bytes], line: socket.socket) -> None:
         self._process = process
         self._line = line
+        self._identity = _identity(line)
         self._pid = os.getpid()
         self._number = 0
         self._watches = False
@@ -166,6 +175,20 @@ class Guardian:
         }
         self._demand(self._send(message), "take a line to Vault", deadline_s)
 
+    def ask(self, number: int) -> None:
+        """Say that a lease is being asked for over a line; returns at once.
+
+        Should neither `take_lease` nor `answered` follow, the line's token ends with the task's
+        other leases, if it was made for the task.
+        """
+        if os.getpid() == self._pid:
+            self._send({"do": "ask", "line": number})
+
+    def answered(self, number: int) -> None:
+        """Say that no lease came of it."""
+        if os.getpid() == self._pid:
+            self._send({"do": "answered", "line": number})
+
     def take_lease(
         self, number: int, path: str, granted: Granted, of: str, *, deadline_s: float = _ANSWER_S
     ) -> None:
@@ -206,36 +229,52 @@ class Guardian:
             return GuardReport(answered=False)
         answer = self._answer(self._send({"do": "finish"}), deadline_s)
         if answer is None or "done" not in answer:
-            return GuardReport(answered=False)
+            status = self._process.poll()
+            is_alone = status == 0 or (status is None and not self._has_line())
+            return GuardReport(answered=False, is_alone=is_alone)
         return GuardReport(
             answered=True,
             shredded=tuple(Path(root) for root in answer["done"]),
             left=tuple(Path(root) for root in answer["left"]),
             revoked=tuple(answer["revoked"]),
+            held=tuple(answer["held"]),
         )
 
-    def bye(self, *, deadline_s: float = _ANSWER_S) -> None:
-        """Let it go, once what `finish` reported stands in the trail: it need not say so."""
+    def bye(self, recorded: Collection[str] = (), *, deadline_s: float = _LEAVE_S) -> None:
+        """Let it go, once the shredding stands in the trail: it need not say so.
+
+        Args:
+            recorded: Leases of whose end the same is true, as events name them.
+            deadline_s: As in `leave`.
+        """
         if os.getpid() != self._pid:
             return
-        self._send({"do": "bye"})
+        self._send({"do": "bye", "leases": list(recorded)})
         self.leave(deadline_s=deadline_s)
 
-    def leave(self, *, deadline_s: float = _ANSWER_S) -> None:
-        """Let it go without `bye`: it revokes and shreds what is left, and records that."""
+    def leave(self, *, deadline_s: float = _LEAVE_S) -> None:
+        """Let it go without `bye`: it revokes and shreds what is left, and records that.
+
+        Args:
+            deadline_s: Seconds to wait for its end, or until it says that it goes on alone.
+        """
         if os.getpid() != self._pid:
             return
-        # Not close alone: a child that the body forked may hold the line too.
         until = time.monotonic() + deadline_s
-        with suppress(OSError):
-            self._line.shutdown(socket.SHUT_WR)
-            # Its end of the line closes with it; waiting for that is finer than Popen.wait's naps.
-            self._line.settimeout(deadline_s)
-            while self._line.recv(65536):
-                continue
-        self._line.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=max(0.0, until - time.monotonic()))
+        goes_on = False
+        if self._has_line():
+            with suppress(OSError):
+                # Not close alone: a child that the body forked may hold the line too.
+                self._line.shutdown(socket.SHUT_WR)
+                # Its end of the line closes with it: finer than the naps of Popen.wait.
+                goes_on = self._answer(_GOES_ON, deadline_s) is not None
+            self._line.close()
+        else:
+            # The number may be another file's by now, and is not ours to close.
+            self._line.detach()
+        if not goes_on:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=max(0.0, until - time.monotonic()))
 
     def _demand(self, number: int, action: str, deadline_s: float) -> None:
         answer = self._answer(number, deadline_s)
@@ -250,13 +289,18 @@ class Guardian:
         # A guardian that is gone is found out by its missing answer. No SIGPIPE: a body may have
         # set it back to killing the process.
         with suppress(OSError):
-            self._line.settimeout(_ANSWER_S)
-            self._line.sendall(line, socket.MSG_NOSIGNAL)
+            if self._has_line():
+                self._line.settimeout(_ANSWER_S)
+                self._line.sendall(line, socket.MSG_NOSIGNAL)
         return number
+
+    def _has_line(self) -> bool:
+        """Whether the descriptor is still the line: code in this process may close any."""
+        return _identity(self._line) == self._identity
 
     def _answer(self, number: int, deadline_s: float) -> dict[str, Any] | None:
         until = time.monotonic() + deadline_s
-        while number not in self._answers and time.monotonic() < until:
+        while number not in self._answers and time.monotonic() < until and self._has_line():
             try:
                 self._line.settimeout(_SLICE_S)
                 received = self._line.recv(65536)
@@ -271,6 +315,14 @@ class Guardian:
                 answer = json.loads(line)
                 self._answers[answer["n"]] = answer
         return self._answers.pop(number, None)
+
+
+def _identity(line: socket.socket) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(line.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _audit_line(audit: GuardianAudit) -> dict[str, Any]:

@@ -31,15 +31,19 @@ class ScratchDirectory(Protocol):
 
 
 class GuardReport(Protocol):
-    """What a guard did when it was told to finish."""
-
-    @property
-    def answered(self) -> bool:
-        """Whether it was there; if not, its work is the run's own."""
+    """What a guard did when it was told to finish; leases go by the names that events give them."""
 
     @property
     def revoked(self) -> Collection[str]:
-        """Leases that have ended, as events name them."""
+        """Leases that have ended; the run records that."""
+
+    @property
+    def held(self) -> Collection[str]:
+        """Leases that it goes on to end, and records; in neither: it knows nothing of it."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it took the run's end for come, so that it ends and records every lease."""
 
 
 class RunGuard(Protocol):
@@ -51,17 +55,23 @@ class RunGuard(Protocol):
     def take_line(self, number: int, line: LeaseLine) -> None:
         """Take how to reach a credential source; errors as in `ready`."""
 
+    def ask(self, number: int) -> None:
+        """Take it that a lease is asked for; should neither of these follow, its token ends."""
+
+    def answered(self, number: int) -> None:
+        """Take it that no lease came of it."""
+
     def take_lease(self, number: int, path: str, granted: Granted, of: str) -> None:
         """Take a lease that was granted over a line by the event `of`; errors as in `ready`."""
 
     def finish(self) -> GuardReport:
         """Have everything revoked and shredded now."""
 
-    def bye(self) -> None:
-        """Let it go, once what `finish` reported stands in the trail."""
+    def bye(self, recorded: Collection[str]) -> None:
+        """Let it go, once the shredding and the end of these leases stand in the trail."""
 
     def leave(self) -> None:
-        """Let it go without that: it sees to what is left, and records it."""
+        """Let it go without that: it sees to what is left, and records everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

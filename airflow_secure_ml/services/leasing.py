@@ -9,19 +9,21 @@ Source: SECURE_TASK, "Order, whatever happens".
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.core.lease import Granted
 from airflow_secure_ml.core.ports import CredentialSource
+from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import SecureMLError, ServiceRefusedError
 from airflow_secure_ml.services.credential import Credential
 from airflow_secure_ml.services.desk import GuardReport, RunGuard, ScratchDirectory, Work
 from airflow_secure_ml.services.run_plan import LeaseRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Leased:
     """One credential that was leased.
 
@@ -29,13 +31,13 @@ class Leased:
         request: What was asked for.
         granted: What was given.
         source: Who gave it.
-        event: The event that says so.
+        event: The event that says so; None: there is none yet.
     """
 
     request: LeaseRequest
     granted: Granted
     source: CredentialSource
-    event: str
+    event: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -54,7 +56,8 @@ class Leases:
 
     def __init__(self, work: Work, guard: RunGuard, scratch: ScratchDirectory) -> None:
         self._work, self._guard, self._scratch = work, guard, scratch
-        self._lines: dict[str | None, tuple[int, CredentialSource]] = {}
+        self._sources: dict[str | None, CredentialSource] = {}
+        self._lines: dict[tuple[str | None, Secret], int] = {}
         self._credentials: dict[str, Credential] = {}
         self.taken: list[Leased] = []
 
@@ -74,76 +77,113 @@ class Leases:
         for credential in self._credentials.values():
             credential.end()
 
-    def record_ended(self, report: GuardReport) -> bool:
-        """Record what the guard ended, or end it here if the guard is gone.
+    def record_ended(self, report: GuardReport) -> Sequence[str]:
+        """Record what the guard ended, and end here what it knows nothing of.
 
         Returns:
-            Whether every lease has ended; if not, the guard goes on trying.
+            The leases of whose end this run has told the trail, as events name them; the others
+            are the guard's to record.
         """
-        complete = True
+        recorded = []
         for leased in self.taken:
-            if leased.granted.lease_id is None:
+            digest = leased.granted.id_digest
+            if digest is None:
                 continue
-            if leased.granted.id_digest in report.revoked:
+            if digest in report.revoked:
                 self._say_ended(leased)
-            elif report.answered or not self._revoke(leased):
-                complete = False
+            elif report.is_alone or digest in report.held:
                 self._work.journal.tell(
-                    f"{leased.request.name}: {leased.request.path} could not be revoked yet; it "
-                    "is tried until it ends by itself"
+                    f"{leased.request.name}: {leased.request.path} is not revoked yet; the "
+                    "guardian goes on until it is, or has ended by itself"
                 )
-        return complete
+                continue
+            else:
+                self._revoke(leased)
+            recorded.append(digest)
+        return recorded
 
     def _take(self, request: LeaseRequest) -> Credential:
         journal = self._work.journal
         lease, more = {"path": request.path}, {"connection": request.conn_id}
         since = journal.now()
         try:
-            number, source = self._line(request.source)
-            granted = source.grant(request.path, request.data)
+            leased, number = self._grant(request)
         except SecureMLError as error:
             refusal = _as_refusal(error)
             journal.refused("lease.grant", refusal, lease=lease, more=more)
             raise refusal from error.__cause__
-        expires_at = self._expires_at(granted)
+        granted = leased.granted
         facts = {**lease, "id": granted.id_digest, "ttl_s": granted.ttl_s}
-        event = journal.did("lease.grant", since=since, lease=facts, more=more)
+        leased.event = journal.did("lease.grant", since=since, lease=facts, more=more)
         if granted.lease_id is not None:
-            self._guard.take_lease(number, request.path, granted, event)
-        leased = Leased(request=request, granted=granted, source=source, event=event)
-        self.taken.append(leased)
+            self._guard.take_lease(number, request.path, granted, leased.event)
         journal.tell(_words(leased, round((journal.now() - since) * 1000)))
+        expires_at = self._expires_at(granted)
         return Credential(request.name, granted, expires_at, lambda: self._folder(request.name))
 
-    def _line(self, name: str | None) -> tuple[int, CredentialSource]:
-        if name not in self._lines:
-            source = self._work.desk.credentials(name)
-            self._guard.take_line(len(self._lines), source.line())
-            self._lines[name] = (len(self._lines), source)
-        return self._lines[name]
+    def _grant(self, request: LeaseRequest) -> tuple[Leased, int]:
+        """Ask for a credential; returns it, and the line over which the guard may end it.
+
+        From the question on until the guard has the lease, it stands in for whatever strikes here.
+        """
+        source = self._source(request.source)
+        number = self._line(request.source, source)
+        self._guard.ask(number)
+        try:
+            granted = source.grant(request.path, request.data)
+        except ServiceRefusedError:
+            self._guard.answered(number)
+            raise
+        leased = Leased(request=request, granted=granted, source=source)
+        self.taken.append(leased)
+        if granted.lease_id is None:
+            self._guard.answered(number)
+        # The source may have had to log in anew meanwhile.
+        return leased, self._line(request.source, source)
+
+    def _source(self, name: str | None) -> CredentialSource:
+        if name not in self._sources:
+            self._sources[name] = self._work.desk.credentials(name)
+        return self._sources[name]
+
+    def _line(self, name: str | None, source: CredentialSource) -> int:
+        """The line to a source with the token that it uses now; the guard has taken it."""
+        line = source.line()
+        known = self._lines.get((name, line.token))
+        if known is None:
+            known = len(self._lines)
+            self._guard.take_line(known, line)
+            self._lines[name, line.token] = known
+        return known
 
     def _expires_at(self, granted: Granted) -> dt.datetime | None:
         if granted.ttl_s is None:
             return None
-        now_s = self._work.desk.now_ms() / 1000
-        return dt.datetime.fromtimestamp(now_s + granted.ttl_s, tz=dt.UTC)
+        now = dt.datetime.fromtimestamp(self._work.desk.now_ms() / 1000, tz=dt.UTC)
+        try:
+            return now + dt.timedelta(seconds=granted.ttl_s)
+        except OverflowError:
+            return dt.datetime.max.replace(tzinfo=dt.UTC)
 
-    def _folder(self, name: str) -> Any:
+    def _folder(self, name: str) -> Path:
         path = self._scratch.path_for(name)
         path.mkdir(mode=0o700)
         return path
 
-    def _revoke(self, leased: Leased) -> bool:
+    def _revoke(self, leased: Leased) -> None:
+        """End a lease without the guard, and record what became of it."""
         assert leased.granted.lease_id is not None
         try:
             leased.source.revoke(leased.granted.lease_id)
         except SecureMLError as error:
-            self._work.journal.refused(
-                "lease.revoke", error, of=leased.event, lease=leased.facts, more={}
+            journal, facts = self._work.journal, leased.facts
+            journal.refused("lease.revoke", error, of=leased.event, lease=facts, more={})
+            journal.tell(
+                f"{leased.request.name}: {leased.request.path} was not revoked, and ends by "
+                f"itself: {error}"
             )
-            return False
-        self._say_ended(leased)
-        return True
+        else:
+            self._say_ended(leased)
 
     def _say_ended(self, leased: Leased) -> None:
         more = {"because": "task_ended"}

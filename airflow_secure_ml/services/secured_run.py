@@ -99,7 +99,7 @@ class SecuredRun:
         self._made: dict[str, Path] = {}
         self._quarantined: list[Staged] = []
         self._stopped = False
-        self._all_revoked = True
+        self._recorded: Sequence[str] = ()
         self._body_error: BaseException | None = None
         self._ended: tuple[str, str | None, str] | None = None
 
@@ -216,19 +216,22 @@ class SecuredRun:
         elif self._ended is None:
             self._ended = ("failed", "bug", "package")
         failures: list[SecureMLError] = []
-        cleared = False
+        settled = False
         try:
             # Each of them is due, whatever became of the one before.
             for leave in (self._stack.close, self._revoke_and_shred, self._record_end):
+                settled = False
                 try:
                     leave()
+                    settled = True
                 except SecureMLError as failure:
                     failures.append(failure)
                     self._ended = ("failed", failure.why, "leave")
-            cleared = not failures and self._all_revoked
         finally:
-            if self._guard is not None:
-                (self._guard.bye if cleared else self._guard.leave)()
+            if self._guard is not None and settled:
+                self._guard.bye(self._recorded)
+            elif self._guard is not None:
+                self._guard.leave()
         if not failures:
             return
         # The body's own exception is what its author must see.
@@ -333,11 +336,12 @@ class SecuredRun:
         if self._scratch is None:
             return
         more = {"path": self._scratch.root.name}
+        if self._leases is not None:
+            self._leases.end_use()
         if self._guard is not None:
             report = self._guard.finish()
             if self._leases is not None:
-                self._leases.end_use()
-                self._all_revoked = self._leases.record_ended(report)
+                self._recorded = self._leases.record_ended(report)
         try:
             # The guard may be gone, and what it left is then ours; else this only lets go.
             self._scratch.shred()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,9 @@ class WatchedRun(SecuredRun):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    answered: bool
     revoked: tuple[str, ...]
+    held: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 class _InProcessGuard:
@@ -69,6 +70,12 @@ class _InProcessGuard:
     def take_line(self, number: int, line: LeaseLine) -> None:
         """Return: the source is in this process."""
 
+    def ask(self, number: int) -> None:
+        """Return: nothing strikes between the question and its answer."""
+
+    def answered(self, number: int) -> None:
+        """Return."""
+
     def take_lease(self, number: int, path: str, granted: Granted, of: str) -> None:
         """Revoke it when told."""
         self._leases.append(granted)
@@ -80,9 +87,9 @@ class _InProcessGuard:
             self._credentials.revoke(granted.lease_id)
         self._scratch.shred()
         digests = [granted.id_digest for granted in self._leases]
-        return _Report(answered=True, revoked=tuple(one for one in digests if one))
+        return _Report(revoked=tuple(one for one in digests if one))
 
-    def bye(self) -> None:
+    def bye(self, recorded: Collection[str]) -> None:
         """Return."""
 
     def leave(self) -> None:

@@ -5,145 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, read_frames
-from tests.servers import vault_setup
-
-ROOT = Path(__file__).resolve().parents[2]
-# Airflow's own patience is longer; what is measured is the guardian's.
-WITHIN_S, PATIENCE_S = 1.0, 60.0
-
-# A task in small: a guardian, a lease, and then whatever its end is. Its order comes by pipe.
-TASK = """
-import json, os, signal, sys, threading, time
-from pathlib import Path
-order = json.loads(sys.stdin.readline())
-sys.path.insert(0, order["root"])
-from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
-from airflow_secure_ml.adapters.vault.client import VaultClient
-from airflow_secure_ml.adapters.vault.leases import VaultCredentials
-from airflow_secure_ml.adapters.vault.logins import AppRoleLogin
-from airflow_secure_ml.adapters.vault.server import VaultServer
-from airflow_secure_ml.core.audit.event import RunRef
-from airflow_secure_ml.core.secret import Secret
-
-run = RunRef(dag="churn", run="manual__1", task="train", try_number=1, ti="019ab2c4-7d10-7b3e")
-guardian = Guardian.start(run=run, audit=GuardianAudit(audit_dir=Path(order["audit"])))
-secret_id = Secret(order["secret_id"])
-client = VaultClient(
-    VaultServer(url=order["url"], ca=order["ca"]),
-    AppRoleLogin(role_id=order["role_id"], secret_id=secret_id),
-)
-source = VaultCredentials(client)
-guardian.ready()
-guardian.take_line(0, source.line())
-granted = source.grant(order["path"], {})
-if order["hand_over"]:
-    guardian.take_lease(0, order["path"], granted, "0" * 32 + ":3")
-user, password = (granted.fields[name].reveal() for name in ("username", "password"))
-print(json.dumps({"user": user, "password": password, "pid": os.getpid(),
-                  "guardian": guardian.pid, "id": granted.id_digest}), flush=True)
-"""
-ENDS = {
-    "waits": "time.sleep(600)",
-    "exits": "os._exit(3)",
-    "raises": "raise SystemExit(4)",
-    # One call of C that holds the interpreter's lock, as a model's training may.
-    "holds the lock": (
-        "import collections, itertools\ncollections.deque(itertools.repeat(0, 10**12), maxlen=0)"
-    ),
-    "is told": (
-        "report = guardian.finish()\nguardian.bye()\nclient.close()\nprint(report, flush=True)"
-    ),
-    "leaves": "guardian.leave()\nclient.close()",
-}
-
-
-@dataclass
-class Task:
-    process: subprocess.Popen
-    user: str
-    password: str
-    pid: int
-    guardian: int
-    id: str
-    audit: Path
-
-    def events(self, act=None):
-        """What its guardian recorded, once it has ended."""
-        until(lambda: not Path(f"/proc/{self.guardian}").exists(), "the guardian ends")
-        found = []
-        for part in sorted((self.audit / "spool").glob("*.seg")):
-            data = part.read_bytes()
-            frames = read_frames(data[HEADER_BYTES:])
-            found += [json.loads(f.payload) for f in frames.frames if f.kind == EVENT]
-        return [event for event in found if act in (None, event["act"])]
-
-
-def until(condition, what, seconds=PATIENCE_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def role(vault, vault_database):
-    """An AppRole with what a task needs, and no more; its tokens live for three seconds."""
-    text = (ROOT / "docker/vault/task-leases.hcl").read_text().replace("creds/reader", "creds/+")
-    name = vault_setup.policy(vault, "guardian-leases", text)
-    return vault_setup.approle(
-        vault, "guardian", name, token_ttl="3s", token_max_ttl="10m", token_no_default_policy=True
-    )
-
-
-@pytest.fixture
-def start(vault, vault_database, role, tmp_path):
-    """Start a task in small, and see that nothing of it is left."""
-    running = []
-
-    def start(end, *, ttl="60s", max_ttl="10m", hand_over=True, before=(), url=""):
-        path = vault_database.make_role(f"guarded-{ttl}-{max_ttl}", ttl, max_ttl)
-        process = subprocess.Popen(
-            [*before, sys.executable, "-c", TASK + ENDS[end]],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        running.append(process)
-        order = {
-            "root": str(ROOT), "audit": str(tmp_path), "url": url or vault.url,
-            "ca": str(vault.ca), "role_id": role[0], "secret_id": role[1], "path": path,
-            "hand_over": hand_over,
-        }  # fmt: skip
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        said = json.loads(process.stdout.readline())
-        return Task(process=process, audit=tmp_path, **said)
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def lives(postgres, task):
-    return task.user in postgres.logins()
-
-
-def logs_in(postgres, task):
-    try:
-        postgres.query("SELECT 1", user=task.user, password=task.password)
-    except psycopg.OperationalError:
-        return False
-    return True
+from tests.adapters.guarded_task import GRANT, PATIENCE_S, WITHIN_S, lives, logs_in, until
 
 
 @pytest.mark.parametrize("hand_over", [True, False], ids=["handed over", "not handed over yet"])
@@ -165,7 +32,7 @@ def test_a_body_that_ends_the_process_keeps_nothing_for_a_second(start, postgres
     until(lambda: not lives(postgres, task), "the role is dropped", WITHIN_S)
     (revoked,) = task.events("lease.revoke")
     assert revoked["lease"]["id"] == task.id
-    assert revoked["of"] == "0" * 32 + ":3"
+    assert revoked["of"] == GRANT
     assert (revoked["result"], revoked["more"]["because"]) == ("ok", "task_died")
 
 
@@ -213,12 +80,14 @@ def test_a_task_whose_supervisor_was_killed_has_no_login_a_second_later(start, p
 def test_a_task_that_is_done_hears_that_its_lease_has_ended(start, postgres):
     task = start("is told")
 
-    said = task.process.communicate(timeout=PATIENCE_S)[0]
+    task.go_on()
+    said = task.said()
+    task.go_on()
 
-    assert task.id in said
+    assert (said["revoked"], said["held"]) == ([task.id], [])
     assert not lives(postgres, task)
     # It said that it records this itself.
-    assert task.events("lease.revoke") == []
+    assert task.events() == []
 
 
 def test_a_task_that_leaves_without_a_word_has_its_lease_revoked_and_recorded(start, postgres):

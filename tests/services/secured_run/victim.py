@@ -83,8 +83,8 @@ class Guard:
         self.step("shredded")
         return report
 
-    def bye(self):
-        self.guard.bye()
+    def bye(self, recorded):
+        self.guard.bye(recorded)
         self.step("let go")
 
     def leave(self):

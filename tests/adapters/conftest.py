@@ -1,0 +1,32 @@
+"""Tasks in small with a guardian and leases of a real Vault."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.guarded_task import ROOT, Starter
+from tests.servers import vault_setup
+
+
+@pytest.fixture(scope="session")
+def guarded_role(vault, vault_database):
+    """An AppRole with what a task needs, and no more; its tokens live for three seconds."""
+    text = (ROOT / "docker/vault/task-leases.hcl").read_text().replace("creds/reader", "creds/+")
+    name = vault_setup.policy(vault, "guardian-leases", text)
+    return vault_setup.approle(
+        vault, "guardian", name, token_ttl="3s", token_max_ttl="10m", token_no_default_policy=True
+    )
+
+
+@pytest.fixture
+def start(vault, vault_database, guarded_role, tmp_path):
+    """Start a task in small."""
+    shm = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
+    starter = Starter(vault, vault_database, guarded_role, tmp_path, shm)
+    yield starter
+    starter.close()
+    shutil.rmtree(shm, ignore_errors=True)
