@@ -248,9 +248,11 @@ class _Work:
             because = "its version is the newest"
             self.trail.did(ACT, object={"uri": uri}, more={"because": because}, **facts)
             return None
+        if isinstance(change, SecureMLError):
+            self.trail.refused(ACT, change, object={"uri": uri}, **facts)
+            self.tally.fail(change)
+            return None
         try:
-            if isinstance(change, SecureMLError):
-                raise change
             with self.store.create(uri) as writer:
                 number = change(writer)
                 version = writer.commit(replace=True, if_version=old.pinned.version)

@@ -268,6 +268,21 @@ def test_a_slot_taken_from_another_file_is_refused_and_the_others_go_on(blind):
     assert isinstance(tally.failures[0], CiphertextError)
 
 
+def test_a_body_that_is_refused_for_whatever_reason_keeps_no_other_back(blind, monkeypatch):
+    for name in ("a.bin", "b.bin", "c.bin"):
+        blind.seal(name)
+    blind.keys.rotate("data")
+    whole = blind.keys.rewrap
+    no = ServiceRefusedError(service="vault", action="rewrap", reason="request not accepted")
+    monkeypatch.setattr(blind.keys, "rewrap", lambda name, bodies: [no, *whole(name, bodies[1:])])
+
+    tally = blind.rewrap()
+
+    assert blind.versions() == {"a.bin": [1], "b.bin": [2], "c.bin": [2]}
+    assert (tally.rewrapped, tally.failures) == (2, [no])
+    assert blind.outcomes() == [("refused", "key_not_allowed"), ("ok", None), ("ok", None)]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
