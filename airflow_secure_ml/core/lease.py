@@ -1,7 +1,7 @@
 """A credential that somebody leases: its fields, how long it holds, and how it is given back.
 
 What a field may be shown is decided here, once, for masking, for what a task may return and for
-what an event may say.
+what an event may say. How a secret is known again is `secret_search`'s business.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import ConfigurationError
@@ -38,6 +37,8 @@ _PUBLIC = frozenset(
 )
 # Shorter texts stand in ordinary output by chance: masking them would hide everything else.
 MIN_SECRET_CHARS = 5
+# What a field holds that is a flag, as JSON writes it.
+_WORDS = frozenset({"true", "false"})
 MAX_FIELDS = 64
 MAX_FIELD_CHARS = 65536
 _PATH = re.compile(r"[A-Za-z0-9_.=+@-]+(/[A-Za-z0-9_.=+@-]+)+", re.ASCII)
@@ -70,11 +71,14 @@ class Granted:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The texts that nobody may see."""
+        """The texts that nobody may see; of a field that holds JSON, each text in it too."""
+        shown = ((name, field.reveal()) for name, field in self.fields.items())
+        found = [text for name, text in shown if name not in _PUBLIC]
+        found += [leaf for text in found for leaf in _leaves(text)]
         return tuple(
             text
-            for name, field in self.fields.items()
-            if name not in _PUBLIC and len(text := field.reveal()) >= MIN_SECRET_CHARS
+            for text in dict.fromkeys(found)
+            if len(text) >= MIN_SECRET_CHARS and text not in _WORDS
         )
 
 
@@ -100,6 +104,22 @@ def lease_digest(lease_id: str) -> str:
     return "sha256:" + hashlib.sha256(lease_id.encode()).hexdigest()
 
 
+def _leaves(text: str) -> Iterator[str]:
+    """Texts inside a field that holds a JSON object or list; names apart, and what is no secret."""
+    try:
+        left = [json.loads(text)] if text[:1] in ("{", "[") else []
+    except (ValueError, RecursionError):
+        left = []
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += [value for name, value in one.items() if name not in _PUBLIC]
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, str):
+            yield one
+
+
 def check_lease_path(name: str, path: str) -> str:
     """Return a path of a credential without slashes around it.
 
@@ -119,58 +139,3 @@ def check_lease_path(name: str, path: str) -> str:
             "engine, such as database/creds/reader"
         )
     return bare
-
-
-def spellings(secret: str) -> Iterator[str]:
-    """The forms in which a secret may turn up in a text: as it is, as a URL, JSON or Python hold it.
-
-    Of the last two there are many where quotes are nested; these are the ones that libraries log.
-    """
-    in_url = (quote(secret), quote(secret, safe=""), quote_plus(secret))
-    in_json = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
-    # Beside a double quote a single one is escaped.
-    in_python = repr(secret)[1:-1], repr(f'"{secret}')[2:-1]
-    yield from dict.fromkeys((secret, *in_url, *in_json, *in_python))
-    # Logs are masked line by line, and a private key has many.
-    lines = secret.split("\n")
-    if len(lines) > 1:
-        yield from (line for line in lines if len(line) >= 16 and not line.startswith("-----"))
-
-
-def holds_secret(value: Any, secrets: tuple[str, ...]) -> bool:
-    """Whether a value, at any depth, holds one of these secrets in any spelling."""
-    forms = [form for secret in secrets for form in spellings(secret)]
-    return _holds(value, forms, {})
-
-
-def _holds(value: Any, forms: list[str], seen: dict[int, Any]) -> bool:
-    if isinstance(value, str):
-        return any(form in value for form in forms)
-    if isinstance(value, (bytes, bytearray)):
-        return any(form.encode() in value for form in forms)
-    if value is None or isinstance(value, (bool, int, float)) or id(value) in seen:
-        return False
-    # Kept alive: what a mapping makes for the moment would leave its id to the next.
-    seen[id(value)] = value
-    if isinstance(value, Mapping):
-        return any(_holds(one, forms, seen) for pair in value.items() for one in pair)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(_holds(one, forms, seen) for one in value)
-    path = getattr(type(value), "__fspath__", None)
-    if path is not None:
-        return _holds(path(value), forms, seen)
-    return any(_holds(one, forms, seen) for one in _attributes(value))
-
-
-def _attributes(value: Any) -> list[Any]:
-    """What an object holds, in its slots too."""
-    fields = getattr(value, "__dict__", None)
-    found = list(fields.values()) if isinstance(fields, dict) else []
-    for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            # Python keeps a private name under its class's.
-            private = name.startswith("__") and not name.endswith("__")
-            stored = f"_{cls.__name__.lstrip('_')}{name}" if private else name
-            found.append(getattr(value, stored, None))
-    return found

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from airflow_secure_ml.core.lease import spellings
+from airflow_secure_ml.core.secret_search import spellings
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 from airflow_secure_ml.services.leasing import Leased
 

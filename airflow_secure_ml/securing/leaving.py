@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_secure_ml.core.lease import holds_secret
+from airflow_secure_ml.core.secret_search import holds_secret
 from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.securing.surface import surfaced
 
