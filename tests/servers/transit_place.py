@@ -127,10 +127,22 @@ class TransitPlace:
         found: list[str] = []
         began = self.vault.audit_log.stat().st_size
         yield found
+        found += self._requests(began)
+
+    def count(self, request: str) -> int:
+        """How often this mount was asked for something so far, such as `read keys/data`."""
+        return self._requests(0).count(request)
+
+    def _requests(self, began: int) -> list[str]:
         with self.vault.audit_log.open(encoding="utf-8") as log:
             log.seek(began)
-            entries = [json.loads(line) for line in log]
-        for entry in entries:
-            request = entry["request"]
-            if entry["type"] == "request" and request["path"].startswith(f"{self.mount}/"):
-                found.append(f"{request['operation']} {request['path'].partition('/')[2]}")
+            entries = [json.loads(line) for line in log if line.endswith("\n")]
+        asked = [
+            (each["request"]["operation"], each["request"]["path"])
+            for each in entries
+            if each["type"] == "request"
+        ]
+        start = f"{self.mount}/"
+        return [
+            f"{how} {path.removeprefix(start)}" for how, path in asked if path.startswith(start)
+        ]
