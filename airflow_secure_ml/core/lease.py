@@ -55,12 +55,15 @@ class Granted:
         lease_id: What renews and revokes it; None: the source does not lease it.
         ttl_s: Seconds it holds from now; None: it does not end, or nobody told.
         renewable: Whether it may be prolonged.
+        may_be_twice: Whether it was asked for more than once, so that there may be another of it
+            that nobody heard of.
     """
 
     fields: Mapping[str, Secret]
     lease_id: Secret | None = None
     ttl_s: int | None = None
     renewable: bool = False
+    may_be_twice: bool = False
 
     @property
     def id_digest(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +37,7 @@ class Credential(Mapping[str, str]):
         self._fields: Mapping[str, Secret] = granted.fields
         self._folder: Path | None = None
         self._has_ended = False
+        self._making = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Credential({self._name!r}, fields={list(self._fields)})"
@@ -88,13 +90,12 @@ class Credential(Mapping[str, str]):
                 f"credential {self._name}: a field of this name cannot be a file; read it as "
                 "credential[…]"
             )
-        if self._folder is None:
-            self._folder = self._make_folder()
-        path = self._folder / field
-        if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+        with self._making:
+            if self._folder is None:
+                self._folder = self._make_folder()
+            path = self._folder / field
+            if not path.exists():
+                _write(path, text)
         return path
 
     def folder(self) -> Path:
@@ -120,3 +121,15 @@ class Credential(Mapping[str, str]):
             raise ConfigurationError(
                 f"credential {self._name}: no field {field!r}, only {', '.join(self._fields)}"
             ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        # Lines end as they do in the secret.
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except BaseException:
+        # Half a secret would be taken for a whole one the next time.
+        path.unlink()
+        raise

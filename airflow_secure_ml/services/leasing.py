@@ -107,7 +107,7 @@ class Leases:
         lease, more = {"path": request.path}, {"connection": request.conn_id}
         since = journal.now()
         try:
-            leased, number = self._grant(request)
+            leased = self._grant(request)
         except SecureMLError as error:
             refusal = _as_refusal(error)
             journal.refused("lease.grant", refusal, lease=lease, more=more)
@@ -116,16 +116,15 @@ class Leases:
         facts = {**lease, "id": granted.id_digest, "ttl_s": granted.ttl_s}
         leased.event = journal.did("lease.grant", since=since, lease=facts, more=more)
         if granted.lease_id is not None:
+            # The source may have had to log in anew meanwhile.
+            number = self._line(request.source, leased.source)
             self._guard.take_lease(number, request.path, granted, leased.event)
         journal.tell(_words(leased, round((journal.now() - since) * 1000)))
         expires_at = self._expires_at(granted)
         return Credential(request.name, granted, expires_at, lambda: self._folder(request.name))
 
-    def _grant(self, request: LeaseRequest) -> tuple[Leased, int]:
-        """Ask for a credential; returns it, and the line over which the guard may end it.
-
-        From the question on until the guard has the lease, it stands in for whatever strikes here.
-        """
+    def _grant(self, request: LeaseRequest) -> Leased:
+        """Ask for a credential; whatever strikes here, the guard knows that it was asked for."""
         source = self._source(request.source)
         number = self._line(request.source, source)
         self._guard.ask(number)
@@ -136,10 +135,11 @@ class Leases:
             raise
         leased = Leased(request=request, granted=granted, source=source)
         self.taken.append(leased)
+        if granted.may_be_twice:
+            self._guard.ask(number)
         if granted.lease_id is None:
             self._guard.answered(number)
-        # The source may have had to log in anew meanwhile.
-        return leased, self._line(request.source, source)
+        return leased
 
     def _source(self, name: str | None) -> CredentialSource:
         if name not in self._sources:
