@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,15 @@ path "airflow/data/variables/forbidden*" { capabilities = ["deny"] }
 """
 LOGIN = "auth/approle/login"
 _numbers = itertools.count(1)
+
+
+def denied(ask, match=None):
+    """The denial that asking ends in."""
+    from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+
+    with pytest.raises(AirflowSecretsBackendAccessDenied, match=match) as caught:
+        ask()
+    return caught.value
 
 
 class Place:
@@ -125,3 +135,22 @@ def as_task():
 def teams(monkeypatch):
     """An Airflow with teams."""
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+
+
+@pytest.fixture
+def chain(monkeypatch):
+    """Airflow's own look-ups in a worker, with a static login of the same id behind ours."""
+    from airflow.sdk.configuration import clear_secrets_backends_cache
+    from airflow.sdk.execution_time import context
+
+    def use(place, **options):
+        monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow_secure_ml.secrets.VaultBackend")
+        monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", json.dumps(place.kwargs(**options)))
+        for name in ("FORBIDDEN", "WAREHOUSE", "NEVER"):
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", "http://static")
+            monkeypatch.setenv(f"AIRFLOW_VAR_{name}", "static")
+        clear_secrets_backends_cache()
+        return context
+
+    yield use
+    clear_secrets_backends_cache()

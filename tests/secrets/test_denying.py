@@ -11,35 +11,10 @@ import traceback
 import pytest
 from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
 
+from tests.secrets.conftest import denied
+
 CANARY = "canary-64be0f"
 LOGIN = "auth/approle/login"
-
-
-def denied(ask, match=None):
-    with pytest.raises(AirflowSecretsBackendAccessDenied, match=match) as caught:
-        ask()
-    return caught.value
-
-
-@pytest.fixture
-def chain(monkeypatch):
-    """Airflow's own look-ups in a worker, with a static login of the same id behind ours."""
-    from airflow.sdk.configuration import clear_secrets_backends_cache
-    from airflow.sdk.execution_time import context
-
-    def use(place, **options):
-        import json
-
-        monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow_secure_ml.secrets.VaultBackend")
-        monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", json.dumps(place.kwargs(**options)))
-        for name in ("FORBIDDEN", "WAREHOUSE", "NEVER"):
-            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", "http://static")
-            monkeypatch.setenv(f"AIRFLOW_VAR_{name}", "static")
-        clear_secrets_backends_cache()
-        return context
-
-    yield use
-    clear_secrets_backends_cache()
 
 
 def test_what_the_policy_denies_is_denied_and_not_the_static_login(place, chain):
