@@ -33,15 +33,17 @@ def say(**facts):
 
 
 class Steps:
-    """Where a run is, and where it ends."""
+    """Where a run is, and where it ends: at a step that it came by so often before."""
 
-    def __init__(self, last):
-        self.last = last
+    def __init__(self, last, skip=0):
+        self.last, self.skip = last, skip
 
     def __call__(self, name):
         say(step=name)
         if name == self.last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.skip -= 1
+            if self.skip < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Sink:
@@ -173,7 +175,8 @@ def run(bench, module, step, content):
     step("closed")
 
 
-def main(folder, shm):
+def serve(folder, shm, act):
+    """Run one task for each order, in a child; `act` gets the bench, its module and the order."""
     # Guardians of killed children become this process's own: it knows when the last has ended.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     module = conftest()
@@ -185,7 +188,7 @@ def main(folder, shm):
         if child == 0:
             try:
                 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                run(bench, module, Steps(order["step"]), order["content"])
+                act(bench, module, {**order, "step": Steps(order["step"], order.get("skip", 0))})
                 while order["waits"]:
                     signal.pause()
                 os._exit(0)
@@ -200,6 +203,14 @@ def main(folder, shm):
                 break
             statuses[ended] = status
         say(over=os.waitstatus_to_exitcode(statuses[child]))
+
+
+def main(folder, shm):
+    serve(
+        folder,
+        shm,
+        lambda bench, module, order: run(bench, module, order["step"], order["content"]),
+    )
 
 
 if __name__ == "__main__":
