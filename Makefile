@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test packages servers lint types bench fuzz pictures
+.PHONY: help setup demo demo-vault test packages servers lint types bench fuzz pictures
 
 help:
 	@echo "make setup      make .venv, with everything that the rest needs"
 	@echo "make demo       run the examples under a real Airflow, and say what came out"
+	@echo "make demo-vault the same with a real Vault and PostgreSQL behind it"
 	@echo "make test       format, lint, types, import contracts, tests; ARGS=--long for all of them"
 	@echo "make servers    find or build the real servers that tests talk to"
 	@echo "make lint       format, lint and import contracts"
@@ -27,6 +28,10 @@ $(VENV)/.made: pyproject.toml constraints.txt .ci/make-venv
 
 demo: setup
 	@exec $(PYTHON) -m dags_examples.demo.run
+
+demo-vault: setup
+	@.ci/need-package postgresql '/usr/lib/postgresql/*/bin/initdb'
+	@exec $(PYTHON) -m dags_examples.demo.run_vault
 
 test: packages servers lint types
 	@exec $(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)

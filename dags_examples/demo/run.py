@@ -16,7 +16,7 @@ from dags_examples.demo.command import ROOT, USER, run_command
 from dags_examples.demo.expected import EXPECTED
 from dags_examples.demo.progress import Progress
 from dags_examples.demo.runs import run_examples
-from dags_examples.demo.summary import Summary
+from dags_examples.demo.summary import Summary, summarize
 
 # Made beside those of `keys init`: one for models, one that releases, one that others use.
 KEYS = (("models", "wrap"), ("release", "sign"), ("payroll", "wrap"))
@@ -61,7 +61,8 @@ def demo(place: Path, progress: Progress, stack: ExitStack) -> tuple[Summary, Ru
     airflow.prepare = lambda environment: _make_keys(airflow)
     with progress.step("starting Airflow"):
         stack.enter_context(airflow)
-    return run_examples(airflow, airflow.api(USER), EXPECTED, progress), airflow
+    ran = run_examples(airflow, airflow.api(USER), EXPECTED, progress)
+    return summarize(ran.tasks, ran.events, ran.trail, EXPECTED), airflow
 
 
 def _make_keys(airflow: RunningAirflow) -> None:

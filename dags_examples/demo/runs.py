@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dags_examples.demo.airflow_api import ENDED, AirflowApi
 from dags_examples.demo.airflow_process import RunningAirflow
 from dags_examples.demo.kept_programs import ServerFailedError
 from dags_examples.demo.progress import Progress
-from dags_examples.demo.summary import Expected, Summary, TaskFact, summarize
+from dags_examples.demo.summary import Expected, TaskFact, TrailFact, TrailState
 from dags_examples.demo.trail import read_trail
 
 READ_S, RUN_S, RECORD_S, POLL_S = 120.0, 420.0, 30.0, 0.5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How runs ended, from two sides.
+
+    Attributes:
+        tasks: Every task instance, by Airflow's account.
+        events: Every event of the trail that names one.
+        trail: The state of the whole trail.
+    """
+
+    tasks: Sequence[TaskFact]
+    events: Sequence[TrailFact]
+    trail: TrailState
+
+
 def run_examples(
     airflow: RunningAirflow, api: AirflowApi, expected: Expected, progress: Progress
-) -> Summary:
-    """Run the expected DAGs, and hold what came out against what should."""
+) -> Ran:
+    """Run the expected DAGs and learn what came out."""
     runs = Runs(airflow=airflow, api=api, expected=expected, tick=progress.tick)
     with progress.step("reading the examples"):
         runs.wait_for_dags()
@@ -37,7 +52,7 @@ def run_examples(
             within_s=RECORD_S,
             tick=progress.tick,
         )
-    return summarize(tasks, events, trail, expected)
+    return Ran(tasks=tasks, events=events, trail=trail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +84,30 @@ class Runs:
             time.sleep(POLL_S)
 
     def start(self) -> None:
-        """Let every expected DAG run, and start a run of those that nothing else starts."""
-        for dag in self.expected.runs:
+        """Let the DAGs run that need not wait, and start a run of those that nothing else does."""
+        for dag in self._first:
             self.api.unpause(dag)
         for dag in self.expected.started:
             self.api.trigger(dag)
 
     def wait(self) -> list[TaskFact]:
         """Until every expected run ended, or nothing more can come of it."""
+        tasks = self._wait(self._first)
+        if not self.expected.last or any(task.state == "failed" for task in tasks):
+            return tasks
+        for dag in self.expected.last:
+            self.api.unpause(dag)
+        return self._wait(list(self.expected.runs))
+
+    @property
+    def _first(self) -> list[str]:
+        return [dag for dag in self.expected.runs if dag not in self.expected.last]
+
+    def _wait(self, dags: Sequence[str]) -> list[TaskFact]:
         deadline = time.monotonic() + RUN_S
         while True:
             self.airflow.check()
-            states = {dag: self.api.runs(dag) for dag in self.expected.runs}
+            states = {dag: self.api.runs(dag) for dag in dags}
             tasks = self._facts(states)
             ended = sum(task.state in (*ENDED, "upstream_failed", "skipped") for task in tasks)
             self.tick(f"{ended} of {len(tasks)} tasks")
@@ -100,10 +127,10 @@ class Runs:
         # What follows from a run that failed never comes: the summary says so.
         may_fail = {dag for dag, _ in self.expected.refusals}
         has_failed = any(
-            "failed" in states[dag].values() for dag in self.expected.runs if dag not in may_fail
+            "failed" in runs.values() for dag, runs in states.items() if dag not in may_fail
         )
         return has_failed or all(
-            len(states[dag]) >= runs for dag, runs in self.expected.runs.items()
+            len(runs) >= self.expected.runs[dag] for dag, runs in states.items()
         )
 
     def _facts(self, states: Mapping[str, Mapping[str, str]]) -> list[TaskFact]:

@@ -14,16 +14,12 @@ _ACTS = {
     "sealed": "object.seal",
     "signed": "object.sign",
     "opened": "object.open",
-    "leased": "lease.grant",
-    "revoked": "lease.revoke",
 }
 _SAID = {
     "validated": "data set met its expectations, or was parted from the rows that did not",
     "sealed": "files, each with a key of its own",
     "signed": "statements: whose bytes these are, and where they belong",
     "opened": "files, each verified first",
-    "leased": "credentials, each for one task and for as long as its body runs",
-    "revoked": "of them when their task ended; what Vault does not lease cannot be",
 }
 
 
@@ -41,13 +37,25 @@ class TaskFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrailFact:
-    """One event of a task: its `ti`, and result and reason if it has them."""
+    """One event of a task.
+
+    Attributes:
+        ti: The task instance.
+        act: What was done.
+        phase: Intent, outcome or seen.
+        result: Empty in an intent.
+        why: The reason's code of a refusal or failure.
+        path: Of a lease.
+        lease: The lease's id as events name it; empty where the engine leases nothing.
+    """
 
     ti: str
     act: str
     phase: str
     result: str = ""
     why: str = ""
+    path: str = ""
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,7 @@ class Expected:
 
     Attributes:
         started: DAGs that are started by hand.
+        last: DAGs that may run only when every other run has ended.
         runs: How many runs each DAG has in the end.
         refusals: Tasks that must not run, by DAG and task; every other one must be green.
         not_secured: Tasks that the trail says nothing of but their start and end.
@@ -97,6 +106,7 @@ class Expected:
     """
 
     started: Sequence[str]
+    last: Sequence[str] = ()
     runs: Mapping[str, int]
     refusals: Mapping[tuple[str, str], Refusal]
     not_secured: frozenset[tuple[str, str]]

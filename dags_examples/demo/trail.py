@@ -56,6 +56,8 @@ def _facts(reader: SqliteAuditReader) -> list[TrailFact]:
             phase=leaf.event["phase"],
             result=leaf.event.get("result", ""),
             why=leaf.event.get("why", ""),
+            path=leaf.event.get("lease", {}).get("path", ""),
+            lease=leaf.event.get("lease", {}).get("id", ""),
         )
         for leaf in _leaves(reader)
         if "ti" in leaf.event.get("run", {})
