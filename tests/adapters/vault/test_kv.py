@@ -9,7 +9,8 @@ from airflow_secure_ml.adapters.vault.kv import KvEngine
 from airflow_secure_ml.adapters.vault.logins import TokenLogin
 from airflow_secure_ml.adapters.vault.server import VaultServer
 from airflow_secure_ml.core.secret import Secret
-from airflow_secure_ml.errors import ServiceRefusedError
+from airflow_secure_ml.errors import ConfigurationError, ServiceError, ServiceRefusedError
+from tests.adapters.vault.responder import Responder, Said
 from tests.servers import vault_setup
 
 POLICY = """
@@ -115,10 +116,76 @@ def test_an_engine_of_the_other_version_is_no_absence(vault, client):
     assert caught.value.reason == "nothing at that path"
 
 
+def test_version_1_asked_as_version_2_is_no_absence(vault, two):
+    vault.api("POST", "kv-one/data/c", {"value": "x"})
+
+    with pytest.raises(ConfigurationError, match="KV version 1, and was asked as one of version 2"):
+        two.read("kv-one", "d")
+
+
+def test_the_version_is_looked_at_once(vault, client):
+    engine = KvEngine(client, version=2)
+    path = "sys/internal/ui/mounts/kv-two"
+    before = sum(one["request"]["path"] == path for one in vault.audited("request"))
+
+    for number in range(3):
+        assert engine.read("kv-two", f"seen/never {number}") is None
+
+    after = sum(one["request"]["path"] == path for one in vault.audited("request"))
+    assert after == before + 1
+
+
+ANSWERS_OF_OTHERS = {
+    "a page": Said(status=404, body=(b"<html>default backend - 404</html>",)),
+    "an empty page": Said(status=404, body=(b"",)),
+    "an empty object": Said(status=404, body=(b"{}",)),
+    "no such route": Said(status=404, body=(b'{"errors": ["404 page not found"]}',)),
+    "another api": Said(status=404, body=(b'{"error": "not found"}',)),
+    "nothing, gladly": Said(status=200, body=(b"",)),
+    "an object, gladly": Said(status=200, body=(b"{}",)),
+    "no content": Said(status=204, body=()),
+}
+# Of version 1 they would be secrets with such fields.
+NO_SECRETS_OF_VERSION_2 = {
+    "no data": Said(status=200, body=(b'{"data": {"data": null, "metadata": {}}}',)),
+    "text for data": Said(status=200, body=(b'{"data": {"data": "x"}}',)),
+}
+
+
+def read_from(answer, version):
+    with Responder(answer) as responder:
+        server = VaultServer(url=responder.url, allow_http=True, deadline_s=0.3)
+        engine = KvEngine(VaultClient(server, TokenLogin(token=Secret("t"))), version=version)
+        return engine.read("kv", "a")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("said", ANSWERS_OF_OTHERS.values(), ids=ANSWERS_OF_OTHERS.keys())
+def test_what_somebody_else_on_the_way_answers_is_no_absence(said, version):
+    with pytest.raises(ServiceError):
+        read_from(lambda asked: said, version)
+
+
+@pytest.mark.parametrize(
+    "said", NO_SECRETS_OF_VERSION_2.values(), ids=NO_SECRETS_OF_VERSION_2.keys()
+)
+def test_an_answer_without_a_secret_is_no_absence(said):
+    with pytest.raises(ServiceRefusedError, match="request not accepted"):
+        read_from(lambda asked: said, 2)
+
+
+def test_a_gateway_that_lets_only_secrets_through_is_no_reason_to_deny():
+    def answer(asked):
+        nothing = asked.path.startswith("/v1/kv/")
+        return Said(status=404 if nothing else 403, body=(b'{"errors": []}',))
+
+    assert read_from(answer, 2) is None
+
+
 @pytest.mark.parametrize(
     "path",
     ["../kv-one/seen/a", "seen/../seen/a", "seen/./a", "seen//a", "/seen/a", "seen/a/", "", "a\n",
-     "seen/a\0", "x" * 1025],
+     "seen/a\0", "seen/\udce4", "x" * 1025],
     ids=ascii,
 )  # fmt: skip
 def test_a_path_that_leads_elsewhere_is_never_sent(two, path):
