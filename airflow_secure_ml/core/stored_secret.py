@@ -6,7 +6,7 @@ whoever logs in there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -52,8 +52,13 @@ class StoredSecret:
         inside = {
             name.removeprefix(FIELD_PREFIX): value
             for name, value in self.stored.items()
-            if name in _FIELDS
+            if name.startswith(FIELD_PREFIX)
         }
+        misspelt = sorted(set(inside) - {DAGS, TASKS})
+        if misspelt:
+            raise ConfigurationError(
+                f"field {FIELD_PREFIX}{misspelt[0][:_MAX_SHOWN]}: expected {' or '.join(_FIELDS)}"
+            )
         return [one for one in map(parse_restriction, (self.metadata, inside)) if one is not None]
 
 
@@ -137,9 +142,16 @@ def parse_secret_rules(found: Any) -> tuple[SecretRule, ...]:
     return tuple(rules)
 
 
-def rules_for(rules: Sequence[SecretRule], kind: str, name: str) -> list[Restriction]:
-    """The platform team's restrictions of one secret; all must allow."""
-    return [rule.restriction for rule in rules if fnmatchcase(f"{kind}/{name}", rule.names)]
+def rules_for(rules: Sequence[SecretRule], names: Collection[str]) -> list[Restriction]:
+    """The platform team's restrictions of one secret; all must allow.
+
+    Args:
+        rules: All of them.
+        names: Every kind and name that leads to it, such as `connections/prod_db`.
+    """
+    return [
+        rule.restriction for rule in rules if any(fnmatchcase(name, rule.names) for name in names)
+    ]
 
 
 def _items(name: str, text: Any) -> tuple[str, ...]:

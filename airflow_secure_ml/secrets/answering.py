@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from airflow_secure_ml.core.audit.event import RunRef
-from airflow_secure_ml.core.stored_secret import StoredSecret, rules_for
+from airflow_secure_ml.core.stored_secret import Restriction, StoredSecret, rules_for
 from airflow_secure_ml.current_task import current_run, current_team, this_program
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 from airflow_secure_ml.recording import sink_of_this_process
@@ -34,6 +34,7 @@ class Answers:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = dict(given)
+        self._lock = threading.Lock()
         self._options: Options | None = None
         self._reading: SecretReading | None = None
         self._closing: Callable[[], None] | None = None
@@ -47,6 +48,7 @@ class Answers:
 
     def forget(self) -> None:
         """Begin anew in a forked child: what the parent read is not handed on."""
+        self._lock = threading.Lock()
         if self._reading is not None:
             self._reading.forget()
 
@@ -61,7 +63,8 @@ class Answers:
         Args:
             kind: connections, variables or config.
             name: As Airflow asks for it.
-            team: The team that Airflow says it is for; None: the team of this process's task.
+            team: The team that Airflow says it is for; that of this process's task, if it has
+                one, goes before.
 
         Raises:
             SecureMLError: Denied, or not known: no other back end may be asked.
@@ -75,11 +78,12 @@ class Answers:
         with recorded(sink, run, "secret.read", facts) as outcome:
             if options is None:
                 raise wrong or ConfigurationError(f"{WHERE}: cannot be read")
-            secret = self._find(options, kind, name, team or current_team(), outcome)
+            # The task's own team first: only its own code could name another.
+            secret, names = self._find(options, kind, name, current_team() or team, outcome)
             if secret is None:
                 _check_may_be_absent(options, kind)
                 return None
-            _check_may(secret, options, kind, name, run, outcome)
+            _check_may(secret, rules_for(options.rules, names), run, outcome)
             return secret.fields
 
     def _options_or_error(self) -> tuple[Options | None, ConfigurationError | None]:
@@ -90,31 +94,35 @@ class Answers:
 
     def options(self) -> Options:
         """The options, read on first use; ConfigurationError if they cannot be."""
-        if self._options is None:
-            self._options = parse_options(self._given)
-            # Secrets are in the options now, masked.
-            self._given = {}
-        return self._options
+        # Locked: what a second thread read after the first would be no options at all.
+        with self._lock:
+            if self._options is None:
+                self._options = parse_options(self._given)
+                # Secrets are in the options now, masked.
+                self._given = {}
+            return self._options
 
     def _find(
         self, options: Options, kind: str, name: str, team: str | None, outcome: Outcome
-    ) -> StoredSecret | None:
+    ) -> tuple[StoredSecret | None, set[str]]:
+        """The secret, and every name by which it could have been asked for."""
         for mount, path in _places(options, kind, name, team):
             found = self._read(options).read(mount, path)
             if found.secret is not None:
                 outcome.because = "cached" if found.cached else None
-                return found.secret
+                return found.secret, {f"{kind}/{name}", *_names(options, mount, path)}
         outcome.because = "absent"
-        return None
+        return None, set()
 
     def _read(self, options: Options) -> SecretReading:
-        if self._reading is None:
-            self._reading = SecretReading(lambda: self._engine(options), options.limits)
-        if self._closing is not None and self._closed_at_exit_of != os.getpid():
-            # Airflow forks its tasks, and drops the exit handlers that they inherit.
-            self._closed_at_exit_of = os.getpid()
-            atexit.register(self._closing)
-        return self._reading
+        with self._lock:
+            if self._reading is None:
+                self._reading = SecretReading(lambda: self._engine(options), options.limits)
+            if self._closing is not None and self._closed_at_exit_of != os.getpid():
+                # Airflow forks its tasks, and drops the exit handlers that they inherit.
+                self._closed_at_exit_of = os.getpid()
+                atexit.register(self._closing)
+            return self._reading
 
     def _engine(self, options: Options) -> SecretEngine:
         # Imported here: hvac costs what Python costs to start.
@@ -150,8 +158,19 @@ def _places(options: Options, kind: str, name: str, team: str | None) -> Iterato
             yield mount, _joined(base, key)
 
 
-def _joined(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
+def _joined(base: str, *parts: str) -> str:
+    # A name that is empty leaves a slash at the end, and is refused for it.
+    return "/".join([base, *parts] if base else parts)
+
+
+def _names(options: Options, mount: str, path: str) -> Iterator[str]:
+    """What would lead to a place, below each base that does: one may lie in another."""
+    before = "" if options.mount else f"{mount}/"
+    for kind, bases in options.paths.items():
+        for base in bases or ():
+            below = path.removeprefix(f"{base}/") if base else path
+            if not base or below != path:
+                yield f"{kind}/{before}{below}"
 
 
 def _has_teams() -> bool:
@@ -161,15 +180,9 @@ def _has_teams() -> bool:
 
 
 def _check_may(
-    secret: StoredSecret,
-    options: Options,
-    kind: str,
-    name: str,
-    run: RunRef | None,
-    outcome: Outcome,
+    secret: StoredSecret, rules: list[Restriction], run: RunRef | None, outcome: Outcome
 ) -> None:
-    every = [*secret.restrictions(), *rules_for(options.rules, kind, name)]
-    if all(one.allows(run) for one in every):
+    if all(one.allows(run) for one in [*secret.restrictions(), *rules]):
         return
     outcome.because = "restricted"
     asker = "whoever is no task" if run is None else f"task {run.task} of DAG {run.dag}"

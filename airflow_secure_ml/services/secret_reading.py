@@ -95,7 +95,7 @@ class SecretReading:
 
     def forget(self) -> None:
         """Begin anew: nothing is kept, and no lock held."""
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._kept: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._tokens, self._filled_s = max(1.0, self._limits.per_s), self._clock()
         self._down: tuple[float, SecureMLError] | None = None
@@ -130,8 +130,10 @@ class SecretReading:
         if down is not None and self._clock() < down[0]:
             # Each look-up would wait for the store's whole deadline.
             raise _again(down[1])
-        if self._engine is None:
-            self._engine = self._make()
+        with self._making:
+            # Two would be two logins.
+            if self._engine is None:
+                self._engine = self._make()
         found = self._engine.read(mount, path)
         self._down = None
         return found

@@ -91,17 +91,24 @@ def test_what_cannot_be_read_allows_nobody(found):
         StoredSecret(stored={}, metadata=found).restrictions()
 
 
+@pytest.mark.parametrize("name", ["secure_ml_dag", "secure_ml_task", "secure_ml_"])
+def test_a_restriction_that_is_misspelt_allows_nobody(name):
+    with pytest.raises(ConfigurationError, match="expected secure_ml_dags or secure_ml_tasks"):
+        StoredSecret(stored={"value": "x", name: "churn"}).restrictions()
+
+
 def test_rules_restrict_by_kind_and_name():
     rules = parse_secret_rules(
         {"connections/prod_*": {"dags": "churn"}, "connections/*_db": {"tasks": "churn/train"}}
     )
 
-    found = rules_for(rules, "connections", "prod_db")
+    found = rules_for(rules, {"connections/prod_db"})
 
     assert len(found) == 2
     assert all(one.allows(run()) for one in found)
-    assert rules_for(rules, "variables", "prod_db") == []
-    assert rules_for(rules, "connections", "dev") == []
+    assert rules_for(rules, {"variables/prod_db"}) == []
+    assert rules_for(rules, {"connections/dev"}) == []
+    assert len(rules_for(rules, {"variables/connections/prod_db", "connections/prod_db"})) == 2
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,26 @@ def test_the_team_of_a_task_is_known_where_airflow_does_not_say_it(place, teams,
     assert found.host == "risk"
 
 
+def test_a_task_cannot_ask_for_another_team(place, teams, as_task):
+    place.put("connections/risk/warehouse", {"conn_uri": "http://risk"})
+    place.put("connections/sales/warehouse", {"conn_uri": "http://sales"})
+
+    with as_task(team="sales"):
+        found = place.ours().get_connection("warehouse", team_name="risk")
+
+    assert found.host == "sales"
+
+
+@pytest.mark.parametrize("team", ["..", "risk/..", "", "a/../risk"], ids=ascii)
+def test_no_name_of_a_team_leads_out_of_its_path(place, teams, team):
+    from airflow.sdk.exceptions import AirflowSecretsBackendAccessDenied
+
+    place.put("connections/risk/login", {"conn_uri": "http://risk"})
+
+    with pytest.raises(AirflowSecretsBackendAccessDenied):
+        place.ours(absent="deny").get_connection("login", team_name=team)
+
+
 def test_airflow_gives_the_team_to_this_back_end():
     from airflow._shared.secrets_backend.base import _accepts_team_name
 

@@ -87,6 +87,28 @@ def test_the_platform_teams_rules_hold_for_every_secret_of_a_name(place, as_task
         ours.get_connection("prod_db")
 
 
+def test_a_rule_holds_for_a_secret_that_another_path_leads_to_as_well(place, as_task):
+    place.put("connections/prod_db", {"conn_uri": "http://prod", "value": "x"})
+    rules = {"connections/prod_*": {"tasks": "churn/train"}}
+    ours = place.ours(rules=rules, global_secrets_path="")
+
+    for ask in (ours.get_connection, ours.get_variable, ours.get_config):
+        with as_task("churn", "evaluate"), pytest.raises(AirflowSecretsBackendAccessDenied):
+            ask("connections/prod_db")
+    with as_task("churn", "train"):
+        assert ours.get_connection("connections/prod_db").host == "prod"
+
+
+def test_a_rule_holds_below_a_mount_that_the_name_begins_with(place, as_task):
+    place.put("connections/prod_db", {"conn_uri": "http://prod"})
+    rules = {"connections/airflow/prod_*": {"tasks": "churn/train"}}
+    ours = place.ours(rules=rules, mount_point=None, global_secrets_path="")
+
+    for name in ("airflow/prod_db", "airflow/connections/prod_db"):
+        with as_task("churn", "evaluate"), pytest.raises(AirflowSecretsBackendAccessDenied):
+            ours.get_connection(name)
+
+
 def test_a_restriction_that_cannot_be_read_denies_everybody(place, as_task):
     place.put("connections/prod", {"conn_uri": "http://prod"}, tasks="train")
 
@@ -130,6 +152,15 @@ def test_the_trail_and_vaults_own_log_agree(place):
 
     uncached = [f for f in place.facts if f.phase == "outcome" and not f.more.get("because")]
     assert len(uncached) == place.asked("airflow/data/variables/v") == 5
+
+
+def test_a_name_that_is_empty_is_not_its_own_folder(place):
+    place.put("connections", {"conn_uri": "http://folder", "value": "x"})
+    ours = place.ours(variables_path="connections")
+
+    for ask in (ours.get_connection, ours.get_variable):
+        with pytest.raises(AirflowSecretsBackendAccessDenied, match="plain form"):
+            ask("")
 
 
 def test_what_was_read_is_masked(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 
@@ -208,3 +209,25 @@ def test_many_threads_read_at_once(store):
 def test_it_is_not_pickled(reading):
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(reading())
+
+
+def test_threads_that_begin_at_once_make_one_client():
+    together = threading.Barrier(2)
+
+    class Slow(Store):
+        def __call__(self):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                # Only a second thread in here would let it go on before that.
+                together.wait(0.3)
+            return super().__call__()
+
+    slow = Slow()
+    made = SecretReading(slow, Limits())
+    threads = [threading.Thread(target=made.read, args=["kv", str(n)]) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert slow.made == 1
+    assert sorted(slow.asked) == ["kv/0", "kv/1"]
