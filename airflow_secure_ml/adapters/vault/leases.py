@@ -102,19 +102,16 @@ class VaultCredentials:
         """End a lease now, by one request that takes a few seconds at most.
 
         Raises:
-            ServiceRefusedError: Vault says no, or does not know the token any more.
+            ServiceRefusedError: Vault says no.
             ServiceUnavailableError: It does not answer, or its engine does not.
         """
-        line = self._line or self.line()
-        action = "revoke a lease"
-        try:
-            vault = VaultLine(line.server, line.token.reveal())
-            vault.revoke(lease_id.reveal(), _REVOKE_S)
-        except (LineError, OSError) as error:
-            refused = isinstance(error, LineError) and error.refused
-            kind = ServiceRefusedError if refused else ServiceUnavailableError
-            reason = str(error) if isinstance(error, LineError) else type(error).__name__
-            raise kind(service="vault", action=action, reason=reason) from None
+        error = _revoked(self._line or self.line(), lease_id)
+        if error is not None and error.token_is_gone:
+            # It answers, so a new login will not keep anybody waiting.
+            error = _revoked(self.line(), lease_id)
+        if error is not None:
+            kind = ServiceRefusedError if error.refused else ServiceUnavailableError
+            raise kind(service="vault", action="revoke a lease", reason=str(error))
 
     def _give_back(self, lease_id: Secret) -> None:
         """End a lease of which nothing comes; at the latest it ends with the token."""
@@ -136,6 +133,17 @@ class VaultCredentials:
                 left_s = int(text) - int(self._now_s()) if until else int(text)
                 return min(max(0, left_s), _LONGEST_S)
         return None
+
+
+def _revoked(line: LeaseLine, lease_id: Secret) -> LineError | None:
+    try:
+        VaultLine(line.server, line.token.reveal()).revoke(lease_id.reveal(), _REVOKE_S)
+    except LineError as error:
+        return error
+    except OSError as error:
+        # Its certificates cannot be read.
+        return LineError(type(error).__name__)
+    return None
 
 
 class _Asking:

@@ -22,6 +22,7 @@ from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_run import Ending
 from airflow_secure_ml.settings import parse_settings
 
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = "age,name\n41,ada\n17,alan\n"
 
 
@@ -256,6 +257,25 @@ def suite(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def leasing_place(vault, vault_database):
+    """Where a task leases: a Vault, an AppRole with what a task needs, and a path."""
+    from tests.servers import vault_setup
+
+    text = (ROOT / "docker/vault/task-leases.hcl").read_text().replace("creds/reader", "creds/+")
+    policy = vault_setup.policy(vault, "secured-runs", text)
+    role_id, secret_id = vault_setup.approle(
+        vault, "secured-runs", policy, token_ttl="15s", token_no_default_policy=True
+    )
+    return {
+        "url": vault.url,
+        "ca": str(vault.ca),
+        "role_id": role_id,
+        "secret_id": secret_id,
+        "path": vault_database.make_role("secured-runs", "60s", "120s"),
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -68,15 +68,20 @@ class Source:
         self.source.revoke(lease_id)
 
 
-def run(bench, module, step, place):
-    """One secured task with two leases and no file."""
+def connect(place):
+    """A client of the Vault at a place."""
     login = AppRoleLogin(role_id=place["role_id"], secret_id=Secret(place["secret_id"]))
-    client = VaultClient(VaultServer(url=place["url"], ca=place["ca"]), login)
+    return VaultClient(VaultServer(url=place["url"], ca=place["ca"]), login)
+
+
+def run(bench, module, step, place, client):
+    """One secured task with two leases and no file."""
     source = Source(VaultCredentials(client), step)
 
     def watched(desk):
         def guard(root):
             made = Guard(desk.guard(root), step)
+            step.guard = made.guard
             step("guard started")
             return made
 
@@ -90,13 +95,18 @@ def run(bench, module, step, place):
     sink = victim.Sink(bench.sink(), step)
     bench.run(plan, lambda bound: step("in the body"), sink=sink)
     sink.close()
-    client.close()
-    step("closed")
 
 
 def main(folder, shm, place):
     place = json.loads(place)
-    victim.serve(folder, shm, lambda bench, module, order: run(bench, module, order["step"], place))
+
+    def act(bench, module, order):
+        client = connect(place)
+        run(bench, module, order["step"], place, client)
+        client.close()
+        order["step"]("closed")
+
+    victim.serve(folder, shm, act)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import vault_setup
-
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 60.0
 ONCE = [
@@ -100,17 +98,8 @@ class Victim:
 
 
 @pytest.fixture
-def victim(bench, vault, vault_database):
-    text = (ROOT / "docker/vault/task-leases.hcl").read_text().replace("creds/reader", "creds/+")
-    role_id, secret_id = vault_setup.approle(
-        vault, "killed", vault_setup.policy(vault, "killed-leases", text),
-        token_ttl="15s", token_no_default_policy=True,
-    )  # fmt: skip
-    place = {
-        "url": vault.url, "ca": str(vault.ca), "role_id": role_id, "secret_id": secret_id,
-        "path": vault_database.make_role("killed", "60s", "120s"),
-    }  # fmt: skip
-    made = Victim(bench, place)
+def victim(bench, leasing_place):
+    made = Victim(bench, leasing_place)
     yield made
     made.close()
 
