@@ -70,7 +70,8 @@ def parse_options(given: Mapping[str, Any], environment: Mapping[str, str] = os.
 
     Args:
         given: As Airflow gives them: JSON values, and texts from the environment.
-        environment: Where VAULT_ADDR and VAULT_TOKEN are, which the official back end reads too.
+        environment: Where VAULT_ADDR, VAULT_TOKEN and VAULT_CACERT are, which the official back
+            end reads too.
 
     Raises:
         ConfigurationError: An option that there is not, or a value that is not allowed.
@@ -113,8 +114,9 @@ def _connection(given: Mapping[str, Any], environment: Mapping[str, str]) -> Con
         conn_type="vault_secure_ml",
         host=_text("url", url),
         login=login,
-        password=None if password is None else Secret(password),
-        extra=_extra(method, given),
+        # Empty, as generated files hold it, is not set.
+        password=Secret(password) if password else None,
+        extra=_extra(method, given, environment),
     )
 
 
@@ -132,7 +134,7 @@ def _who(
     return given.get("username"), given.get("password")
 
 
-def _extra(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _extra(method: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     extra = {name: given[name] for name in vault_fields() if given.get(name) is not None}
     extra.setdefault("deadline_s", _DEADLINE_S)
     if method == "approle":
@@ -146,6 +148,8 @@ def _extra(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{WHERE}: verify is false, and any server would be trusted; give the path of its "
             "CA's certificates"
         )
+    if verify is None and not extra.get("ca"):
+        verify = environment.get("VAULT_CACERT")
     cert = given.get("cert")
     pair = list(cert) if isinstance(cert, (list, tuple)) else [cert, None]
     taken = {

@@ -115,6 +115,27 @@ def test_the_environment_of_the_official_back_end_is_read():
 
 
 @pytest.mark.parametrize(
+    ("given", "ca"),
+    [({}, "/env.pem"), ({"verify": "/own.pem"}, "/own.pem"), ({"verify": True}, None),
+     ({"ca": "/own.pem"}, "/own.pem")],
+    ids=["neither", "verify", "verify by the package", "ca"],
+)  # fmt: skip
+def test_the_ca_of_the_environment_is_used_as_hvac_uses_it(given, ca):
+    options = parse_options(
+        {"url": URL, "token": CANARY, **given}, environment={"VAULT_CACERT": "/env.pem"}
+    )
+
+    assert server_and_login(options)[0].ca == ca
+
+
+def test_an_empty_secret_id_is_none():
+    options = parse(auth_type="approle", role_id="r", secret_id="", secret_id_path="/run/id")
+
+    assert options.connection.password is None
+    assert type(server_and_login(options)[1]).__name__ == "AppRoleLogin"
+
+
+@pytest.mark.parametrize(
     ("given", "text"),
     [
         ({"verify": False}, "any server would be trusted"),
