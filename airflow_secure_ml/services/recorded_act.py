@@ -79,6 +79,9 @@ def printable(name: str) -> str:
 
 
 def _verdict(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ImportError) and not isinstance(error, SecureMLError):
+        # Airflow's, where a value is of a class that it does not allow.
+        return "failed", "misconfigured"
     if not isinstance(error, SecureMLError):
         # What Airflow raises when its API server does not answer; or a timer, or the end.
         return "failed", "service_unavailable" if isinstance(error, Exception) else "task_raised"

@@ -66,6 +66,7 @@ def test_the_outcome_names_its_intent_the_run_the_key_and_the_time(audit):
         (ServiceRefusedError("no"), "failed", "key_not_allowed"),
         (ServiceUnavailableError("no"), "failed", "service_unavailable"),
         (ValueError("canary"), "failed", "service_unavailable"),
+        (ImportError("canary"), "failed", "misconfigured"),
         (KeyboardInterrupt(), "failed", "task_raised"),
     ],
     ids=lambda value: getattr(value, "why", None) or str(type(value).__name__),
