@@ -16,7 +16,6 @@ from typing import Any, cast
 from airflow.sdk.bases.xcom import BaseXCom
 
 from airflow_secure_ml.core.sealed_xcom import (
-    SKIP_KEY,
     Place,
     envelope,
     key_context,
@@ -34,8 +33,6 @@ from airflow_secure_ml.xcom.rendered import teach_rendered_fields
 from airflow_secure_ml.xcom.sequences import teach_sequences
 
 _Stored = collections.namedtuple("_Stored", "value")
-
-teach_sequences()
 
 
 class SealedXComBackend(BaseXCom):
@@ -82,13 +79,13 @@ class SealedXComBackend(BaseXCom):
         Raises:
             SecureMLError: It belongs elsewhere, was altered, or was never sealed and must be.
         """
-        stored = super().deserialize_value(result)
         lookup = current_lookup()
         try:
+            stored = cls.stored(result)
             sealed = sealed_in(stored)
             if sealed is None:
-                _check_unsealed(deployment(), lookup)
-                return stored
+                _check_unsealed(deployment(), lookup, stored)
+                return super().deserialize_value(result)
             if lookup is None:
                 raise ConfigurationError(
                     "a sealed XCom value, and nobody says where it belongs; read it through "
@@ -98,6 +95,11 @@ class SealedXComBackend(BaseXCom):
         except SecureMLError as error:
             raise surfaced(error) from error.__cause__
         return BaseXCom.deserialize_value(_Stored(json.loads(plain)))
+
+    @classmethod
+    def stored(cls, result: Any) -> Any:
+        """The JSON value as it was written; nothing is made of it before it is known to be ours."""
+        return result.value
 
     @classmethod
     def get_one(
@@ -174,6 +176,9 @@ class SealedXComBackend(BaseXCom):
             )
 
 
+teach_sequences(SealedXComBackend)
+
+
 def _one(
     key: str, dag_id: str, task_id: str, run_id: str, map_index: int | None, prior: bool
 ) -> Place:
@@ -235,8 +240,8 @@ def _opened(sealed: bytes, lookup: Lookup) -> bytes:
     return found.plaintext
 
 
-def _check_unsealed(here: Deployment, lookup: Lookup | None) -> None:
-    if lookup is not None and lookup.place.key == SKIP_KEY:
+def _check_unsealed(here: Deployment, lookup: Lookup | None, stored: Any) -> None:
+    if lookup is not None and _stays_clear(lookup.place.key, stored):
         lookup.found("clear")
         return
     if not here.settings.xcom_read_unsealed:

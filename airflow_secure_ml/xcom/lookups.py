@@ -35,24 +35,27 @@ class Lookup:
         outcome: What its outcome will say.
 
     Attributes:
-        indices: Map indices of the values that were opened.
+        indices: Map indices of the values that were opened; None for each that was not sealed.
     """
 
     def __init__(self, place: Place, step: int, outcome: Outcome) -> None:
         self.place, self.step, self._outcome = place, step, outcome
-        self.indices: list[int] = []
+        self.indices: list[int | None] = []
+        self._last: int | None = None
         outcome.because = "absent"
 
     def opened(self, context: Mapping[str, str], key: KeyRef) -> None:
         """Take note of a value that was opened; IntegrityError if it is out of order."""
         index = map_index_of(context)
-        check_order(index, self.indices[-1] if self.indices else None, self.step)
+        check_order(index, self._last, self.step)
+        self._last = index
         self.indices.append(index)
         _openers.add(_try())
         self._outcome.key, self._outcome.because = key, None
 
     def found(self, what: str) -> None:
         """Take note of a value that was not sealed, in a word."""
+        self.indices.append(None)
         self._outcome.because = what
 
 

@@ -103,7 +103,9 @@ def make_bench(tmp_path, monkeypatch):
     """A bench over given settings of [secure_ml], its back end being XCom."""
     from airflow.sdk.execution_time import task_runner, xcom
 
-    from airflow_secure_ml.xcom import SealedXComBackend
+    from airflow_secure_ml.xcom import SealedXComBackend, sequences
+
+    sequences._in_order.clear()
 
     def make(backend=SealedXComBackend, **settings):
         settings.setdefault("xcom_keys_dir", str(tmp_path / "keys"))
@@ -123,3 +125,19 @@ def make_bench(tmp_path, monkeypatch):
 @pytest.fixture
 def bench(make_bench):
     return make_bench()
+
+
+@pytest.fixture
+def serde(monkeypatch):
+    """Which classes Airflow makes of stored values, and a stored value of one that it allows."""
+    from airflow.sdk import serde
+
+    made, load = [], serde.import_string
+
+    def seen(name):
+        made.append(name)
+        return load(name)
+
+    monkeypatch.setattr(serde, "import_string", seen)
+    stored = {"__classname__": "builtins.tuple", "__version__": 1, "__data__": [1]}
+    return SimpleNamespace(made=made, tuple=stored)

@@ -151,11 +151,88 @@ def test_gaps_in_a_mapped_task_are_no_attack(bench):
     assert (list(sequence[1:]), list(sequence[::-1])) == ([3, 7], [7, 3, 0])
 
 
-def test_the_end_of_a_sequence_is_an_index_error(bench):
+def test_a_part_of_a_sequence_is_held_to_its_positions(bench):
+    rows = [bench.put(at, at=at) for at in range(4)]
+    first, second, third = (bench.rows[row] for row in rows[:3])
+    bench.rows.update(zip(rows, (second, third, first), strict=False))
+
+    for part in (slice(0, 2), slice(0, 1), slice(1, 2), slice(None, 2), slice(-4, -2)):
+        with pytest.raises(IntegrityError, match="copied or exchanged"):
+            bench.sequence()[part]
+
+
+def test_a_mapped_task_with_a_gap_is_not_read_whole_for_each_value(bench):
+    for at in range(1, 30):
+        bench.put(at, at=at)
+    before = len(bench.facts)
+
+    assert list(bench.sequence()) == list(range(1, 30))
+
+    intents = [f for f in bench.facts[before:] if f.phase == "intent"]
+    assert len(intents) == 29 + 1 + 1
+
+
+def test_values_from_before_within_a_mapped_task_are_no_attack(bench):
+    rows = [bench.put(at, at=at) for at in (0, 2, 4)]
+    bench.rows[rows[0]] = "before"
+
+    sequence = bench.sequence()
+
+    assert list(sequence) == ["before", 2, 4]
+    assert (sequence[-1], sequence[0:2], sequence[-2:]) == (4, ["before", 2], [2, 4])
+
+
+def test_the_end_of_a_sequence_is_an_index_error_and_no_failure(bench):
     bench.put("one", at=0)
 
     with pytest.raises(IndexError):
         bench.sequence()[1]
+
+    assert [(f.phase, f.result, f.more.get("because")) for f in bench.facts[-2:]] == [
+        ("intent", None, None),
+        ("outcome", "ok", "absent"),
+    ]
+
+
+def test_sequences_of_another_back_end_are_left_alone(make_bench):
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    bench = make_bench(BaseXCom)
+    bench.put("plain", at=0)
+
+    assert list(bench.sequence()) == ["plain"]
+    assert bench.facts == []
+
+
+@pytest.mark.parametrize("key", ["return_value", "skipmixin_key"])
+def test_nothing_is_made_of_what_is_not_sealed(make_bench, serde, key):
+    bench = make_bench(xcom_read_unsealed="false")
+    bench.rows["churn", "manual__1", "train", key, -1] = serde.tuple
+
+    with pytest.raises(FormatError, match="found an unsealed value"):
+        bench.get(key=key)
+
+    assert serde.made == []
+
+
+@pytest.mark.parametrize("forged", ["run anything", {"skipped": "all"}, {"other": []}], ids=str)
+def test_only_names_of_tasks_are_read_unsealed_under_the_schedulers_key(make_bench, forged):
+    bench = make_bench(xcom_read_unsealed="false")
+    bench.rows["churn", "manual__1", "train", "skipmixin_key", -1] = forged
+
+    with pytest.raises(FormatError, match="found an unsealed value"):
+        bench.get(key="skipmixin_key")
+
+
+def test_a_class_that_airflow_does_not_allow_is_not_made_of_a_sealed_value_either(bench):
+    from tests.xcom.test_backend import Point
+
+    bench.put(Point(1, 2))
+
+    with pytest.raises(ImportError, match="allow list"):
+        bench.get()
+
+    assert (bench.facts[-1].result, bench.facts[-1].why) == ("failed", "misconfigured")
 
 
 def test_a_data_sets_key_of_the_same_dag_seals_no_xcom(bench):

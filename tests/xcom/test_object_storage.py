@@ -105,6 +105,44 @@ def test_an_object_that_is_gone_is_an_error_and_not_its_address(bench, stored):
     assert bench.facts[-1].result == "refused"
 
 
+@pytest.mark.parametrize("text", ["", "no JSON", "[" * 100_000], ids=["empty", "word", "deep"])
+def test_an_object_that_is_no_value_is_an_error(bench, stored, text):
+    bench.put(LARGE)
+    files(stored)[0].write_text(text)
+
+    with pytest.raises(IntegrityError, match="expected an object at its address"):
+        bench.get()
+
+
+def test_no_address_leads_out_of_the_store(bench, stored):
+    outside = stored.parent / "outside.json"
+    outside.write_text('"of somebody else"')
+    at = bench.put(LARGE)
+    bench.rows[at] = f"file://{stored}/../outside.json"
+
+    with pytest.raises(IntegrityError, match="leads out of"):
+        bench.get()
+    with pytest.raises(IntegrityError, match="leads out of"):
+        bench.backend.delete(
+            key="return_value", task_id="train", dag_id="churn", run_id="manual__1"
+        )
+
+    assert outside.exists()
+
+
+def test_nothing_is_made_of_an_object_that_is_not_sealed(make_bench, bench, stored, serde):
+    at = bench.put(LARGE)
+    files(stored)[0].write_text(json.dumps(serde.tuple))
+    strict = make_bench(bench.backend, xcom_read_unsealed="false")
+    strict.rows[at] = bench.rows[at]
+
+    with pytest.raises(SecureMLError) as caught:
+        strict.get()
+
+    assert caught.value.why == "not_sealed"
+    assert serde.made == []
+
+
 def test_values_that_the_official_back_end_stored_are_read(bench, stored):
     from airflow.providers.common.io.xcom.backend import XComObjectStorageBackend
 
