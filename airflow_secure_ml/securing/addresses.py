@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_secure_ml.core.lease import check_lease_path
+from airflow_secure_ml.core.lease import MAX_FIELD_CHARS, check_lease_path
 from airflow_secure_ml.core.validation import SuiteSource
 from airflow_secure_ml.errors import ConfigurationError, FormatError, IntegrityError, PolicyError
 from airflow_secure_ml.securing.binding import ADDRESSES, PINNED, call_arguments
@@ -95,6 +95,11 @@ def make_plan(
 
 def _lease(name: str, entry: Lease, given: Mapping[str, Any]) -> LeaseRequest:
     path, *values = given[f"{name}.lease"]
+    if any(len(value) > MAX_FIELD_CHARS for value in values):
+        raise ConfigurationError(
+            f"credentials[{name!r}]: data of more than {MAX_FIELD_CHARS} characters; an engine "
+            "takes a few words"
+        )
     return LeaseRequest(
         name=name,
         path=check_lease_path(name, path),

@@ -25,7 +25,14 @@ from airflow_secure_ml.services.credential import Credential
 ADDRESSES = "_secure_ml_addresses"
 BOUND = "_secure_ml_bound"
 PINNED = "_secure_ml_pinned"
+_WHOLE = re.compile(r"\s*\{\{(?:(?!\}\}).)*\}\}\s*", re.DOTALL)
 _MARKER = re.compile("\u27e6secure\\.(\\w+)\u27e7")
+
+
+class LeasePath(str):
+    """The path of a credential, which is rendered more strictly than an address."""
+
+    __slots__ = ()
 
 
 class Late:
@@ -166,7 +173,7 @@ def _declared(declaration: Declaration) -> Iterator[tuple[str, Any]]:
         if output.target is not None:
             yield name, output.target
     for name, lease in declaration.leases.items():
-        yield f"{name}.lease", [lease.path, *lease.data.values()]
+        yield f"{name}.lease", [LeasePath(lease.path), *lease.data.values()]
 
 
 def _render(operator: Any, address: Any, variables: Any, context: Any, jinja_env: Any) -> Any:
@@ -174,10 +181,22 @@ def _render(operator: Any, address: Any, variables: Any, context: Any, jinja_env
         return [_render(operator, one, variables, context, jinja_env) for one in address]
     if is_asset(address) or isinstance(address, Mapping):
         return address
+    if isinstance(address, LeasePath) and not _WHOLE.fullmatch(address):
+        jinja_env = jinja_env.overlay(finalize=_one_part)
     if isinstance(address, (str, os.PathLike)):
         # Not render_template: it takes `x.sql` or `x.sh` for the name of a template file.
         return str(jinja_env.from_string(os.fspath(address)).render(variables))
     return operator.render_template(address, context, jinja_env)
+
+
+def _one_part(value: Any) -> Any:
+    # An argument may come from XCom, which can be forged: it fills a gap and adds no part.
+    if "/" in str(value):
+        raise ConfigurationError(
+            f"a credential's path: {str(value)[:80]!r} would fill a gap in it and holds a /; write "
+            "the / into the path itself, or make all of the path one {{ … }}"
+        )
+    return value
 
 
 @contextlib.contextmanager
@@ -187,7 +206,10 @@ def bound_fields(operator: Any, bound: Mapping[str, Any]) -> Iterator[None]:
     Whatever the body leaves in its fields is turned back into markers: Airflow may send rendered
     fields a second time.
     """
-    saved = {field: getattr(operator, field) for field in operator.template_fields}
+    fields = [*operator.template_fields]
+    if hasattr(operator, "python_callable"):
+        fields += [name for name in ("op_args", "op_kwargs") if name not in fields]
+    saved = {field: getattr(operator, field) for field in fields}
     object.__setattr__(operator, BOUND, bound)
     try:
         for field, value in saved.items():

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from airflow_secure_ml.deployment import deployment
+from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
     PolicyError,
@@ -28,6 +28,7 @@ from airflow_secure_ml.securing.binding import bound_fields
 from airflow_secure_ml.securing.declaration import ENDED, MARK, Declaration
 from airflow_secure_ml.securing.leaving import Guarded
 from airflow_secure_ml.securing.surface import surfaced
+from airflow_secure_ml.services.run_plan import Plan
 from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 
 task_log = logging.getLogger("airflow.task.secure_ml")
@@ -64,23 +65,14 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
             raise
         raise surfaced(error) from error.__cause__
     finally:
-        if not _is_process_of_one_task():
-            leased_connections.allow(declaration.conn_ids)
-
-
-def _is_process_of_one_task() -> bool:
-    """Whether this process ends with the task: not under `dag.test()`, and not in a test."""
-    from airflow.sdk.execution_time import task_runner
-
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return comms is not None and not type(comms).__name__.startswith("InProcess")
+        leased_connections.allow_others(declaration.conn_ids)
 
 
 def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
     """A secured run for a task, its plan made and its intent not yet recorded."""
     here, run = deployment(), run_of(context["ti"])
     return here.secured_run(
-        lambda: make_plan(declaration, operator, context, here.canonical),
+        lambda: _plan(declaration, operator, context, here),
         reads=list(declaration.reads),
         writes=list(declaration.writes),
         leases=[lease.path for lease in declaration.leases.values()],
@@ -90,6 +82,18 @@ def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
         still_ours=Ours(context["ti"]),
         tell=task_log.info,
     )
+
+
+def _plan(declaration: Declaration, operator: Any, context: Any, here: Deployment) -> Plan:
+    """As `make_plan`; ConfigurationError if a credential takes the login of its own source."""
+    for name, lease in declaration.leases.items():
+        source = lease.vault_conn_id or here.settings.vault_conn_id
+        if source in declaration.conn_ids:
+            raise ConfigurationError(
+                f"credentials[{name!r}]: connection {source!r} leads to Vault, and would have no "
+                "login of its own in this task; give the credential another name or conn_id"
+            )
+    return make_plan(declaration, operator, context, here.canonical)
 
 
 def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ Source: SECURE_TASK, "A leased login as a connection".
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -30,14 +31,15 @@ class _Table:
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """The leased connection; None: not one of ours; denied while nothing is leased."""
-        if conn_id not in _table or getattr(_past_us, "asks", False):
+        if getattr(_past_us, "asks", False) or not _is_ours(conn_id):
             return None
-        found = _table[conn_id]
+        found = _table.get(conn_id)
         if found is None:
             _deny(conn_id)
-        return found
+        # Hooks change what they were given.
+        return copy.copy(found)
 
-    async def aget_connection(self, conn_id: str) -> Any:
+    async def aget_connection(self, conn_id: str, team_name: str | None = None) -> Any:
         """As `get_connection`."""
         return self.get_connection(conn_id)
 
@@ -46,6 +48,11 @@ class _Table:
 
     async def aget_variable(self, key: str) -> None:
         """None."""
+
+
+def _is_ours(conn_id: str) -> bool:
+    # Airflow finds AIRFLOW_CONN_WAREHOUSE by any spelling, and it holds the static login.
+    return conn_id in _table or conn_id.upper() in {one.upper() for one in list(_table)}
 
 
 def _deny(conn_id: str) -> NoReturn:
@@ -72,8 +79,14 @@ def deny(conn_ids: Collection[str]) -> None:
         _table.setdefault(conn_id, None)
 
 
-def allow(conn_ids: Collection[str]) -> None:
-    """Forget these connections: for processes that run other tasks after this one."""
+def allow_others(conn_ids: Collection[str]) -> None:
+    """Forget these connections where other tasks run in this process, as under `dag.test()`."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if comms is not None and not type(comms).__name__.startswith("InProcess"):
+        # It ends with the task, and what comes after the body must not find the static login.
+        return
     for conn_id in conn_ids:
         _table.pop(conn_id, None)
 
@@ -99,21 +112,22 @@ def mask(leased: Collection[Leased]) -> None:
     """Have Airflow's logs mask every secret field, in each form in which it may turn up."""
     from airflow.sdk.log import mask_secret
 
-    for one in leased:
-        for secret in one.granted.secrets:
-            for form in spellings(secret):
-                mask_secret(form)
+    secrets = [secret for one in leased for secret in one.granted.secrets]
+    # All at once: each call is a question to the supervisor.
+    mask_secret([form for secret in secrets for form in spellings(secret)])
 
 
 def _connection(leased: Leased) -> Any:
     """The static connection with the leased login in it; None: there is none to complete."""
-    from airflow.sdk import Connection
+    from airflow_secure_ml.securing.leased_connection import LeasedConnection
 
     fields = leased.granted.fields
-    static = _static(leased.request.conn_id)
-    if static is None or not {"username", "password"} <= fields.keys():
+    if not {"username", "password"} <= fields.keys():
         return None
-    return Connection(
+    static = _static(leased.request.conn_id)
+    if static is None:
+        return None
+    return LeasedConnection(
         conn_id=static.conn_id,
         conn_type=static.conn_type,
         host=static.host,
