@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.measuring import median_ratio
 
 # Each of these modules says itself what its figures mean: `rows(figures)`.
-PARTS_WITH_ROWS = ("leases", "secrets_backend", "xcom")
+PARTS_WITH_ROWS = ("leases", "transit", "secrets_backend", "xcom")
 MIB = 1 << 20
 Figures = Mapping[str, Any]
 LABELS = {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import pickle
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +75,7 @@ def _parts(value: Any) -> list[Any] | None:
         return list(value)
     if isinstance(value, BaseException):
         return list(value.args)
-    return [os.fspath(value)] if isinstance(value, os.PathLike) else None
+    return [value.__fspath__()] if hasattr(type(value), "__fspath__") else None
 
 
 def _attributes(value: Any) -> list[Any]:
