@@ -108,6 +108,8 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
         try:
             value = body()
         except BaseException as error:
+            if guarded.refused(error):
+                raise
             guarded.check_left(error)
             if not _means_success(error):
                 _must_resume(operator, error)

@@ -25,6 +25,7 @@ class Guarded:
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
+        self._refusal: BaseException | None = None
 
     @contextlib.contextmanager
     def pushing(self, ti: Any) -> Iterator[None]:
@@ -39,7 +40,8 @@ class Guarded:
                 self.check("pushed", value)
             except PolicyError as error:
                 # It comes out of the body like an exception of its own, which would be retried.
-                raise surfaced(error) from None
+                self._refusal = surfaced(error)
+                raise self._refusal from None
             return push(key, value, *args, **kwargs)
 
         # Past the model's own check of names: it is a method that is put there, no field.
@@ -48,6 +50,10 @@ class Guarded:
             yield
         finally:
             object.__delattr__(ti, "xcom_push")
+
+    def refused(self, error: BaseException) -> bool:
+        """Whether an exception of the body is a refusal of ours that it let pass."""
+        return error is self._refusal
 
     def check(self, did: str, value: Any) -> None:
         """Return if a value holds no secret.

@@ -128,6 +128,8 @@ def test_a_pushed_secret_is_refused_for_good(secure_ml):
 
     assert isinstance(outcome.error, PolicyError)
     assert isinstance(outcome.error, AirflowFailException)
+    assert outcome.refused
+    assert secure_ml.events[-1].why == "rule_denied"
 
 
 @pytest.mark.parametrize("text", ["conn.warehouse.password", "conn.get('warehouse').login"])

@@ -110,8 +110,19 @@ def test_a_refusal_is_not_tried_again(attacked, task):
     assert instance["try_number"] == 1
 
 
+@pytest.mark.parametrize(
+    "task",
+    ["returns", "pushes", "announces", "carries_by_kwargs", "carries_by_trigger", "passes"],
+)
+def test_what_a_body_may_not_give_away_stands_in_the_trail(attacked, task):
+    found = attacked.events(dag="attacks", run=RUN, task=task, acts=("task.secure",))
+    ends = [(event["result"], event["why"]) for event in found if "result" in event]
+
+    assert ends == [("refused", "rule_denied")]
+
+
 @pytest.mark.parametrize("task", ["denied", "missing"])
-def test_what_vault_denies_stands_in_the_trail(attacked, task):
+def test_what_vault_vault_denies_stands_in_the_trail(attacked, task):
     found = attacked.events(dag="attacks", run=RUN, task=task)
     grants = [event for event in found if event["act"] == "lease.grant" and "result" in event]
     ends = [event for event in found if event["act"] == "task.secure" and "result" in event]
