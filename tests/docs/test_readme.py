@@ -39,9 +39,8 @@ def test_its_commands_are_these():
 def test_the_make_targets_are_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
-    for command in commands():
-        if command.startswith("make "):
-            assert re.search(rf"^{command.removeprefix('make ')}:", makefile, re.MULTILINE)
+    for target in re.findall(r"\bmake ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def test_what_is_installed_is_this_package():
@@ -64,19 +63,20 @@ def test_keys_init_makes_what_it_says(tmp_path):
 
 @pytest.fixture
 def dag(monkeypatch, tmp_path):
-    """README's two pieces of a DAG, in a file as an author would have it."""
-    first, second = blocks("python")
+    """README's pieces of a DAG, in a file as an author would have it."""
+    first, *others = blocks("python")
     text = (
         "from __future__ import annotations\n"
         "import pendulum\n"
         "from pathlib import Path\n"
+        "from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator\n"
         "from airflow.providers.standard.operators.bash import BashOperator\n"
         "from airflow.sdk import DAG, task\n"
         "from airflow_secure_ml import Reads, secure\n"
         "with DAG('readme', schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:\n"
         + "".join(f"    {line}\n" for line in first.splitlines())
         + "    train()\n"
-        + "".join(f"    {line}\n" for line in second.splitlines())
+        + "".join(f"    {line}\n" for other in others for line in other.splitlines())
     )
     path = tmp_path / "readme_dag.py"
     path.write_text(text)
@@ -120,6 +120,22 @@ def test_the_operator_gets_these_very_bytes(secure_ml, dag):
     run = secure_ml.run(dag.get_task("size"), ds="2026-01-01")
 
     assert run.returned.split()[0] == "4"
+
+
+def test_the_query_is_asked_with_the_leased_login(secure_ml, dag, postgres, monkeypatch):
+    where = f"{postgres.host}:{postgres.port}/{postgres.database}"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f"postgres://nobody:wrong@{where}")
+    postgres.query("CREATE SCHEMA IF NOT EXISTS readme")
+    postgres.query("CREATE TABLE IF NOT EXISTS readme.visits (day date)")
+    postgres.query(f"ALTER ROLE {postgres.admin} SET search_path TO readme, public")
+    postgres.query("INSERT INTO readme.visits VALUES ('2026-01-01')")
+    secure_ml.lease("database/creds/reader", username=postgres.admin, password=postgres.password)
+
+    run = secure_ml.run(dag.get_task("fresh"), ds="2026-01-01")
+
+    postgres.query(f"ALTER ROLE {postgres.admin} RESET search_path")
+    assert run.error is None
+    assert "2026" in str(run.returned)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
