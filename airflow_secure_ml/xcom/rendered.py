@@ -16,19 +16,21 @@ from airflow_secure_ml.xcom.lookups import has_opened
 
 HIDDEN = "sealed: it may hold an XCom value"
 _TAUGHT = "_secure_ml_taught"
-_NAME = "_serialize_rendered_fields"
+_NAME, _FIELD = "_serialize_rendered_fields", "_serialize_template_field"
 
 
 def teach_rendered_fields() -> None:
     """Wrap the one function that collects them; a second call does nothing.
 
+    It is wrapped, since Airflow has no other place between rendering and storing them.
+
     Raises:
-        ConfigurationError: This Airflow has no such function.
+        ConfigurationError: This Airflow has no such function, or not the one it is compared with.
     """
     from airflow.sdk.execution_time import task_runner
 
     collect = getattr(task_runner, _NAME, None)
-    if collect is None:
+    if collect is None or not hasattr(task_runner, _FIELD):
         raise ConfigurationError(
             "this release of Airflow collects rendered fields in another way than this release of "
             "airflow-secure-ml knows, so sealed values would be stored there in clear; use one "
@@ -69,5 +71,15 @@ def _is_as_written(written: Any, name: str, text: Any) -> bool:
 
     mapped = getattr(written, "partial_kwargs", None)
     found = mapped.get(field) if mapped is not None else getattr(written, field, None)
-    shown = _serialize_template_field(found, field)
-    return found is not None and bool(shown == text)
+    if found is None or not _is_plain(found):
+        return False
+    return bool(_serialize_template_field(found, field) == text)
+
+
+def _is_plain(found: Any) -> bool:
+    """Whether rendering leaves it as it was; any other object may be rendered in place."""
+    if isinstance(found, dict):
+        return all(map(_is_plain, found.values()))
+    if isinstance(found, (list, tuple, set, frozenset)):
+        return all(map(_is_plain, found))
+    return found is None or isinstance(found, (str, int, float, bool))

@@ -91,13 +91,63 @@ def test_a_longer_value_is_not_shown_cut(collect):
     assert found["command"] == HIDDEN
 
 
-def test_an_airflow_that_collects_otherwise_opens_nothing(bench, monkeypatch):
+@pytest.mark.parametrize("name", ["_serialize_rendered_fields", "_serialize_template_field"])
+def test_an_airflow_that_collects_otherwise_opens_nothing(bench, monkeypatch, name):
     from airflow.sdk.execution_time import task_runner
 
     from airflow_secure_ml.errors import ConfigurationError
 
     bench.put(CANARY)
-    monkeypatch.delattr(task_runner, "_serialize_rendered_fields")
+    monkeypatch.delattr(task_runner, name)
 
     with pytest.raises(ConfigurationError, match="stored there in clear"):
         bench.get()
+
+
+class Nested:
+    """A value that Airflow renders in place, as it does a Kubernetes pod's variables."""
+
+    template_fields = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return f"Nested({self.value})"
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda one: one, lambda one: [{"deep": (one,)}]], ids=["one", "deep"]
+)
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["unmapped", "mapped"])
+def test_what_is_rendered_in_place_is_hidden(bench, monkeypatch, wrap, is_mapped):
+    from airflow.sdk import DAG, BaseOperator
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.context import set_current_context
+
+    class Templated(BaseOperator):
+        template_fields = ("variables", "fixed")
+
+        def __init__(self, *, variables=None, fixed=None, **kwargs):
+            super().__init__(**kwargs)
+            self.variables, self.fixed = variables, fixed
+
+    monkeypatch.setattr(lookups, "_openers", set())
+    bench.put(CANARY)
+    variables = wrap(Nested("{{ pulled() }}"))
+    with DAG("d"):
+        if is_mapped:
+            made = Templated.partial(task_id="train", variables=variables, fixed="same")
+            task = made.expand_kwargs([{}]).unmap({})
+        else:
+            task = Templated(task_id="train", variables=variables, fixed="same")
+    instance = SimpleNamespace(
+        dag_id="d", run_id="r", task_id="train", map_index=-1, try_number=1, id="one"
+    )
+    with set_current_context({"ti": instance}):
+        task = task.prepare_for_execution()
+        task.render_template_fields({"pulled": bench.get, "ti": instance, "task": task})
+        found = task_runner._serialize_rendered_fields(task)
+
+    assert CANARY in repr(task.variables)
+    assert found == {"variables": HIDDEN, "fixed": "same"}
