@@ -226,7 +226,8 @@ class Guardian:
             deadline_s: Seconds to wait for the answer.
         """
         if os.getpid() != self._pid:
-            return GuardReport(answered=False)
+            # The parent's leases are not a child's to end.
+            return GuardReport(answered=False, is_alone=True)
         answer = self._answer(self._send({"do": "finish"}), deadline_s)
         if answer is None or "done" not in answer:
             status = self._process.poll()

@@ -168,6 +168,8 @@ class LeaseKeeper:
 
     def _is_so(self, condition: Callable[[], bool], wait_s: float) -> bool:
         """Wait so long at most; whether it is so."""
+        # A little less: those that began at once need not come back at once.
+        wait_s *= random.uniform(0.9, 1.0)  # noqa: S311 - no secret
         wait_s = max(_SHORTEST_S, min(wait_s, _LONGEST_S))
         with self._changed:
             return self._changed.wait_for(condition, wait_s)

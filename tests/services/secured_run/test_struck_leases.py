@@ -179,3 +179,23 @@ def test_a_vault_that_is_away_at_the_end_keeps_nobody_waiting(leasing, vault, po
     assert leasing.left() == set()
     assert leasing.told() == [("ok", 1), ("ok", 1)]
     assert any("the guardian goes on" in line for line in leasing.bench.told)
+
+
+def test_a_child_that_leaves_the_run_too_ends_no_lease_of_its_parent(leasing):
+    children = []
+
+    def fork(steps):
+        if (child := os.fork()) == 0:
+            raise Timeout
+        children.append(os.waitpid(child, 0)[1])
+        assert len(leasing.left()) == 2
+
+    try:
+        leasing.run(Steps(fork, "in the body"))
+    except Timeout:
+        # In the child, which was given a copy of this whole stack.
+        os._exit(0)
+
+    assert children == [0]
+    assert leasing.left() == set()
+    assert leasing.told() == [("ok", 1), ("ok", 1)]
