@@ -158,8 +158,12 @@ class SecretReading:
     ) -> None:
         if ttl_s <= 0:
             return
-        entry = _Entry(until_s=self._clock() + ttl_s, secret=secret, refusal=refusal)
+        now = self._clock()
+        entry = _Entry(until_s=now + ttl_s, secret=secret, refusal=refusal)
         with self._lock:
+            # A secret that is not asked for again would stay in memory for good.
+            for old in [name for name, one in self._kept.items() if now >= one.until_s]:
+                del self._kept[old]
             self._kept[key] = entry
             self._kept.move_to_end(key)
             while len(self._kept) > self._limits.cache_size:

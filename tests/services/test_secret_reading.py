@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import threading
+import weakref
 
 import pytest
 
@@ -209,6 +211,25 @@ def test_many_threads_read_at_once(store):
 def test_it_is_not_pickled(reading):
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(reading())
+
+
+class Value(str):
+    """A text that can be watched."""
+
+
+def test_what_has_expired_is_let_go_though_nobody_asks_for_it(store, reading, clock):
+    store.secrets.update(once=Value("first"), later="second")
+    held = weakref.ref(store.secrets["once"])
+    made = reading(cache_ttl_s=30.0)
+    made.read("kv", "once")
+    del store.secrets["once"]
+    assert held() is not None
+
+    clock.now_s += 31.0
+    made.read("kv", "later")
+
+    gc.collect()
+    assert held() is None
 
 
 def test_threads_that_begin_at_once_make_one_client():
