@@ -188,9 +188,11 @@ def _as_lease(name: str, entry: Any) -> Lease:
             f"secure(): {where} is a {type(entry).__name__}; give a path such as "
             "'database/creds/reader', or a Lease"
         )
-    texts = (entry.path, *entry.data, *entry.data.values())
-    if not all(isinstance(text, str) for text in texts):
-        raise ConfigurationError(f"secure(): {where}: path and data are texts")
+    data = entry.data if isinstance(entry.data, Mapping) else {None: None}
+    if not all(isinstance(text, str) for text in (entry.path, *data, *data.values())):
+        raise ConfigurationError(
+            f"secure(): {where}: expected a text as path, and a mapping of texts to texts as data"
+        )
     for option, text in (("conn_id", entry.conn_id), ("vault_conn_id", entry.vault_conn_id)):
         if text is not None and not (isinstance(text, str) and _CONN_ID.fullmatch(text)):
             raise ConfigurationError(f"secure(): {where}.{option}: {text!r} is no connection's id")

@@ -201,6 +201,18 @@ REFUSED = {
         lambda: bash(credentials={"warehouse": 7}),
         "credentials['warehouse'] is a int.*Lease",
     ),
+    "data that is no mapping": (
+        lambda: bash(credentials={"cert": Lease("pki/issue/x", data=["common_name"])}),
+        "credentials['cert']: expected a text as path, and a mapping of texts",
+    ),
+    "data that is no text": (
+        lambda: bash(credentials={"cert": Lease("pki/issue/x", data={"ttl": 60})}),
+        "credentials['cert']: expected a text as path, and a mapping of texts",
+    ),
+    "a connection that is none": (
+        lambda: bash(credentials={"db": Lease("database/creds/x", conn_id="{{ args.x }}")}),
+        "credentials['db'].conn_id: '{{ args.x }}' is no connection's id",
+    ),
     "a credential and a read of one name": (
         lambda: bash(reads={"table": TABLE}, credentials={"table": "database/creds/reader"}),
         "'table' stands in reads and in credentials",

@@ -274,4 +274,5 @@ def _timeout_s(ttl_s: int) -> float:
 
 
 def _retry_s(ttl_s: int) -> float:
-    return min(_RETRY_S, ttl_s / (2 * _PART))
+    """Soon, where the term is short; where there is time, Vault has others to answer."""
+    return max(min(_RETRY_S, ttl_s / (2 * _PART)), ttl_s / 120)
