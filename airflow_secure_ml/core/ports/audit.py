@@ -1,0 +1,71 @@
+"""Ports to the audit trail: where a process says what it does, and what readers see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.audit.event import Fact
+    from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+
+
+class AuditSink(Protocol):
+    """Where this process says what it does; one emitter (AUDIT_TRAIL, Producers)."""
+
+    def record(self, fact: Fact) -> str:
+        """Take a fact; returns the event's name, `<emitter>:<seq>`. Durable only after `settle`."""
+
+    def settle(self) -> None:
+        """Return when everything recorded so far would survive a power loss.
+
+        Raises:
+            ServiceUnavailableError: It cannot be made durable (`why` audit_unavailable).
+        """
+
+    def close(self) -> None:
+        """Record emitter.close and let go; written, not waited for. May be called twice."""
+
+
+class AuditStore(Protocol):
+    """A sequenced log, as readers see it (pages, `audit verify`, `audit show`)."""
+
+    def origin(self) -> str:
+        """The log's name, as checkpoints carry it."""
+
+    def size(self) -> int:
+        """Number of leaves."""
+
+    def page(
+        self,
+        query: EventQuery,
+        *,
+        older_than: tuple[int, int] | None = None,
+        newer_than: tuple[int, int] | None = None,
+        limit: int = 50,
+    ) -> Sequence[Leaf]:
+        """Leaves that match, newest first by (time, index); keyset bounds are exclusive."""
+
+    def count(self, query: EventQuery, *, at_most: int) -> int:
+        """How many leaves match, counting no further than `at_most`."""
+
+    def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
+        """(activity, result) of the newest leaves that match; `intent` where there is no result.
+
+        A leaf may be large: for counting they are not all held.
+        """
+
+    def leaf(self, index: int) -> Leaf | None:
+        """One leaf by its index from 0."""
+
+    def find(self, event: str) -> Leaf | None:
+        """One leaf by its event's name, `<emitter>:<seq>`."""
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+
+    def checkpoint(self, *, at_most: int | None = None) -> str | None:
+        """The newest signed note whose size is at most `at_most`; None: none yet."""
+
+    def reveal(self, hidden: str) -> str | None:
+        """The value behind a hidden value's hash; None: erased."""

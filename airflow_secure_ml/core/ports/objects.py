@@ -1,0 +1,171 @@
+"""Ports to objects: read what is pinned, write aside, publish at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+
+class PinnedObject(Protocol):
+    """One version of one object, held by one descriptor; a context manager that lets go of it."""
+
+    @property
+    def uri(self) -> str:
+        """The canonical address."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length when it was pinned."""
+
+    @property
+    def version(self) -> str:
+        """What tells this version from another (an inode's identity, a VersionId)."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end. Safe from many threads."""
+
+    def readinto_at(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """Fill `buffer` from `offset`; returns the bytes read. Safe from many threads."""
+
+    def check_unchanged(self) -> None:
+        """Raise IntegrityError if the object changed since it was pinned."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ObjectWriter(Protocol):
+    """Bytes on their way to an address; nothing is visible there before `commit`.
+
+    A context manager: leaving it without `commit` aborts and leaves nothing behind.
+    """
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` at `offset`, whole. Safe from many threads."""
+
+    def commit(self, *, replace: bool, if_version: str | None = None) -> str:
+        """Make the bytes durable and visible at once; returns the new version.
+
+        Args:
+            replace: Whether what is there may be replaced; its mode is kept then.
+            if_version: With `replace`: only if this version (`PinnedObject.version`) is still
+                what is there, compared and replaced in one step against other writers.
+
+        Raises:
+            PolicyError: Something is there and `replace` is false (address_taken).
+            IntegrityError: Something else than `if_version` is there; it is left whole.
+        """
+
+    def abort(self) -> None:
+        """Throw the bytes away; may be called twice and after `commit`, then it does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """What a store knows of an address without opening it.
+
+    Attributes:
+        uri: The canonical address.
+        is_directory: Whether objects lie below it.
+        size_bytes: Its length; 0 for a directory.
+    """
+
+    uri: str
+    is_directory: bool
+    size_bytes: int
+
+
+class DirectoryWriter(Protocol):
+    """A directory built aside, published at once. A context manager as ObjectWriter."""
+
+    def create(self, relative: str) -> ObjectWriter:
+        """A writer for one file below the directory; `commit` makes it part of what is built."""
+
+    def commit(self, *, replace: bool) -> str:
+        """Publish the whole directory by one rename (an exchange if something is there).
+
+        Raises:
+            PolicyError: Something is there and `replace` is false (address_taken).
+            ConfigurationError: The file system cannot exchange two names.
+        """
+
+    def abort(self) -> None:
+        """Throw everything away; may be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """A place that holds objects under addresses of one scheme.
+
+    `canonical` takes what people write; every other `uri` is one that `canonical` or `child` gave.
+    """
+
+    def canonical(self, address: str) -> str:
+        """The one address an object has: `file:///…` absolute with symlinks resolved.
+
+        Raises:
+            ConfigurationError: Not an address of this store, a glob, a NUL.
+        """
+
+    def child(self, uri: str, relative: str) -> str:
+        """The canonical address of a name that `walk` gave for the directory `uri`.
+
+        Not `uri + "/" + name`: names with a space or a percent sign are written otherwise in
+        addresses.
+
+        Raises:
+            FormatError: Not a relative name, or it leads out of the directory.
+        """
+
+    def info(self, uri: str) -> ObjectInfo | None:
+        """What lies at the address; None: nothing. Devices, FIFOs and sockets are FormatError."""
+
+    def open(self, uri: str) -> PinnedObject:
+        """Pin an object for reading.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+            FormatError: A directory, device, FIFO or socket is there.
+        """
+
+    def create(self, uri: str) -> ObjectWriter:
+        """Begin an object; parents are made."""
+
+    def create_directory(self, uri: str) -> DirectoryWriter:
+        """Begin a directory of objects."""
+
+    def walk(self, uri: str) -> Iterator[str]:
+        """Relative names (`a/b.csv`, sorted) of the files below a directory.
+
+        Raises:
+            FormatError: A symlink that leads out, a device, a FIFO, two names that differ only
+                in case, `..` or NUL.
+        """
+
+    def delete(self, uri: str) -> None:
+        """Remove an object, or a directory with all below it; nothing there is no error."""
