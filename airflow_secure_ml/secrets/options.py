@@ -76,6 +76,12 @@ def parse_options(given: Mapping[str, Any], environment: Mapping[str, str] = os.
     Raises:
         ConfigurationError: An option that there is not, or a value that is not allowed.
     """
+    if not given:
+        # Rules that nobody could read would restrict nothing.
+        raise ConfigurationError(
+            f"{WHERE}: found none; Airflow gives none where it cannot read them. Expected a JSON "
+            "object with one option at least, such as url"
+        )
     known = {*_OWN, *_LOGIN, *_OTHER_LOGINS, *vault_fields()}
     unknown = sorted(set(given) - known)
     if unknown:

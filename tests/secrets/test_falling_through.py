@@ -78,3 +78,19 @@ def test_nothing_that_was_read_hangs_on_a_denial(place):
     for frame in frames:
         if frame.f_code is not here:
             assert CANARY not in repr(frame.f_locals)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"rules": {', "[]", "null", ""], ids=["cut", "list", "null", "no"]
+)
+def test_options_that_airflow_cannot_read_are_no_defaults(place, chain, monkeypatch, text):
+    from airflow.sdk.configuration import clear_secrets_backends_cache
+
+    airflow = chain(place)
+    monkeypatch.setenv("VAULT_ADDR", place.vault.url)
+    monkeypatch.setenv("VAULT_TOKEN", "any")
+    monkeypatch.setenv("VAULT_CACERT", str(place.vault.ca))
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", text)
+    clear_secrets_backends_cache()
+
+    denied(lambda: airflow._get_connection("warehouse"), "Airflow gives none where")

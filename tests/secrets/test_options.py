@@ -107,7 +107,8 @@ def test_hvacs_own_options_have_their_meaning():
 
 
 def test_the_environment_of_the_official_back_end_is_read():
-    options = parse_options({}, environment={"VAULT_ADDR": URL, "VAULT_TOKEN": CANARY})
+    environment = {"VAULT_ADDR": URL, "VAULT_TOKEN": CANARY}
+    options = parse_options({"mount_point": "airflow"}, environment)
     server, login = server_and_login(options)
 
     assert server.url == URL
@@ -126,6 +127,11 @@ def test_the_ca_of_the_environment_is_used_as_hvac_uses_it(given, ca):
     )
 
     assert server_and_login(options)[0].ca == ca
+
+
+def test_no_options_at_all_are_refused_since_airflow_drops_what_it_cannot_read():
+    with pytest.raises(ConfigurationError, match="found none; Airflow gives none where"):
+        parse_options({}, environment={"VAULT_ADDR": URL, "VAULT_TOKEN": CANARY})
 
 
 def test_an_empty_secret_id_is_none():
