@@ -51,7 +51,8 @@ class KvEngine:
             ConfigurationError: Its certificate does not hold, or the engine is of the other
                 version.
         """
-        action = f"read {mount}/{path}"[:_MAX_PATH]
+        # Without line breaks: it stands in messages, and these in logs.
+        action = _CONTROL.sub("?", f"read {mount}/{path}"[:_MAX_PATH])
         middle = "/data/" if self._version == 2 else "/"
         url = f"/v1/{_plain(mount, action)}{middle}{_plain(path, action)}"
         answer = self._client.call(action, lambda vault: _found(vault, url))

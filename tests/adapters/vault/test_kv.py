@@ -189,5 +189,8 @@ def test_a_gateway_that_lets_only_secrets_through_is_no_reason_to_deny():
     ids=ascii,
 )  # fmt: skip
 def test_a_path_that_leads_elsewhere_is_never_sent(two, path):
-    with pytest.raises(ServiceRefusedError, match="not in its plain form"):
+    with pytest.raises(ServiceRefusedError, match="not in its plain form") as caught:
         two.read("kv-two", path)
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1200
