@@ -24,8 +24,7 @@ _HEAP_TYPE = 1 << 9
 # What an array of texts holds in memory.
 _ENCODINGS = ("utf-8", "utf-16-le", "utf-32-le")
 _NO_PICKLE = (
-    pickle.PickleError, TypeError, ValueError, AttributeError, NotImplementedError, OSError,
-    RecursionError,
+    pickle.PickleError, TypeError, ValueError, AttributeError, OSError, ImportError, RuntimeError,
 )  # fmt: skip
 
 

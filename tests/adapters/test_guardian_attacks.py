@@ -307,6 +307,15 @@ def test_a_body_that_used_up_its_files_hears_of_the_end(start, postgres):
     assert not lives(postgres, task)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_body_that_becomes_another_user_takes_no_lease_along(start, postgres):
+    task = start("becomes another")
+
+    until(lambda: not lives(postgres, task), "the role is dropped", WITHIN_S)
+    assert task.ended() == {task.id: ("ok", None)}
+    assert not task.scratch.exists()
+
+
 def test_what_is_no_line_ends_the_leases_and_not_the_guardian(start, postgres):
     task = start("writes into the line")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -174,11 +174,21 @@ def test_looking_at_an_object_asks_for_nothing_that_its_class_would_make():
     assert [name for name in Counts.asked if not name.startswith("__")] == []
 
 
+class NotForPickles:
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("a connection, say")
+
+
 @pytest.mark.parametrize(
     "value",
-    [threading.Lock(), (one for one in [PASSWORD]), open, ModuleType("m"), threading.local()],
-    ids=["lock", "generator", "function", "module", "local"],
-)
+    [
+        threading.Lock(), (one for one in [PASSWORD]), open, ModuleType("m"), threading.local(),
+        NotForPickles(),
+    ],
+    ids=["lock", "generator", "function", "module", "local", "refuses"],
+)  # fmt: skip
 def test_what_cannot_be_stored_is_not_looked_into(value):
     assert not holds_secret([value], (PASSWORD,))
 
