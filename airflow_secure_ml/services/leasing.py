@@ -17,7 +17,7 @@ from typing import Any
 from airflow_secure_ml.core.lease import Granted
 from airflow_secure_ml.core.ports import CredentialSource
 from airflow_secure_ml.core.secret import Secret
-from airflow_secure_ml.errors import SecureMLError, ServiceRefusedError
+from airflow_secure_ml.errors import SecureMLError, ServiceRefusedError, ServiceUnavailableError
 from airflow_secure_ml.services.credential import Credential
 from airflow_secure_ml.services.desk import GuardReport, RunGuard, ScratchDirectory, Work
 from airflow_secure_ml.services.run_plan import LeaseRequest
@@ -59,6 +59,7 @@ class Leases:
         self._sources: dict[str | None, CredentialSource] = {}
         self._lines: dict[tuple[str | None, Secret], int] = {}
         self._credentials: dict[str, Credential] = {}
+        self._away: dict[str | None, ServiceUnavailableError] = {}
         self.taken: list[Leased] = []
 
     def take(self) -> Mapping[str, Credential]:
@@ -173,17 +174,28 @@ class Leases:
     def _revoke(self, leased: Leased) -> None:
         """End a lease without the guard, and record what became of it."""
         assert leased.granted.lease_id is not None
+        name = leased.request.source
+        # Asked once: it keeps the task waiting, and has the same to say of the next lease.
+        failure: SecureMLError | None = self._away.get(name)
         try:
-            leased.source.revoke(leased.granted.lease_id)
+            if failure is None:
+                leased.source.revoke(leased.granted.lease_id)
+        except ServiceUnavailableError as error:
+            failure = self._away[name] = error
         except SecureMLError as error:
-            journal, facts = self._work.journal, leased.facts
-            journal.refused("lease.revoke", error, of=leased.event, lease=facts, more={})
-            journal.tell(
-                f"{leased.request.name}: {leased.request.path} was not revoked, and ends by "
-                f"itself: {error}"
-            )
-        else:
+            failure = error
+        if failure is None:
             self._say_ended(leased)
+        else:
+            self._say_held(leased, failure)
+
+    def _say_held(self, leased: Leased, error: SecureMLError) -> None:
+        journal, facts = self._work.journal, leased.facts
+        journal.refused("lease.revoke", error, of=leased.event, lease=facts, more={})
+        journal.tell(
+            f"{leased.request.name}: {leased.request.path} was not revoked, and ends by itself: "
+            f"{error}"
+        )
 
     def _say_ended(self, leased: Leased) -> None:
         more = {"because": "task_ended"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_secure_ml.errors import PolicyError
+from tests.servers.proxy import Hang
 
 BEFORE_LEASES = ["guard started", "guard ready", "logged in", "line taken"]
 WITH_LEASES = [
@@ -199,3 +200,24 @@ def test_a_child_that_leaves_the_run_too_ends_no_lease_of_its_parent(leasing):
     assert children == [0]
     assert leasing.left() == set()
     assert leasing.told() == [("ok", 1), ("ok", 1)]
+
+
+def test_a_vault_that_hangs_is_asked_once_by_a_task_without_its_guardian(
+    bench, leasing_place, postgres, leasing, vault_proxy
+):
+    place = {**leasing_place, "url": vault_proxy.url}
+    proxied = Leasing(bench, place, postgres, leasing.module)
+
+    def kill_and_hang(steps):
+        kill_guardian(steps)
+        vault_proxy.will(Hang(path="sys/leases/revoke", seconds=20, times=10))
+
+    began = time.monotonic()
+    proxied.run(Steps(kill_and_hang, "in the body"))
+    took_s = time.monotonic() - began
+    vault_proxy.behave()
+    proxied.client.close()
+
+    assert vault_proxy.count("sys/leases/revoke") == 1
+    assert proxied.told() == [("failed", 1), ("failed", 1)]
+    assert took_s < 8
