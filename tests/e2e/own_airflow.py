@@ -17,6 +17,8 @@ from dags_examples.demo.airflow_api import ENDED
 from dags_examples.demo.airflow_process import COMPONENTS, RunningAirflow
 
 START_S, RUN_S, TRAIL_S = 240, 420, 90
+# The one that runs.
+_started: list[RunningAirflow] = []
 # uv would ask a package index for what a bare environment needs.
 SETTINGS = {"AIRFLOW__API__WORKERS": "1", "AIRFLOW__STANDARD__VENV_INSTALL_METHOD": "pip"}
 
@@ -99,7 +101,10 @@ def until(found: Any, seconds: float, describe: Any) -> None:
 def running(
     folder: Path, dags: Path, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[OwnAirflow]:
-    """Run an Airflow in `folder` for as long as the block lasts.
+    """Run an Airflow in `folder`, until another is asked for or the block ends.
+
+    The tests of a folder follow each other, and a fixture without a package to belong to lasts
+    for the whole session: Airflows that nobody asks any more would take the time of those to come.
 
     Args:
         folder: Its home, and its tests' data.
@@ -114,8 +119,11 @@ def running(
     }
     airflow = RunningAirflow(home=folder / "home", dags=dags, settings=SETTINGS | own | settings)
     airflow.prepare = lambda _: airflow.run(["secure-ml", "keys", "init"], "making keys")
+    while _started:
+        _started.pop().stop()
     try:
         with airflow:
+            _started.append(airflow)
             yield OwnAirflow(folder, airflow, scratch)
     finally:
         shutil.rmtree(scratch)
