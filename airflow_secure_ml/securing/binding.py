@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.securing.declaration import MARK, RETURNS, Declaration
+from airflow_secure_ml.securing.leased_connections import denied_before_the_body
 from airflow_secure_ml.securing.options import is_asset
 from airflow_secure_ml.securing.surface import surfaced
 from airflow_secure_ml.services.credential import Credential
@@ -113,8 +114,13 @@ def rendering(operator: Any, parent: Any, context: Any, jinja_env: Any) -> Itera
     Raises:
         ConfigurationError: A name or an argument that is not there; not retried.
     """
+    conn_ids = getattr(type(operator), MARK).conn_ids
     try:
-        with _known_while_rendering(operator, parent, context, jinja_env):
+        # `{{ conn.warehouse.password }}` would render the static login into a stored field.
+        with (
+            denied_before_the_body(conn_ids),
+            _known_while_rendering(operator, parent, context, jinja_env),
+        ):
             yield
     except SecureMLError as error:
         raise surfaced(error) from error.__cause__

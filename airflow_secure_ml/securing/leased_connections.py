@@ -79,6 +79,17 @@ def deny(conn_ids: Collection[str]) -> None:
         _table.setdefault(conn_id, None)
 
 
+@contextmanager
+def denied_before_the_body(conn_ids: Collection[str]) -> Iterator[None]:
+    """Give these connections no login; where the block fails, the body's turn does not come."""
+    deny(conn_ids)
+    try:
+        yield
+    except BaseException:
+        allow_others(conn_ids)
+        raise
+
+
 def allow_others(conn_ids: Collection[str]) -> None:
     """Forget these connections where other tasks run in this process, as under `dag.test()`."""
     from airflow.sdk.execution_time import task_runner

@@ -231,19 +231,11 @@ def _subclass(cls: type, declaration: Declaration) -> type:
         self: Any, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
     ) -> None:
         from airflow_secure_ml.securing.binding import rendering
-        from airflow_secure_ml.securing.leased_connections import allow_others, deny
 
-        # `{{ conn.warehouse.password }}` would render the static login into a stored field.
-        deny(declaration.conn_ids)
-        try:
-            with rendering(self, parent, context, jinja_env):
-                cls._do_render_template_fields(  # type: ignore[attr-defined] # any operator
-                    self, parent, template_fields, context, jinja_env, seen_oids
-                )
-        except BaseException:
-            # Its body's turn does not come, nor with it the end of the denial.
-            allow_others(declaration.conn_ids)
-            raise
+        with rendering(self, parent, context, jinja_env):
+            cls._do_render_template_fields(  # type: ignore[attr-defined] # any operator
+                self, parent, template_fields, context, jinja_env, seen_oids
+            )
 
     def on_kill(self: Any) -> None:
         from airflow_secure_ml.securing.execution import killed

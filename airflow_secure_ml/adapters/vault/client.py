@@ -39,6 +39,8 @@ from airflow_secure_ml.errors import SecureMLError, ServiceRefusedError
 
 log = logging.getLogger(__name__)
 
+# A process that ends does not wait long for a Vault that hangs.
+_CLOSE_S = 3.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 # A denied login is remembered, so that a thousand look-ups are not a thousand logins.
 REFUSED_LOGIN_S = 30.0
@@ -277,7 +279,7 @@ class VaultClient:
 
     def _revoke(self, token: Token) -> None:
         now = self._clock()
-        until = now + min(self.server.timeout_s, self.server.deadline_s)
+        until = now + min(_CLOSE_S, self.server.deadline_s)
         try:
             if token.ours and not token.has_ended(now):
                 self._tried("revoke its token", _revoke_self, token.value, True, until)
