@@ -30,12 +30,10 @@ def dag():
 
 
 def test_the_task_reads_with_the_leased_login_and_not_with_the_static_one(
-    secure_ml, dag, postgres, monkeypatch
+    secure_ml, dag, postgres, warehouse
 ):
-    where = f"{postgres.host}:{postgres.port}/{postgres.database}"
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f"postgres://nobody:wrong@{where}")
-    postgres.query("CREATE TABLE IF NOT EXISTS visits (age integer)")
-    postgres.query("INSERT INTO visits VALUES (40)")
+    warehouse("CREATE TABLE visits (age integer)")
+    warehouse("INSERT INTO visits VALUES (40)")
     secure_ml.lease("database/creds/reader", username=postgres.admin, password=postgres.password)
 
     run = secure_ml.run(dag.get_task("extract"))
@@ -44,18 +42,16 @@ def test_the_task_reads_with_the_leased_login_and_not_with_the_static_one(
     assert secure_ml.open("/data/features/2026-01-01.parquet")[:4] == b"PAR1"
 
 
-def test_the_pages_own_test_passes(secure_ml, dag, postgres, monkeypatch):
-    where = f"{postgres.host}:{postgres.port}/{postgres.database}"
-    # Its login is not a real one, so its connection is one that opens.
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f"postgres://nobody:wrong@{where}")
-    postgres.query("CREATE TABLE IF NOT EXISTS visits (age integer)")
-    postgres.query("DROP ROLE IF EXISTS u")
-    postgres.query("CREATE ROLE u LOGIN PASSWORD 'p'")
-    postgres.query("GRANT SELECT ON visits TO u")
+def test_the_pages_own_test_passes(secure_ml, dag, warehouse):
+    warehouse("CREATE TABLE visits (age integer)")
+    # The login that the page leases, so that its connection opens.
+    warehouse("CREATE ROLE u LOGIN PASSWORD 'p'")
+    warehouse("GRANT SELECT ON visits TO u")
     made = {"dag": dag}
 
-    exec(blocks()[1], made)
-    made["test_the_features_come_from_the_warehouse"](secure_ml)
-
-    postgres.query("DROP OWNED BY u")
-    postgres.query("DROP ROLE u")
+    try:
+        exec(blocks()[1], made)
+        made["test_the_features_come_from_the_warehouse"](secure_ml)
+    finally:
+        warehouse("DROP OWNED BY u")
+        warehouse("DROP ROLE u")

@@ -122,18 +122,13 @@ def test_the_operator_gets_these_very_bytes(secure_ml, dag):
     assert run.returned.split()[0] == "4"
 
 
-def test_the_query_is_asked_with_the_leased_login(secure_ml, dag, postgres, monkeypatch):
-    where = f"{postgres.host}:{postgres.port}/{postgres.database}"
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f"postgres://nobody:wrong@{where}")
-    postgres.query("CREATE SCHEMA IF NOT EXISTS readme")
-    postgres.query("CREATE TABLE IF NOT EXISTS readme.visits (day date)")
-    postgres.query(f"ALTER ROLE {postgres.admin} SET search_path TO readme, public")
-    postgres.query("INSERT INTO readme.visits VALUES ('2026-01-01')")
+def test_the_query_is_asked_with_the_leased_login(secure_ml, dag, postgres, warehouse):
+    warehouse("CREATE TABLE visits (day date)")
+    warehouse("INSERT INTO visits VALUES ('2026-01-01')")
     secure_ml.lease("database/creds/reader", username=postgres.admin, password=postgres.password)
 
     run = secure_ml.run(dag.get_task("fresh"), ds="2026-01-01")
 
-    postgres.query(f"ALTER ROLE {postgres.admin} RESET search_path")
     assert run.error is None
     assert "2026" in str(run.returned)
 
