@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dags_examples.demo import vault_server
 from dags_examples.demo.certificates import CertificateAuthority
 from dags_examples.demo.kept_programs import KeptPrograms, ServerFailedError, free_ports
 from dags_examples.demo.vault_api import VaultAnswerError, VaultApi
@@ -202,6 +204,22 @@ def test_the_shipped_configuration_starts(vault_binary, tmp_path):
     said = (tmp_path / "vault.log").read_text()
     assert "unknown or unsupported field" not in said
     assert "[ERROR]" not in said
+
+
+def test_the_shipped_limit_lets_vault_sign_for_a_hundred_thousand_files(
+    vault_binary, tmp_path, monkeypatch
+):
+    limit = re.search(r"max_json_string_value_length = \d+", SHIPPED.read_text())[0]
+    config = vault_server.CONFIG.replace("tls_min_version", f"{limit}\n  tls_min_version")
+    monkeypatch.setattr(vault_server, "CONFIG", config)
+
+    with RunningVault(binary=vault_binary, folder=tmp_path / "vault") as own:
+        vault_setup.transit_key(own, "pipeline", "ed25519")
+        # A request as a whole may have 32 MiB.
+        statement = base64.b64encode(bytes(23 << 20)).decode()
+        signed = own.api("POST", "transit/sign/pipeline", {"input": statement})
+
+    assert signed["data"]["signature"].startswith("vault:v1:")
 
 
 def status(api):
