@@ -18,8 +18,13 @@ _PROGRAMS = frozenset({"api-server", "dag-processor", "scheduler", "standalone",
 
 def current_run() -> RunRef | None:
     """The task try of this process; None: it is none, or Airflow does not say."""
+    return body_run() or _bound_run()
+
+
+def body_run() -> RunRef | None:
+    """The task try whose context is set in this process, as it is for its body; None: no try's."""
     ti = _current_ti()
-    return _bound_run() if ti is None else run_of(ti)
+    return None if ti is None else run_of(ti)
 
 
 def current_team() -> str | None:
@@ -32,10 +37,11 @@ def this_program(run: RunRef | None) -> str:
     """What a new emitter of this process calls itself.
 
     Args:
-        run: `current_run()`.
+        run: `current_run()`; None: it is known to be no task's.
     """
     if run is not None:
         return "task"
+    # Airflow names no component in its hooks: on_starting comes before it knows itself.
     named = sys.argv[1] if len(sys.argv) > 1 else ""
     return named if named in _PROGRAMS else "airflow"
 

@@ -10,20 +10,19 @@ Source: AUDIT_TRAIL, Producers.
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 from airflow.listeners import hookimpl
 
 from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.core.audit.event import Fact, RunRef
+from airflow_secure_ml.current_task import this_program
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.recording import close_sink, run_of, sink_of_this_process
 
 log = logging.getLogger(__name__)
 
 _BY = "listener"
-_PROGRAMS = frozenset({"api-server", "dag-processor", "scheduler", "standalone", "triggerer"})
 
 
 @hookimpl
@@ -86,7 +85,7 @@ def _record_task(act: str, ti: Any, state: str, why: str | None = None) -> None:
         known = getattr(ti, "state", None) if act == "task.end" else None
         found = getattr(known, "value", known) or state
         more = {"by": _BY, "operator": _text(operator), "state": _text(found)}
-        _record(act, run_of(ti), more, why, program="task" if in_task else _this_component())
+        _record(act, run_of(ti), more, why, program="task" if in_task else this_program(None))
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
 
@@ -95,7 +94,7 @@ def _record_run(act: str, dag_run: Any, state: str, why: str | None = None) -> N
     try:
         run, kind = RunRef(dag=dag_run.dag_id, run=dag_run.run_id), dag_run.run_type
         more = {"by": _BY, "state": state, "type": kind and _text(getattr(kind, "value", kind))}
-        _record(act, run, more, why, program=_this_component())
+        _record(act, run, more, why, program=this_program(None))
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn(act, error)
 
@@ -106,12 +105,6 @@ def _record(act: str, run: RunRef, more: dict[str, Any], why: str | None, *, pro
     sink = sink_of_this_process(run if program == "task" else None, program=program)
     sink.record(Fact(act=act, phase="seen", result=result, why=why, run=run, more=more))
     sink.settle()
-
-
-def _this_component() -> str:
-    # Airflow names no component in its hooks: on_starting comes before it knows itself.
-    named = sys.argv[1] if len(sys.argv) > 1 else ""
-    return named if named in _PROGRAMS else "airflow"
 
 
 def _why(error: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from airflow_secure_ml.current_task import body_run
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.securing.options import is_reference
 from airflow_secure_ml.services.run_plan import Input, Pin, Plan
@@ -53,7 +54,7 @@ def open_artifact(
     from airflow_secure_ml.deployment import deployment
     from airflow_secure_ml.recording import sink_of_this_process
 
-    here, run = deployment(), _current_run()
+    here, run = deployment(), body_run()
     secured = here.secured_run(
         lambda: _plan(here.canonical, source, signed_by, context, run),
         reads=[_NAME],
@@ -116,20 +117,6 @@ def _plan(
         run_id=run.run,
         map_index=run.map_index,
     )
-
-
-def _current_run() -> RunRef | None:
-    """The task try that this process is, if Airflow is running one here."""
-    if "airflow.sdk" not in sys.modules:
-        return None
-    from airflow.sdk import get_current_context
-
-    from airflow_secure_ml.recording import run_of
-
-    try:
-        return run_of(get_current_context()["ti"])
-    except RuntimeError:
-        return None
 
 
 def _surfaced(error: SecureMLError) -> SecureMLError:
