@@ -90,12 +90,14 @@ def test_a_key_that_is_no_plain_file_is_refused(directory, kind):
 
 def test_a_damaged_key_is_refused_without_showing_it(directory):
     text = (directory / "log.key").read_text()
+    secret = text.split("+", 4)[-1].strip()  # base64, which may hold a + of its own
     other = "A" if text[-9] != "A" else "B"
     (directory / "log.key").write_text(text[:-9] + other + text[-8:])
 
     with pytest.raises(FormatError) as caught:
         LogSigner(directory)
-    assert text.split("+")[-1].strip()[5:20] not in str(caught.value)
+    assert len(secret) == 44
+    assert not any(secret[at : at + 8] in str(caught.value) for at in range(len(secret) - 7))
     assert caught.value.__cause__ is None
 
 
