@@ -40,9 +40,11 @@ packages: setup
 	@.ci/need-package chromium
 	@.ci/need-package postgresql '/usr/lib/postgresql/*/bin/initdb'
 	@.ci/need-package slapd /usr/sbin/slapd
+	@.ci/need-package softhsm2 /usr/bin/softhsm2-util
+	@.ci/need-package openjdk-17-jre-headless /usr/bin/java
 
 servers: setup
-	@exec $(PYTHON) tests/servers/build.py vault >/dev/null
+	@exec $(PYTHON) tests/servers/build.py vault s3 >/dev/null
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -16,7 +16,14 @@ import pytest
 
 HEAVY = ("airflow", "browser")
 # Whoever asks for the fixture needs the server, marked or not.
-MARKER_OF = {"vault_binary": "vault", "postgres": "postgres", "ldap_server": "ldap"}
+MARKER_OF = {
+    "vault_binary": "vault",
+    "postgres": "postgres",
+    "ldap_server": "ldap",
+    "s3_binary": "s3",
+    "softhsm": "softhsm",
+    "spark": "spark",
+}
 SERVERS = Path(__file__).parent / "servers"
 pytest_plugins = ["tests.servers.fixtures"] if SERVERS.exists() else []
 
@@ -98,6 +105,20 @@ def _has_vault():
     return build.find(build.SERVERS["vault"]) is not None
 
 
+def _has_s3():
+    from tests.servers import build
+
+    return build.find(build.SERVERS["s3"]) is not None
+
+
+def _has_softhsm():
+    return shutil.which("softhsm2-util") is not None
+
+
+def _has_java():
+    return shutil.which("java") is not None
+
+
 def _has_postgres():
     from dags_examples.demo.postgres_server import find_postgres
 
@@ -110,6 +131,9 @@ def _has_slapd():
 
 PARTS = (
     ("vault", functools.cache(_has_vault), "vault or bao on PATH, or Go and then make servers"),
+    ("s3", functools.cache(_has_s3), "versitygw on PATH, or Go and then make servers"),
+    ("softhsm", _has_softhsm, "SoftHSM; apt-get install softhsm2"),
+    ("spark", _has_java, "Java; apt-get install openjdk-17-jre-headless"),
     ("postgres", _has_postgres, "PostgreSQL's server; apt-get install postgresql"),
     ("ldap", _has_slapd, "slapd; apt-get install slapd"),
     ("browser", _has_chromium, "chromium; apt-get install chromium"),

@@ -1,6 +1,6 @@
 """Find the servers that tests and the demo talk to, or build them once: `make servers`.
 
-    python tests/servers/build.py vault
+    python tests/servers/build.py vault s3
 
 The path of the server's program goes to standard output, everything else to standard error. A
 server that is on PATH in a version known here is taken; else the Go module beside this file is
@@ -56,7 +56,14 @@ SERVERS = {
         package="github.com/hashicorp/vault",
         programs=(("vault", (1, 15)), ("bao", (2, 0))),
         patience="12 to 18 minutes on two cores, once",
-    )
+    ),
+    "s3": Server(
+        name="s3",
+        folder=HERE / "s3",
+        package="github.com/versity/versitygw/cmd/versitygw",
+        programs=(("versitygw", (1, 7)),),
+        patience="about a minute on two cores, once",
+    ),
 }
 
 
