@@ -37,6 +37,28 @@ def vault(vault_binary, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def s3_binary():
+    """The program of versitygw, for tests that run one of their own."""
+    from tests.servers import build
+
+    return build.find(build.SERVERS["s3"])
+
+
+@pytest.fixture(scope="session")
+def s3(s3_binary, tmp_path_factory):
+    """A running S3 server (`dags_examples.demo.s3_server.RunningS3`), over TLS.
+
+    Tests make buckets of their own. No upload may be left open at the end of the session.
+    """
+    from dags_examples.demo.s3_server import RunningS3
+
+    with RunningS3(binary=s3_binary, folder=tmp_path_factory.mktemp("s3")) as running:
+        yield running
+        left = sorted(running.uploads())
+    assert left == [], "uploads that tests left open in S3"
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """A running PostgreSQL (`dags_examples.demo.postgres_server.RunningPostgres`)."""
     from dags_examples.demo.postgres_server import RunningPostgres, find_postgres
