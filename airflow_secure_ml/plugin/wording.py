@@ -66,6 +66,7 @@ REASONS = {
     "address_taken": "address is taken",
     "try_replaced": "another try replaced this one",
     "lease_refused": "lease was refused",
+    "store_refused": "object store refused it",
     "service_unavailable": "a service does not answer",
     "guardian_unavailable": "guardian did not start",
     "audit_unavailable": "it could not be recorded",

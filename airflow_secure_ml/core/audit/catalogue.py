@@ -35,6 +35,7 @@ WHYS = frozenset(
         "address_taken",
         "try_replaced",
         "lease_refused",
+        "store_refused",
         "service_unavailable",
         "guardian_unavailable",
         "audit_unavailable",
