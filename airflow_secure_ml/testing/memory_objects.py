@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, unquote
@@ -106,8 +106,40 @@ class MemoryWriter(_Ending):
             raise ValueError("used after commit or abort")
 
 
+class MemoryPinnedDirectory(_Ending):
+    """PinnedDirectory: what a MemoryObjects held when it was made."""
+
+    version = ""
+    files_at_once = 1
+
+    def __init__(self, store: MemoryObjects, uri: str) -> None:
+        self.uri = uri
+        self._files = {
+            name: MemoryPinned(store, store.child(uri, name)) for name in store.walk(uri)
+        }
+
+    def names(self) -> Sequence[str]:
+        """Relative names of its files, sorted."""
+        return sorted(self._files)
+
+    def open(self, relative: str) -> MemoryPinned:
+        """One of its files, as it was."""
+        return self._listed(relative)
+
+    def size_of(self, relative: str) -> int:
+        """Its length."""
+        return self._listed(relative).size_bytes
+
+    def _listed(self, relative: str) -> MemoryPinned:
+        if relative not in self._files:
+            raise FormatError(f"{self.uri}: expected one of its files, found {relative!r}")
+        return self._files[relative]
+
+
 class MemoryDirectory(_Ending):
     """DirectoryWriter whose files become visible together."""
+
+    files_at_once = 1
 
     def __init__(self, store: MemoryObjects, uri: str) -> None:
         self._store, self._uri = store, uri
@@ -211,6 +243,11 @@ class MemoryObjects:
             if info.is_directory:
                 raise FormatError(f"{uri}: expected a file, found a directory")
             return MemoryPinned(self, uri)
+
+    def open_directory(self, uri: str) -> MemoryPinnedDirectory:
+        """Pin a directory with all its files."""
+        with self._guard:
+            return MemoryPinnedDirectory(self, uri)
 
     def create(self, uri: str) -> MemoryWriter:
         """Begin an object."""

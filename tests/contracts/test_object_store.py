@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -283,3 +284,89 @@ def test_a_canonical_address_stays_as_it_is(store, tmp_path):
 
     assert uri == f"file://{tmp_path}/c%25d"
     assert store.canonical(uri) == uri
+
+
+def test_a_pinned_directory_has_its_names_and_their_bytes(store, root, put):
+    for name in ("b/c d.csv", "a.csv", "_asml/k.asmk"):
+        put(store.child(root, name), name.encode())
+
+    with store.open_directory(root) as directory:
+        assert directory.uri == root
+        assert list(directory.names()) == ["a.csv", "b/c d.csv"]
+        assert directory.size_of("b/c d.csv") == 9
+        with directory.open("b/c d.csv") as pinned:
+            assert pinned.uri == store.child(root, "b/c d.csv")
+            assert pinned.read_at(0, 99) == b"b/c d.csv"
+
+
+@pytest.mark.parametrize("name", ["none", "_asml/k.asmk", "../out", "a.csv/"])
+def test_a_pinned_directory_opens_only_what_it_lists(store, root, put, name):
+    put(store.child(root, "d/a.csv"), b"x")
+    put(store.child(root, "d/_asml/k.asmk"), b"x")
+    put(store.child(root, "out"), b"x")
+
+    with store.open_directory(store.child(root, "d")) as directory:
+        with pytest.raises(FormatError):
+            directory.open(name)
+        with pytest.raises(FormatError):
+            directory.size_of(name)
+
+
+def test_pinning_a_directory_needs_one(store, root, put):
+    with pytest.raises(FileNotFoundError):
+        store.open_directory(root)
+    put(root, b"x")
+    with pytest.raises(FormatError):
+        store.open_directory(root)
+
+
+@pytest.mark.parametrize("change", ["replaced", "added to", "taken from", "exchanged"])
+def test_a_pinned_directory_never_gives_what_came_later(store, root, put, change):
+    uri = store.child(root, "d")
+    for name in ("a", "b"):
+        put(store.child(uri, name), b"old")
+
+    with store.open_directory(uri) as directory:
+        if change == "replaced":
+            put(store.child(uri, "a"), b"newer", replace=True)
+        elif change == "added to":
+            put(store.child(uri, "c"), b"newer")
+        elif change == "taken from":
+            store.delete(store.child(uri, "a"))
+        else:
+            with store.create_directory(uri) as builder:
+                with builder.create("a") as writer:
+                    writer.write_at(0, b"newer")
+                    writer.commit(replace=False)
+                builder.commit(replace=True)
+
+        assert list(directory.names()) == ["a", "b"]
+        assert directory.size_of("a") == 3
+        try:
+            with directory.open("a") as pinned:
+                found = pinned.read_at(0, 99)
+        except (FileNotFoundError, IntegrityError):
+            found = b"old"
+        assert found == b"old"
+
+
+def test_files_of_a_directory_may_be_written_at_once(store, root):
+    uri = store.child(root, "d")
+    names = [f"{number % 3}/{number:02}" for number in range(24)]
+
+    with store.create_directory(uri) as builder:
+
+        def write(name):
+            with builder.create(name) as writer:
+                writer.write_at(0, name.encode())
+                writer.commit(replace=False)
+
+        with ThreadPoolExecutor(max(4, builder.files_at_once)) as pool:
+            list(pool.map(write, names))
+        builder.commit(replace=False)
+
+    with store.open_directory(uri) as directory:
+        assert list(directory.names()) == sorted(names)
+        for name in names:
+            with directory.open(name) as pinned:
+                assert pinned.read_at(0, 99) == name.encode()

@@ -16,12 +16,10 @@ from airflow_secure_ml.adapters.local_objects.address import (
 )
 from airflow_secure_ml.adapters.local_objects.aside import failed
 from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile, kind_of, pin
+from airflow_secure_ml.adapters.local_objects.pinned_directory import PinnedFolder, names_below
 from airflow_secure_ml.adapters.local_objects.writers import DirectoryBuilder, FileWriter
 from airflow_secure_ml.core.ports import ObjectInfo
 from airflow_secure_ml.errors import FormatError
-
-_SKIPPED = "_asml"
-_MAX_DEPTH = 64
 
 
 class LocalObjects:
@@ -60,6 +58,10 @@ class LocalObjects:
         """Pin a regular file for reading; nothing else is ever opened."""
         return pin(uri)
 
+    def open_directory(self, uri: str) -> PinnedFolder:
+        """Pin a directory: held by a descriptor, each file's identity noted."""
+        return PinnedFolder(canonical_path(uri), uri)
+
     def create(self, uri: str) -> FileWriter:
         """Begin a file; parents are made, and what killed writers left aside is removed."""
         return FileWriter(_prepared(uri), uri)
@@ -74,16 +76,14 @@ class LocalObjects:
         Everything is looked at before the first name is given.
         """
         root = canonical_path(uri)
-        names: list[str] = []
         try:
-            _collect(root, root, "", names)
+            return iter(names_below(root, root))
         except NotADirectoryError as error:
             raise FormatError(f"{uri}: expected a directory, found a file") from error
         except FileNotFoundError:
             raise
         except OSError as error:
             raise failed(error, "list", uri) from error
-        return iter(sorted(names))
 
     def delete(self, uri: str) -> None:
         """Remove a file, or a directory with all below it; a directory goes at once."""
@@ -122,49 +122,3 @@ def _prepared(uri: str) -> str:
     except OSError as error:
         raise failed(error, "create", uri) from error
     return path
-
-
-def _collect(root: str, folder: str, prefix: str, names: list[str]) -> None:
-    # 64 levels: a deeper tree is an attack on the stack, not a data set.
-    if prefix.count("/") > _MAX_DEPTH:
-        raise FormatError(f"{to_uri(root)}: expected at most {_MAX_DEPTH} levels below it")
-    folded: dict[str, str] = {}
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        name = prefix + entry.name
-        _require_text(root, name)
-        other = folded.setdefault(entry.name.casefold(), name)
-        if other != name:
-            raise FormatError(
-                f"{to_uri(root)}: {name!r} and {other!r} differ only in case; rename one"
-            )
-        if entry.is_dir(follow_symlinks=False):
-            if name != _SKIPPED:
-                _collect(root, entry.path, name + "/", names)
-        elif entry.is_symlink():
-            _require_inside(root, entry.path, name)
-            names.append(name)
-        elif entry.is_file(follow_symlinks=False):
-            names.append(name)
-        else:
-            kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
-            raise FormatError(f"{to_uri(root)}: expected files only, found {kind} at {name!r}")
-
-
-def _require_text(root: str, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise FormatError(f"{to_uri(root)}: {name!r} is not UTF-8; rename it") from error
-
-
-def _require_inside(root: str, path: str, name: str) -> None:
-    target = os.path.realpath(path)
-    if not target.startswith(root.rstrip("/") + "/"):
-        raise FormatError(f"{to_uri(root)}: {name!r} is a symlink that leads out of the directory")
-    if not os.path.isfile(target):
-        raise FormatError(
-            f"{to_uri(root)}: {name!r} is a symlink to something else than a file; "
-            "put the files themselves there"
-        )

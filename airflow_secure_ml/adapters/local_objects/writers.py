@@ -253,6 +253,11 @@ class DirectoryBuilder(_Ending):
                 raise
             raise failed(error, "create", uri) from error
 
+    @property
+    def files_at_once(self) -> int:
+        """One: the disk and the interpreter are busy with one already."""
+        return 1
+
     def create(self, relative: str) -> FileWriter:
         """A writer for one file below the directory. Safe from many threads.
 

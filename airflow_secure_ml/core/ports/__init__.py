@@ -30,6 +30,7 @@ from airflow_secure_ml.core.ports.objects import (
     ObjectInfo,
     ObjectStore,
     ObjectWriter,
+    PinnedDirectory,
     PinnedObject,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "ObjectWriter",
+    "PinnedDirectory",
     "PinnedObject",
     "RotatingKeys",
     "RowSplitter",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -92,18 +92,74 @@ class ObjectInfo:
     size_bytes: int
 
 
+class PinnedDirectory(Protocol):
+    """One state of a directory: which files it has, and which bytes they are.
+
+    A context manager that lets go of it. What came later under a listed name is refused, so what
+    was verified is what is opened.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The canonical address."""
+
+    @property
+    def version(self) -> str:
+        """What tells this state from another; empty where a store keeps no state of a whole."""
+
+    @property
+    def files_at_once(self) -> int:
+        """How many files are best read at the same time; 1: one after another."""
+
+    def names(self) -> Sequence[str]:
+        """Relative names of its files, sorted; without `_asml/` at its top."""
+
+    def open(self, relative: str) -> PinnedObject:
+        """Pin one of `names()` as it was when the directory was pinned. Safe from many threads.
+
+        Raises:
+            FileNotFoundError: It was removed since.
+            FormatError: None of `names()`.
+            IntegrityError: Something else lies there since.
+        """
+
+    def size_of(self, relative: str) -> int:
+        """The length of one of `names()` when the directory was pinned.
+
+        Raises:
+            FormatError: None of `names()`.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
 class DirectoryWriter(Protocol):
     """A directory built aside, published at once. A context manager as ObjectWriter."""
 
+    @property
+    def files_at_once(self) -> int:
+        """How many files are best written at the same time; 1: one after another."""
+
     def create(self, relative: str) -> ObjectWriter:
-        """A writer for one file below the directory; `commit` makes it part of what is built."""
+        """A writer for one file below the directory; `commit` makes it part of what is built.
+
+        Safe from many threads.
+        """
 
     def commit(self, *, replace: bool) -> str:
-        """Publish the whole directory by one rename (an exchange if something is there).
+        """Publish the whole directory at once (by one rename or exchange); returns its version.
 
         Raises:
-            PolicyError: Something is there and `replace` is false (address_taken).
-            ConfigurationError: The file system cannot exchange two names.
+            PolicyError: Something is there and `replace` is false, or another writer took over
+                (address_taken).
+            ConfigurationError: The store cannot exchange a whole directory at once.
         """
 
     def abort(self) -> None:
@@ -151,6 +207,14 @@ class ObjectStore(Protocol):
         Raises:
             FileNotFoundError: Nothing is there.
             FormatError: A directory, device, FIFO or socket is there.
+        """
+
+    def open_directory(self, uri: str) -> PinnedDirectory:
+        """Pin the state that a directory has now; nothing is read but what it lists.
+
+        Raises:
+            FileNotFoundError: Nothing is there.
+            FormatError: A file is there, or as `walk`.
         """
 
     def create(self, uri: str) -> ObjectWriter:
