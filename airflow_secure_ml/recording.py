@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.core.audit.event import Fact, RunRef
-from airflow_secure_ml.hooks.vault_warnings import VaultWarning, on_warning
+from airflow_secure_ml.hooks.connection_warnings import ConnectionWarning, on_warning
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import AuditSink
@@ -75,7 +75,7 @@ def _open(run: RunRef | None, program: str) -> AuditSink:
     return sink
 
 
-def _alert(sink: AuditSink, warning: VaultWarning) -> None:
+def _alert(sink: AuditSink, warning: ConnectionWarning) -> None:
     more = {"about": warning.about, "subject": warning.subject, "because": warning.because}
     sink.record(Fact(act="alert.raise", phase="seen", result="ok", more=more))
     sink.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_secure_ml.deployment import use_deployment
-from airflow_secure_ml.hooks.vault_warnings import VaultWarning, on_warning, warn
+from airflow_secure_ml.hooks.connection_warnings import ConnectionWarning, on_warning, warn
 from airflow_secure_ml.recording import close_sink, sink_of_this_process
 from airflow_secure_ml.settings import parse_settings
 from airflow_secure_ml.testing.memory_deployment import MemoryDeployment
@@ -30,7 +30,7 @@ def here():
 
 
 def warning(subject):
-    return VaultWarning(about="plain http", subject=subject, because="allow_http is set")
+    return ConnectionWarning(about="plain http", subject=subject, because="allow_http is set")
 
 
 def test_what_somebody_should_hear_of_vault_is_an_alert_in_the_trail(here):

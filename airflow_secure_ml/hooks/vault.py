@@ -15,9 +15,9 @@ from airflow_secure_ml.adapters.vault.client import Ask, Login, VaultClient
 from airflow_secure_ml.adapters.vault.failures import UNWRAPPED_BEFORE, WRAPPED_ELSEWHERE
 from airflow_secure_ml.adapters.vault.token import Token
 from airflow_secure_ml.errors import ServiceRefusedError
+from airflow_secure_ml.hooks.connection_warnings import ConnectionWarning, warn
 from airflow_secure_ml.hooks.connections import ConnectionFields, find_connection
 from airflow_secure_ml.hooks.vault_connection import VaultConnection
-from airflow_secure_ml.hooks.vault_warnings import VaultWarning, warn
 
 _lock = threading.Lock()
 _clients: dict[str, VaultClient] = {}
@@ -69,7 +69,7 @@ def client_of(fields: ConnectionFields) -> VaultClient:
     server = connection.server()
     if not server.is_encrypted:
         warn(
-            VaultWarning(
+            ConnectionWarning(
                 about="Vault is spoken to over plain http",
                 subject=fields.conn_id,
                 because="allow_http is set: whoever is on the way reads tokens and secrets",
@@ -91,7 +91,7 @@ class _WatchedLogin:
         except ServiceRefusedError as error:
             if error.reason in (UNWRAPPED_BEFORE, WRAPPED_ELSEWHERE):
                 warn(
-                    VaultWarning(
+                    ConnectionWarning(
                         about="a wrapped secret id is not as it was sent",
                         subject=self._conn_id,
                         because=f"{error.reason}: somebody may have read or replaced it",

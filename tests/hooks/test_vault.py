@@ -12,8 +12,8 @@ import pytest
 
 from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import ConfigurationError, ServiceRefusedError
+from airflow_secure_ml.hooks import connection_warnings
 from airflow_secure_ml.hooks import vault as hooks
-from airflow_secure_ml.hooks import vault_warnings
 from airflow_secure_ml.hooks.connections import ConnectionFields
 from airflow_secure_ml.hooks.vault import client_of, vault_client
 from tests.adapters.vault.client_place import LOGIN, ClientPlace, read_one
@@ -32,16 +32,16 @@ def place(vault):
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(hooks, "_clients", {})
-    monkeypatch.setattr(vault_warnings, "_said", set())
-    monkeypatch.setattr(vault_warnings, "_untold", [])
+    monkeypatch.setattr(connection_warnings, "_said", set())
+    monkeypatch.setattr(connection_warnings, "_untold", [])
 
 
 @pytest.fixture
 def told():
     heard = []
-    vault_warnings.on_warning(heard.append)
+    connection_warnings.on_warning(heard.append)
     yield heard
-    vault_warnings.on_warning(None)
+    connection_warnings.on_warning(None)
 
 
 def fields(place, role, **more):

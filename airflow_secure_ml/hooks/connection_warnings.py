@@ -1,4 +1,4 @@
-"""What somebody should hear about a connection to Vault: once a process, in the log and the trail.
+"""What somebody should hear about a connection: once a process, in the log and the trail.
 
 The trail is written further up: whoever writes it asks to be told, and hears what was said before.
 """
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaultWarning:
+class ConnectionWarning:
     """Something that needs a person; its fields are those of the event `alert.raise`.
 
     Attributes:
@@ -29,11 +29,11 @@ class VaultWarning:
     because: str
 
 
-Tell = Callable[[VaultWarning], None]
+Tell = Callable[[ConnectionWarning], None]
 
 _lock = threading.Lock()
-_said: set[tuple[int, VaultWarning]] = set()
-_untold: list[VaultWarning] = []
+_said: set[tuple[int, ConnectionWarning]] = set()
+_untold: list[ConnectionWarning] = []
 _tell: Tell | None = None
 
 
@@ -54,7 +54,7 @@ def on_warning(tell: Tell | None) -> None:
     _pass_on()
 
 
-def warn(warning: VaultWarning) -> None:
+def warn(warning: ConnectionWarning) -> None:
     """Log a warning and have it told, unless this process has done so."""
     with _lock:
         key = (os.getpid(), warning)
@@ -62,7 +62,7 @@ def warn(warning: VaultWarning) -> None:
             return
         _said.add(key)
         _untold.append(warning)
-    log.warning("vault connection %s: %s: %s", warning.subject, warning.about, warning.because)
+    log.warning("connection %s: %s: %s", warning.subject, warning.about, warning.because)
     _pass_on()
 
 

@@ -6,20 +6,20 @@ import logging
 
 import pytest
 
-from airflow_secure_ml.hooks import vault_warnings
-from airflow_secure_ml.hooks.vault_warnings import VaultWarning, on_warning, warn
+from airflow_secure_ml.hooks import connection_warnings
+from airflow_secure_ml.hooks.connection_warnings import ConnectionWarning, on_warning, warn
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(vault_warnings, "_said", set())
-    monkeypatch.setattr(vault_warnings, "_untold", [])
+    monkeypatch.setattr(connection_warnings, "_said", set())
+    monkeypatch.setattr(connection_warnings, "_untold", [])
     yield
     on_warning(None)
 
 
 def a_warning(subject="vault_default"):
-    return VaultWarning(about="something", subject=subject, because="it is so")
+    return ConnectionWarning(about="something", subject=subject, because="it is so")
 
 
 def test_a_warning_is_logged_and_told_once_a_connection(caplog):
@@ -32,8 +32,8 @@ def test_a_warning_is_logged_and_told_once_a_connection(caplog):
 
     assert [one.subject for one in told] == ["vault_default", "another"]
     assert [(one.levelno, one.getMessage()) for one in caplog.records] == [
-        (logging.WARNING, "vault connection vault_default: something: it is so"),
-        (logging.WARNING, "vault connection another: something: it is so"),
+        (logging.WARNING, "connection vault_default: something: it is so"),
+        (logging.WARNING, "connection another: something: it is so"),
     ]
 
 
@@ -63,4 +63,6 @@ def test_who_is_told_may_warn_in_turn():
 def test_a_warning_fits_the_event_that_it_becomes():
     from airflow_secure_ml.core.audit.catalogue import ACTIVITIES
 
-    assert set(VaultWarning.__dataclass_fields__) == set(ACTIVITIES["alert.raise"].facts["seen"])
+    assert set(ConnectionWarning.__dataclass_fields__) == set(
+        ACTIVITIES["alert.raise"].facts["seen"]
+    )
