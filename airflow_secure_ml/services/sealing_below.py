@@ -28,13 +28,14 @@ from airflow_secure_ml.errors import ConfigurationError, PolicyError
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
 from airflow_secure_ml.services.sealing import seal_object
 from airflow_secure_ml.services.sealing_journal import SealingJournal
-from airflow_secure_ml.services.sealing_plan import Task, plan_sealing, require_exactly
+from airflow_secure_ml.services.sealing_plan import Task, plan_sealing
 from airflow_secure_ml.services.statement_files import (
     SignedStatement,
     find_statements,
     read_statements,
     sign_artifact,
 )
+from airflow_secure_ml.services.tree_target import require_exactly
 from airflow_secure_ml.services.tree_work import (
     BATCH_BYTES,
     Pace,

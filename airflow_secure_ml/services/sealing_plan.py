@@ -7,16 +7,16 @@ digests are for. What the journal does not know is somebody else's, and stops al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from airflow_secure_ml.core.manifest import MAX_FILES, Entry
 from airflow_secure_ml.core.ports import PinnedDirectory
 from airflow_secure_ml.core.sealing_record import Errand
-from airflow_secure_ml.errors import MAX_NAMES, ConfigurationError, FormatError, PolicyError
+from airflow_secure_ml.errors import ConfigurationError, FormatError, PolicyError
 from airflow_secure_ml.services.sealed_dataset import dataset_key_name
 from airflow_secure_ml.services.sealed_header import read_sealed_header
 from airflow_secure_ml.services.sealing_journal import Known, SealingJournal
+from airflow_secure_ml.services.tree_target import require_none_but, taken
 from airflow_secure_ml.services.tree_work import Tally, Tree, in_threads, one_file
 
 
@@ -76,7 +76,7 @@ def plan_sealing(
             f"{len(names)}; seal the folders below it one by one"
         )
     tally.files, tally.size_bytes = len(names), sum(map(folder.size_of, names))
-    there = _require_none_but(target, set(names))
+    there = require_none_but(target, set(names))
     plan = SealingPlan(dataset_key=_known_key(target, journal, errand, there))
     foreign: list[str] = []
 
@@ -96,7 +96,7 @@ def plan_sealing(
 
     in_threads(look, names, threads)
     if foreign:
-        raise _taken(target, sorted(foreign))
+        raise taken(target, sorted(foreign))
     plan.tasks.sort(key=lambda task: task.path)
     return plan
 
@@ -127,52 +127,13 @@ def _look(
     return Task(path=path, size_bytes=plaintext_bytes, replaces=version)
 
 
-def require_exactly(target: Tree, names: Collection[str]) -> None:
-    """Return if these files lie there and no others.
-
-    Raises:
-        PolicyError: Another does (address_taken), or one is gone (output_missing).
-    """
-    there = _require_none_but(target, set(names))
-    gone = sorted(set(names) - there)
-    if gone:
-        raise PolicyError(
-            f"{target.uri}: {len(gone)} files were sealed and are not there any more: "
-            f"{_listed(gone)}; start again to seal them anew",
-            why="output_missing",
-        )
-
-
-def _require_none_but(target: Tree, names: set[str]) -> set[str]:
-    """The files there; PolicyError (address_taken) if one has none of these names."""
-    strange = _there(target) - names
-    for path in {path.rpartition("/")[0]: path for path in strange}.values():
-        # Whoever begins an object removes what killed writers left aside of it.
-        target.store.create(target.child(path)).abort()
-    there = _there(target)
-    if there - names:
-        raise _taken(target, sorted(there - names))
-    return there
-
-
-def _there(target: Tree) -> set[str]:
-    info = target.store.info(target.uri)
-    if info is None:
-        return set()
-    if not info.is_directory:
-        raise PolicyError(
-            f"{target.uri}: expected a folder or nothing, found a file", why="address_taken"
-        )
-    return set(target.store.walk(target.uri))
-
-
 def _known_key(
     target: Tree, journal: SealingJournal, errand: Errand, there: set[str]
 ) -> str | None:
     last = journal.last
     if last is None:
         if there:
-            raise _taken(target, sorted(there))
+            raise taken(target, sorted(there))
         return None
     for what in ("source", "keys", "context"):
         if getattr(last.errand, what) != getattr(errand, what):
@@ -190,17 +151,3 @@ def _known_key(
             why="key_missing",
         )
     return None
-
-
-def _taken(target: Tree, names: Sequence[str]) -> PolicyError:
-    return PolicyError(
-        f"{target.uri}: expected what was sealed from this source and nothing else, found "
-        f"{len(names)} other files: {_listed(names)}; they stay as they are: seal to another "
-        "place, or remove them",
-        why="address_taken",
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:MAX_NAMES]))
-    return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown

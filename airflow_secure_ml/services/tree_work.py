@@ -93,12 +93,12 @@ class Tally:
     _moved: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def was_done(self, size_bytes: int) -> None:
-        """Count a file that was finished before."""
+    def was_done(self, size_bytes: int, *, told_bytes: int = 0) -> None:
+        """Count a file that was finished before; so much of it was told by `meter`."""
         with self._guard:
             self.already += 1
             self.already_bytes += size_bytes
-            self._tell(size_bytes)
+            self._tell(size_bytes - told_bytes)
 
     def did(self, size_bytes: int) -> None:
         """Count a file that has its name now; its bytes were told by `meter`."""
