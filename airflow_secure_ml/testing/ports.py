@@ -15,6 +15,7 @@ from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier, Publi
 from airflow_secure_ml.core.keyring import changes, versions
 from airflow_secure_ml.core.keyring.model import Keyring, Purpose
 from airflow_secure_ml.core.ports import KeyRef, KeyVersion
+from airflow_secure_ml.core.sealed_file.hpke import HpkeOpener, HpkeWrapper
 from airflow_secure_ml.core.sealed_file.keys import KekWrapper
 from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
@@ -45,13 +46,17 @@ class MemoryKeySystem:
         for name, purpose in keys:
             self.create(name, purpose)
 
-    def wrapper(self, name: str) -> KekWrapper:
-        """The newest active version of a wrap key."""
+    def wrapper(self, name: str) -> KekWrapper | HpkeWrapper:
+        """The newest active version of a key that seals."""
         return self.keyring.wrapper(name)
 
     def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
-        """Every version that may still open, newest first in each key; None: all keys."""
+        """Every version of wrap keys that may still open, newest first in each key; None: all."""
         return self.keyring.unwrappers(names)
+
+    def openers(self, names: Collection[str] | None = None) -> list[KekWrapper | HpkeOpener]:
+        """As `unwrappers`, with keys to receive with."""
+        return self.keyring.openers(names)
 
     def signer(self, name: str) -> Ed25519Signer:
         """The newest active version of a sign key."""
@@ -75,7 +80,8 @@ class MemoryKeySystem:
 
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key a slot is for; None: another key's."""
-        return versions.version_in(name, slot)
+        found = versions.version_in(name, slot)
+        return found or versions.received_version_in(self.keyring, name, slot)
 
     def is_blind(self, name: str) -> bool:
         """No; `MemoryTransit` is."""
@@ -95,10 +101,15 @@ class MemoryKeySystem:
         """Disable the versions below this one."""
         self.keyring = versions.retire_below(self.keyring, name, version)
 
-    def create(self, name: str, purpose: Purpose) -> None:
+    def create(self, name: str, purpose: Purpose, *, post_quantum: bool = False) -> None:
         """Make a key with its first version."""
         self.keyring = changes.create(
-            self.keyring, name, purpose, now=_CREATED, random_bytes=self._random_bytes
+            self.keyring,
+            name,
+            purpose,
+            now=_CREATED,
+            random_bytes=self._random_bytes,
+            post_quantum=post_quantum,
         )
 
     def rotate(self, name: str) -> KeyRef:

@@ -22,7 +22,14 @@ from airflow_secure_ml.core.keyring import changes, versions
 from airflow_secure_ml.core.keyring.model import Key, Keyring, Purpose
 from airflow_secure_ml.core.keyring.text import decode, encode
 from airflow_secure_ml.core.ports import KeyRef, KeyVersion
-from airflow_secure_ml.core.sealed_file.keys import KekWrapper, wipe
+from airflow_secure_ml.core.sealed_file.hpke import (
+    SCHEME,
+    HpkeOpener,
+    HpkeWrapper,
+    parse_recipient,
+    recipient_text,
+)
+from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, KekWrapper, wipe
 from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 
@@ -64,15 +71,20 @@ class LocalKeyring:
         """Where the keys are."""
         return self._file.path
 
-    def wrapper(self, name: str) -> KekWrapper:
-        """The newest active version of a wrap key."""
+    def wrapper(self, name: str) -> KekWrapper | HpkeWrapper:
+        """The newest active version of a key that seals: ours, or a recipient's."""
         with self._keyring() as keyring:
             return keyring.wrapper(name)
 
     def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
-        """Every version that may still open, newest first in each key; None: all keys."""
+        """Every version of wrap keys that may still open, newest first in each key; None: all."""
         with self._keyring() as keyring:
             return keyring.unwrappers(names)
+
+    def openers(self, names: Collection[str] | None = None) -> list[KekWrapper | HpkeOpener]:
+        """As `unwrappers`, with keys to receive with: for who demands a signature besides."""
+        with self._keyring() as keyring:
+            return keyring.openers(names)
 
     def signer(self, name: str) -> Ed25519Signer:
         """The newest active version of a sign key."""
@@ -100,7 +112,10 @@ class LocalKeyring:
 
     def version_in(self, name: str, slot: Slot) -> int | None:
         """Which version of this key a slot is for; None: another key's."""
-        return versions.version_in(name, slot)
+        if slot.type != TYPE_HPKE:
+            return versions.version_in(name, slot)
+        with self._keyring() as keyring:
+            return versions.received_version_in(keyring, name, slot)
 
     def is_blind(self, name: str) -> bool:
         """No: whoever rewraps holds the key."""
@@ -147,9 +162,11 @@ class LocalKeyring:
         with self._keyring() as keyring:
             return keyring.key(name)
 
-    def create(self, name: str, purpose: Purpose) -> KeyRef:
+    def create(self, name: str, purpose: Purpose, *, post_quantum: bool = False) -> KeyRef:
         """Make a key with its first version."""
-        return self._change(name, lambda keyring: self._created(keyring, name, purpose))
+        return self._change(
+            name, lambda keyring: self._created(keyring, name, purpose, post_quantum)
+        )
 
     def rotate(self, name: str) -> KeyRef:
         """Make a new version; the ones before it only open and verify from now on."""
@@ -178,13 +195,25 @@ class LocalKeyring:
         return self._change(name, lambda keyring: changes.destroy(keyring, name, version))
 
     def trust(self, name: str, text: str) -> KeyRef:
-        """Add somebody else's public keys under a name of ours; `text` is from export-public."""
-        given, stamp = parse_public_text(text), self._stamp()
+        """Add somebody else's public keys under a name of ours; `text` is from export-public.
+
+        Keys that sign are accepted from now on, one that receives can be sealed to.
+        """
+        stamp = self._stamp()
+        if text.startswith(SCHEME):
+            recipient = parse_recipient(text.strip())
+            return self._change(
+                name, lambda keyring: changes.add_recipient(keyring, name, recipient, now=stamp)
+            )
+        given = parse_public_text(text)
         return self._change(name, lambda keyring: changes.trust(keyring, name, given, now=stamp))
 
     def export_public(self, name: str) -> str:
-        """The public halves of a sign key's accepted versions, as PEM."""
-        return public_text(self.verifiers([name])[::-1])
+        """What others need: a sign key's accepted versions as PEM, or a line to seal to."""
+        with self._keyring() as keyring:
+            if keyring.key(name).purpose in ("receive", "recipient"):
+                return recipient_text(keyring.recipient(name)) + "\n"
+            return public_text(keyring.verifiers([name])[::-1])
 
     @contextmanager
     def _keyring(self) -> Iterator[Keyring]:
@@ -211,9 +240,16 @@ class LocalKeyring:
             key = changed.key(name)
             return changed.ref(key, key.newest)
 
-    def _created(self, keyring: Keyring, name: str, purpose: Purpose) -> Keyring:
+    def _created(
+        self, keyring: Keyring, name: str, purpose: Purpose, post_quantum: bool = False
+    ) -> Keyring:
         return changes.create(
-            keyring, name, purpose, now=self._stamp(), random_bytes=self._random_bytes
+            keyring,
+            name,
+            purpose,
+            now=self._stamp(),
+            random_bytes=self._random_bytes,
+            post_quantum=post_quantum,
         )
 
     def _stamp(self) -> str:

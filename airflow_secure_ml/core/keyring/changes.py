@@ -12,6 +12,7 @@ from airflow_secure_ml.core.ed25519 import PublicKey, public_of
 from airflow_secure_ml.core.keyring.model import (
     MAX_KEYS,
     MAX_VERSIONS,
+    OTHERS,
     SECRET_BYTES,
     Key,
     Keyring,
@@ -21,23 +22,39 @@ from airflow_secure_ml.core.keyring.model import (
     Version,
     check_name,
 )
+from airflow_secure_ml.core.sealed_file.hpke import HYBRID, X25519, Recipient, recipient_of
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 
 RandomBytes = Callable[[int], bytes]
 
 
 def create(
-    keyring: Keyring, name: str, purpose: Purpose, *, now: str, random_bytes: RandomBytes
+    keyring: Keyring,
+    name: str,
+    purpose: Purpose,
+    *,
+    now: str,
+    random_bytes: RandomBytes,
+    post_quantum: bool = False,
 ) -> Keyring:
     """Add a key with its first version.
 
     Raises:
-        ConfigurationError: Not a name, taken already, not a purpose.
+        ConfigurationError: Not a name, taken already, not a purpose, or not one with a
+            post-quantum kind.
     """
     _require_free(keyring, check_name(name))
-    if purpose not in ("wrap", "sign"):
-        raise ConfigurationError(f"key {name}: expected a purpose, wrap or sign; found {purpose!r}")
-    first = _fresh(purpose, 1, now, random_bytes)
+    if purpose not in ("wrap", "sign", "receive"):
+        raise ConfigurationError(
+            f"key {name}: expected a purpose, wrap, sign or receive; found {purpose!r}"
+        )
+    if post_quantum and purpose != "receive":
+        raise ConfigurationError(
+            f"key {name}: --post-quantum is for keys to receive with; a wrap key is AES-256, which "
+            "a quantum computer does not break"
+        )
+    algorithm = (HYBRID if post_quantum else X25519) if purpose == "receive" else None
+    first = _fresh(purpose, 1, now, random_bytes, algorithm)
     return keyring.with_key(Key(name=name, purpose=purpose, versions=(first,)))
 
 
@@ -75,18 +92,37 @@ def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -
     return keyring.with_key(Key(name=name, purpose="trust", versions=versions))
 
 
+def add_recipient(keyring: Keyring, name: str, recipient: Recipient, *, now: str) -> Keyring:
+    """Add somebody else's public key to seal to, or take over their newer one.
+
+    Raises:
+        ConfigurationError: The name is that of another kind of key.
+        PolicyError: It is one of their older keys, which they replaced.
+    """
+    known = keyring.keys.get(check_name(name))
+    if known is None:
+        _require_free(keyring, name)
+        first = _version_of(recipient, 1, now)
+        return keyring.with_key(Key(name=name, purpose="recipient", versions=(first,)))
+    if known.purpose != "recipient":
+        raise ConfigurationError(f"key {name}: another kind of key has that name; take another")
+    if known.newest.public == recipient.public and known.newest.state == "active":
+        return keyring
+    if any(each.public == recipient.public for each in known.versions):
+        raise PolicyError(
+            f"key {name}: that key of theirs is known and no longer used here; ask for the newest",
+            why="key_not_allowed",
+        )
+    return _with_next(keyring, known, _version_of(recipient, known.newest.number + 1, now))
+
+
 def rotate(keyring: Keyring, name: str, *, now: str, random_bytes: RandomBytes) -> Keyring:
     """Add a version; active ones before it are retired."""
     key = keyring.key(name)
-    if key.purpose == "trust":
+    if key.purpose in OTHERS:
         raise ConfigurationError(f"key {name}: somebody else's; only its owner can rotate it")
-    if len(key.versions) >= MAX_VERSIONS:
-        raise ConfigurationError(f"key {name}: expected at most {MAX_VERSIONS} versions")
-    older = tuple(
-        replace(each, state="retired") if each.state == "active" else each for each in key.versions
-    )
-    fresh = _fresh(key.purpose, key.newest.number + 1, now, random_bytes)
-    return keyring.with_key(replace(key, versions=(*older, fresh)))
+    number, algorithm = key.newest.number + 1, key.newest.algorithm
+    return _with_next(keyring, key, _fresh(key.purpose, number, now, random_bytes, algorithm))
 
 
 def retire(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
@@ -105,7 +141,7 @@ def enable(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
     """Let disabled versions, and a retired newest one, work again: the newest is active."""
 
     def enabled(key: Key, each: Version) -> Version:
-        if each is key.newest or key.purpose == "trust":
+        if each is key.newest or key.purpose in OTHERS:
             return _to(each, "active", ("disabled", "retired"))
         return _to(each, "retired", ("disabled",))
 
@@ -145,10 +181,42 @@ def _each(
     return keyring.with_key(replace(key, versions=versions))
 
 
-def _fresh(purpose: Purpose, number: int, now: str, random_bytes: RandomBytes) -> Version:
+def _with_next(keyring: Keyring, key: Key, fresh: Version) -> Keyring:
+    if len(key.versions) >= MAX_VERSIONS:
+        raise ConfigurationError(f"key {key.name}: expected at most {MAX_VERSIONS} versions")
+    older = tuple(
+        replace(each, state="retired") if each.state == "active" else each for each in key.versions
+    )
+    return keyring.with_key(replace(key, versions=(*older, fresh)))
+
+
+def _fresh(
+    purpose: Purpose, number: int, now: str, random_bytes: RandomBytes, algorithm: str | None
+) -> Version:
     secret = Secret(random_bytes(SECRET_BYTES))
-    public = public_of(secret.value) if purpose == "sign" else None
-    return Version(number=number, state="active", created=now, secret=secret, public=public)
+    public = None
+    if purpose == "sign":
+        public = public_of(secret.value)
+    elif algorithm is not None:
+        public = recipient_of(algorithm, secret.value).public
+    return Version(
+        number=number,
+        state="active",
+        created=now,
+        secret=secret,
+        public=public,
+        algorithm=algorithm,
+    )
+
+
+def _version_of(recipient: Recipient, number: int, now: str) -> Version:
+    return Version(
+        number=number,
+        state="active",
+        created=now,
+        public=recipient.public,
+        algorithm=recipient.algorithm,
+    )
 
 
 def _require_free(keyring: Keyring, name: str) -> None:

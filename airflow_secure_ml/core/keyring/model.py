@@ -6,19 +6,22 @@ A keyring is a value: a change makes another one. The bytes of a key show in no 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
 from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier
 from airflow_secure_ml.core.ports import KeyRef
-from airflow_secure_ml.core.sealed_file.keys import TYPE_LOCAL_KEK, KekWrapper
+from airflow_secure_ml.core.sealed_file.hpke import HpkeOpener, HpkeWrapper, Recipient
+from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, TYPE_LOCAL_KEK, KekWrapper
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 
-Purpose = Literal["wrap", "sign", "trust"]
+Purpose = Literal["wrap", "sign", "receive", "trust", "recipient"]
 State = Literal["active", "retired", "disabled", "destroyed"]
-PURPOSES: tuple[Purpose, ...] = ("wrap", "sign", "trust")
+PURPOSES: tuple[Purpose, ...] = ("wrap", "sign", "receive", "trust", "recipient")
+# Of somebody else: only their public half is here.
+OTHERS: tuple[Purpose, ...] = ("trust", "recipient")
 STATES: tuple[State, ...] = ("active", "retired", "disabled", "destroyed")
 SECRET_BYTES = 32
 # 255 versions, 1,000 keys: a file past that is not one that this release wrote.
@@ -26,7 +29,13 @@ MAX_VERSIONS, MAX_KEYS = 255, 1000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 _USABLE = ("active", "retired")
-_DOES = {"wrap": "seals", "sign": "signs", "trust": "belongs to somebody else and only verifies"}
+_DOES = {
+    "wrap": "seals",
+    "sign": "signs",
+    "receive": "receives what anybody may have sealed, which counts only with a signature",
+    "trust": "belongs to somebody else and only verifies",
+    "recipient": "belongs to somebody else and only seals",
+}
 
 
 class Secret:
@@ -60,9 +69,11 @@ class Version:
         number: From 1, never given twice.
         state: active, retired (only opens and verifies), disabled (for now), destroyed (forever).
         created: UTC, such as `2026-11-22T03:00:00Z`.
-        secret: KEK or Ed25519 seed; None once destroyed, and where only the public half is here.
-        public: The Ed25519 public key; None for a wrap key.
+        secret: KEK, Ed25519 seed or HPKE private key; None once destroyed, and where only the
+            public half is here.
+        public: The public key; None for a wrap key.
         key_id: What its owner's signatures call it, where that is not this keyring's name for it.
+        algorithm: Of a key to receive with, or of a recipient: `core.sealed_file.hpke`'s name.
     """
 
     number: int
@@ -71,6 +82,14 @@ class Version:
     secret: Secret | None = None
     public: bytes | None = None
     key_id: str | None = None
+    algorithm: str | None = None
+
+    @property
+    def recipient(self) -> Recipient:
+        """What can be sealed to; of keys with an algorithm only."""
+        assert self.algorithm is not None
+        assert self.public is not None
+        return Recipient(algorithm=self.algorithm, public=self.public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,23 +152,44 @@ class Keyring:
                 if version.secret is not None:
                     version.secret.wipe()
 
-    def wrapper(self, name: str) -> KekWrapper:
-        """The newest active version of a wrap key."""
-        key = self._of_purpose(name, "wrap")
-        return self._wrapper(key, self._active(key))
+    def wrapper(self, name: str) -> KekWrapper | HpkeWrapper:
+        """The newest active version of a key that seals: ours, or a recipient's."""
+        key = self._of_purpose(name, "wrap", "receive", "recipient")
+        version = self._active(key)
+        if key.purpose == "wrap":
+            return self._kek(key, version)
+        return HpkeWrapper(version.recipient, self.ref(key, version))
 
     def unwrappers(self, names: Collection[str] | None = None) -> list[KekWrapper]:
-        """Every version that may still open, newest first in each key."""
+        """Every version that may still open, newest first in each key.
+
+        Without keys to receive with: what those open, anybody may have sealed.
+        """
         if names is None:
             keys = [key for key in self.keys.values() if key.purpose == "wrap"]
         else:
             keys = [self._of_purpose(name, "wrap") for name in dict.fromkeys(names)]
-        return [
-            self._wrapper(key, version)
-            for key in keys
-            for version in reversed(key.versions)
-            if version.state in _USABLE
-        ]
+        return [self._kek(key, version) for key, version in _usable(keys)]
+
+    def openers(self, names: Collection[str] | None = None) -> list[KekWrapper | HpkeOpener]:
+        """As `unwrappers`, with keys to receive with: for who demands a signature besides.
+
+        A recipient that is named gives nothing: its owner opens.
+        """
+        if names is None:
+            keys = [key for key in self.keys.values() if key.purpose in ("wrap", "receive")]
+        else:
+            found = [
+                self._of_purpose(name, "wrap", "receive", "recipient")
+                for name in dict.fromkeys(names)
+            ]
+            keys = [key for key in found if key.purpose != "recipient"]
+        return [self._opener(key, version) for key, version in _usable(keys)]
+
+    def recipient(self, name: str) -> Recipient:
+        """The public half that others seal to, of the newest active version."""
+        key = self._of_purpose(name, "receive", "recipient")
+        return self._active(key).recipient
 
     def signer(self, name: str) -> Ed25519Signer:
         """The newest active version of a sign key."""
@@ -172,6 +212,16 @@ class Keyring:
 
     def state_of(self, slot_type: int, slot_id: str) -> str | None:
         """The state of the version that a slot names; None: not of this keyring."""
+        if slot_type == TYPE_HPKE:
+            return next(
+                (
+                    version.state
+                    for key in self.keys.values()
+                    for version in key.versions
+                    if key.purpose == "receive" and version.recipient.id == slot_id
+                ),
+                None,
+            )
         name, _, number = slot_id.rpartition("/")
         key = self.keys.get(name)
         if slot_type != TYPE_LOCAL_KEK or key is None or key.purpose != "wrap":
@@ -182,9 +232,15 @@ class Keyring:
         """A version as events name it."""
         return KeyRef(system=self.system, name=key.name, version=str(version.number))
 
-    def _wrapper(self, key: Key, version: Version) -> KekWrapper:
+    def _kek(self, key: Key, version: Version) -> KekWrapper:
         ref = self.ref(key, version)
         return KekWrapper(_secret(key, version).value, slot_id=str(ref), ref=ref)
+
+    def _opener(self, key: Key, version: Version) -> KekWrapper | HpkeOpener:
+        if key.purpose == "wrap":
+            return self._kek(key, version)
+        algorithm, secret = version.recipient.algorithm, _secret(key, version)
+        return HpkeOpener(algorithm, secret.value, self.ref(key, version))
 
     def _of_purpose(self, name: str, *purposes: Purpose) -> Key:
         key = self.key(name)
@@ -211,6 +267,13 @@ class Keyring:
             f"found its newest, {key.newest.number}, {state}; {advice}",
             why=why,
         )
+
+
+def _usable(keys: Iterable[Key]) -> Iterator[tuple[Key, Version]]:
+    for key in keys:
+        for version in reversed(key.versions):
+            if version.state in _USABLE:
+                yield key, version
 
 
 def _secret(key: Key, version: Version) -> Secret:

@@ -4,6 +4,8 @@
 {"keys": {"data": {"purpose": "wrap", "versions": [{"created": "…", "number": 1,
   "secret": "<base64>", "state": "active"}]}}, "secure_ml_keyring": 1}
 ```
+Format 2 has keys to receive with and recipients besides; it is written only where there is one, so
+that an older release reads what it knows, and refuses the rest by its number.
 """
 
 from __future__ import annotations
@@ -12,24 +14,33 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
 from airflow_secure_ml.core.keyring.model import (
     MAX_KEYS,
     MAX_VERSIONS,
+    OTHERS,
     PURPOSES,
+    SECRET_BYTES,
     STATES,
     Key,
     Keyring,
+    Purpose,
     Secret,
     Version,
     check_name,
 )
+from airflow_secure_ml.core.sealed_file.hpke import ALGORITHMS, PUBLIC_BYTES
 from airflow_secure_ml.errors import ConfigurationError
 
-FORMAT = 1
+FORMAT, FORMAT_RECIPIENTS = 1, 2
+_FIRST_PURPOSES: tuple[Purpose, ...] = ("wrap", "sign", "trust")
+_FIELDS = {
+    FORMAT: {"secret", "public", "key_id"},
+    FORMAT_RECIPIENTS: {"secret", "public", "key_id", "algorithm"},
+}
 # 1,000 keys of some versions each; a larger file is not one that this release wrote.
 MAX_TEXT_BYTES = 4 << 20
 _MAX_CREATED = 32
@@ -39,7 +50,8 @@ _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8}", re.ASC
 def encode(keyring: Keyring) -> bytes:
     """The file's bytes."""
     keys = {name: _key_record(key) for name, key in keyring.keys.items()}
-    record = {"secure_ml_keyring": FORMAT, "keys": keys}
+    is_first = all(key.purpose in _FIRST_PURPOSES for key in keyring.keys.values())
+    record = {"secure_ml_keyring": FORMAT if is_first else FORMAT_RECIPIENTS, "keys": keys}
     return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
 
 
@@ -54,14 +66,17 @@ def decode(data: bytes | bytearray, *, system: str, where: str) -> Keyring:
     if record is None:
         raise ConfigurationError(f"{where}: expected a keyring (JSON), found something else")
     match record:
-        case {"secure_ml_keyring": 1, "keys": dict(keys), **rest} if not rest:
+        case {"secure_ml_keyring": int(number), "keys": dict(keys), **rest} if (
+            number in _FIELDS and not isinstance(number, bool) and not rest
+        ):
             if len(keys) > MAX_KEYS:
                 raise ConfigurationError(f"{where}: expected at most {MAX_KEYS} keys")
-            parsed = {name: _key(name, each, where) for name, each in sorted(keys.items())}
+            parsed = {name: _key(name, each, where, number) for name, each in sorted(keys.items())}
             return Keyring(system=system, where=where, keys=MappingProxyType(parsed))
-        case {"secure_ml_keyring": int(found)} if found != FORMAT:
+        case {"secure_ml_keyring": int(found)} if found not in _FIELDS:
             raise ConfigurationError(
-                f"{where}: keyring format {found}, this release reads {FORMAT}; upgrade"
+                f"{where}: keyring format {found}, this release reads "
+                f"{' and '.join(map(str, _FIELDS))}; upgrade"
             )
     raise ConfigurationError(f"{where}: expected a keyring, found another JSON text")
 
@@ -90,41 +105,44 @@ def _version_record(version: Version) -> dict[str, Any]:
         record["key_id"] = version.key_id
     if version.public is not None:
         record["public"] = base64.b64encode(version.public).decode()
+    if version.algorithm is not None:
+        record["algorithm"] = version.algorithm
     return record
 
 
-def _key(name: str, record: object, where: str) -> Key:
+def _key(name: str, record: object, where: str, number: int) -> Key:
     check_name(name)
     match record:
         case {"purpose": str(purpose), "versions": [_, *_] as given, **rest} if (
             not rest and len(given) <= MAX_VERSIONS
         ):
-            for known in PURPOSES:
+            for known in PURPOSES if number > FORMAT else _FIRST_PURPOSES:
                 if known == purpose:
-                    versions = tuple(_version(each, f"{where}: key {name}") for each in given)
+                    place = f"{where}: key {name}"
+                    versions = tuple(_version(each, place, _FIELDS[number]) for each in given)
                     key = Key(name=name, purpose=known, versions=versions)
                     _check(key, f"{where}: key {name}")
                     return key
     raise ConfigurationError(f"{where}: key {name}: expected purpose and versions, nothing else")
 
 
-def _version(record: object, where: str) -> Version:
+def _version(record: object, where: str, fields: Set[str]) -> Version:
     match record:
         case {"number": int(number), "state": str(state), "created": str(created), **rest} if (
-            number > 0
-            and not set(rest) - {"secret", "public", "key_id"}
-            and len(created) <= _MAX_CREATED
+            number > 0 and not set(rest) - fields and len(created) <= _MAX_CREATED
         ):
             for known in STATES:
                 if known == state:
                     secret = _bytes(rest, "secret", where)
+                    algorithm = _algorithm(rest.get("algorithm"), where)
                     return Version(
                         number=number,
                         state=known,
                         created=created,
                         secret=None if secret is None else Secret(secret),
-                        public=_bytes(rest, "public", where),
+                        public=_bytes(rest, "public", where, PUBLIC_BYTES.get(algorithm or "", 32)),
                         key_id=_key_id(rest.get("key_id"), where),
+                        algorithm=algorithm,
                     )
     raise ConfigurationError(f"{where}: a version with a missing, unknown or wrong field")
 
@@ -135,10 +153,12 @@ def _check(key: Key, where: str) -> None:
         raise ConfigurationError(f"{where}: expected each version once, oldest first")
     for each in key.versions:
         has_secret, has_public = each.secret is not None, each.public is not None
-        wants_secret = key.purpose != "trust" and each.state != "destroyed"
+        wants_secret = key.purpose not in OTHERS and each.state != "destroyed"
+        wants_algorithm = key.purpose in ("receive", "recipient")
         if each.key_id is not None and key.purpose != "trust":
             raise ConfigurationError(f"{where}: version {each.number}: key_id is for trusted keys")
-        if has_secret != wants_secret or has_public != (key.purpose != "wrap"):
+        fits = has_secret == wants_secret and has_public == (key.purpose != "wrap")
+        if not fits or (each.algorithm is not None) != wants_algorithm:
             raise ConfigurationError(
                 f"{where}: version {each.number} is {each.state}, and the bytes it holds "
                 "do not fit that; restore the file from a backup"
@@ -151,7 +171,15 @@ def _key_id(found: object, where: str) -> str | None:
     raise ConfigurationError(f"{where}: key_id: expected NAME/VERSION")
 
 
-def _bytes(record: Mapping[Any, object], name: str, where: str) -> bytes | None:
+def _algorithm(found: object, where: str) -> str | None:
+    if found is None or (isinstance(found, str) and found in ALGORITHMS):
+        return found
+    raise ConfigurationError(f"{where}: algorithm: expected {' or '.join(ALGORITHMS)}")
+
+
+def _bytes(
+    record: Mapping[Any, object], name: str, where: str, length: int = SECRET_BYTES
+) -> bytes | None:
     text = record.get(name)
     if text is None:
         return None
@@ -159,8 +187,8 @@ def _bytes(record: Mapping[Any, object], name: str, where: str) -> bytes | None:
         value = base64.b64decode(text if isinstance(text, str) else "!", validate=True)
     except (binascii.Error, ValueError):
         value = b""
-    if len(value) != 32:
-        raise ConfigurationError(f"{where}: {name}: expected 32 bytes in base64")
+    if len(value) != length:
+        raise ConfigurationError(f"{where}: {name}: expected {length} bytes in base64")
     return value
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from airflow_secure_ml.core.keyring import changes
 from airflow_secure_ml.core.keyring.model import Keyring
 from airflow_secure_ml.core.ports import KeyVersion
-from airflow_secure_ml.core.sealed_file.keys import TYPE_LOCAL_KEK
+from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, TYPE_LOCAL_KEK
 from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 
@@ -29,11 +29,19 @@ def versions_of(keyring: Keyring, name: str) -> list[KeyVersion]:
 
 
 def version_in(name: str, slot: Slot) -> int | None:
-    """Which version of this key a slot is for; None: another key's."""
+    """Which version of this key a slot of type 1 is for; None: another key's."""
     owner, _, number = slot.id.rpartition("/")
     if slot.type != TYPE_LOCAL_KEK or owner != name or not _NUMBER.fullmatch(number):
         return None
     return int(number)
+
+
+def received_version_in(keyring: Keyring, name: str, slot: Slot) -> int | None:
+    """Which version of this key a slot of type 2 is for; None: another key's."""
+    key = keyring.keys.get(name)
+    if slot.type != TYPE_HPKE or key is None or key.purpose not in ("receive", "recipient"):
+        return None
+    return next((each.number for each in key.versions if each.recipient.id == slot.id), None)
 
 
 def retire_below(keyring: Keyring, name: str, version: int) -> Keyring:

@@ -54,7 +54,10 @@ def test_a_keyring_is_read():
     "change",
     [
         lambda r, k, v: r.pop("secure_ml_keyring"),
-        lambda r, k, v: r.update(secure_ml_keyring=2),
+        lambda r, k, v: r.update(secure_ml_keyring=4),
+        lambda r, k, v: r.update(secure_ml_keyring=True),
+        lambda r, k, v: r.update(secure_ml_keyring=1.0),
+        lambda r, k, v: v.update(algorithm="x25519"),
         lambda r, k, v: r.update(more=1),
         lambda r, k, v: r.update(keys=[]),
         lambda r, k, v: r["keys"].update(BAD=k),
