@@ -37,10 +37,10 @@ def open_sealed(arguments: argparse.Namespace, session: Session) -> Result:
     expect = _expected(arguments)
     target = None if arguments.target == PIPE else session.address(arguments.target)
     if target is not None:
-        require_free(session.store, target, replace=arguments.replace)
+        require_free(session.store_of(target), target, replace=arguments.replace)
     if arguments.source != PIPE:
         source = session.address(arguments.source)
-        info = session.store.info(source)
+        info = session.store_of(source).info(source)
         if info is not None and info.is_directory:
             return _open_folder(session, source, target, expect, arguments)
     return _open_file(session, target, expect, arguments)
@@ -81,13 +81,14 @@ def _open_folder(
     if target is None:
         raise ConfigurationError(f"{source}: a folder; expected a DST that is none yet, not a pipe")
     files: list[dict[str, Any]] = []
-    with session.store.create_directory(target) as folder:
+    store = session.store_of(source)
+    with session.store_of(target).create_directory(target) as folder:
         with session.act("object.open", object={"uri": source}) as outcome:
             keys = reader_keys(session, arguments)
-            for name in session.store.walk(source):
+            for name in store.walk(source):
                 wanted = _expected_of(session, name, expect)
                 with (
-                    session.store.open(session.store.child(source, name)) as pinned,
+                    store.open(store.child(source, name)) as pinned,
                     folder.create(name) as writer,
                 ):
                     opened = _open(session, pinned, writer, keys, wanted)
@@ -140,4 +141,5 @@ def _expected_of(session: Session, name: str, expect: Expected) -> Expected:
     """Of a folder's file: its own address below the one demanded, so that two cannot be swapped."""
     if isinstance(expect, AnyContext) or "object" not in expect:
         return expect
-    return {**expect, "object": session.store.child(session.address(expect["object"]), name)}
+    original = session.address(expect["object"])
+    return {**expect, "object": session.store_of(original).child(original, name)}

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_secure_ml.adapters.local_objects.address import to_path
 from airflow_secure_ml.commands.pipes import PipeWriter, pinned_input
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
 
 PIPE = "-"
 _MAX_LEVELS = 64
+# file:///… and s3://bucket/…
+_ROOT_SLASHES = 3
 
 
 def context_pairs(given: Sequence[str] | None) -> dict[str, str]:
@@ -47,7 +47,7 @@ def reader_keys(session: Session, arguments: argparse.Namespace) -> list[ReaderK
     keys = session.keys.unwrappers()
     found: list[ReaderKey] = list(keys)
     found.extend(
-        DataSetRoot(session.store, root, keys=keys, state_of=session.keys.state_of)
+        DataSetRoot(session.store_of(root), root, keys=keys, state_of=session.keys.state_of)
         for root in _roots(session, arguments)
     )
     return found
@@ -59,13 +59,19 @@ def _roots(session: Session, arguments: argparse.Namespace) -> Iterator[str]:
         yield session.address(arguments.data_set)
         return
     source = getattr(arguments, "source", None) or arguments.file
+    if source == PIPE:
+        return
     # Itself first: a folder that is opened may be the data set.
-    folder = "" if source == PIPE else to_path(session.address(source))
-    for _ in range(_MAX_LEVELS if folder else 0):
-        if os.path.isdir(os.path.join(folder, KEY_FOLDER)):
-            yield session.address(folder)
+    folder = session.address(source)
+    store = session.store_of(folder)
+    for _ in range(_MAX_LEVELS):
+        if store.info(store.child(folder, KEY_FOLDER)) is not None:
+            yield folder
             return
-        folder = os.path.dirname(folder)
+        folder = folder.rpartition("/")[0]
+        # The root directory, or a bucket's own name.
+        if folder.count("/") < _ROOT_SLASHES:
+            return
 
 
 def require_free(store: ObjectStore, uri: str, *, replace: bool) -> None:
@@ -80,7 +86,8 @@ def pinned_source(session: Session, name: str) -> PinnedObject:
     """What is to be read, held."""
     if name == PIPE:
         return pinned_input()
-    return session.store.open(session.address(name))
+    uri = session.address(name)
+    return session.store_of(uri).open(uri)
 
 
 @contextlib.contextmanager
@@ -89,7 +96,7 @@ def written_target(session: Session, target: str | None) -> Iterator[ObjectWrite
     if target is None:
         yield PipeWriter(sys.stdout.buffer)
         return
-    with session.store.create(target) as writer:
+    with session.store_of(target).create(target) as writer:
         yield writer
 
 

@@ -36,7 +36,7 @@ def usage(arguments: argparse.Namespace, session: Session) -> Result:
     uris = [session.address(path) for path in arguments.paths]
     with _progress() as progress:
         found = count_usage(
-            lambda uri: session.store,
+            session.store_of,
             uris,
             keys=session.keys,
             name=arguments.name,
@@ -68,7 +68,7 @@ def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
     uri = session.address(arguments.file)
     with _progress() as progress:
         tally = rewrap_below(
-            session.store,
+            session.store_of(uri),
             uri,
             keys=session.keys,
             name=arguments.key[0],

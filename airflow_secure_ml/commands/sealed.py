@@ -38,7 +38,7 @@ def seal(arguments: argparse.Namespace, session: Session) -> Result:
     context = context_pairs(arguments.context)
     target = None if arguments.target == PIPE else session.address(arguments.target)
     if target is not None:
-        require_free(session.store, target, replace=arguments.replace)
+        require_free(session.store_of(target), target, replace=arguments.replace)
         context.setdefault("object", target)
     names = arguments.key or [session.settings.data_key]
     facts = {"uri": target} if target else {}
@@ -104,9 +104,10 @@ def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
     if not arguments.key:
         raise ConfigurationError("rewrap: expected --key, once for each key that shall open it")
     uri = session.address(arguments.file)
+    store = session.store_of(uri)
     with (
-        session.store.open(uri) as pinned,
-        session.store.create(uri) as writer,
+        store.open(uri) as pinned,
+        store.create(uri) as writer,
         session.act(
             "object.rewrap", object={"uri": uri}, more={"to_keys": list(arguments.key)}
         ) as outcome,
@@ -140,5 +141,6 @@ def _input(session: Session, name: str) -> Iterator[PinnedObject | None]:
     if name == PIPE:
         yield None
         return
-    with session.store.open(session.address(name)) as pinned:
+    uri = session.address(name)
+    with session.store_of(uri).open(uri) as pinned:
         yield pinned

@@ -54,10 +54,9 @@ class Session:
         """The section [secure_ml]."""
         return deployment().settings
 
-    @cached_property
-    def store(self) -> ObjectStore:
-        """Local files."""
-        return deployment().local_objects
+    def store_of(self, uri: str) -> ObjectStore:
+        """Where an address leads: files of this machine, a bucket."""
+        return deployment().store(uri)
 
     @cached_property
     def keys(self) -> RotatingKeys:
@@ -78,7 +77,7 @@ class Session:
     def address(self, path: str) -> str:
         """The canonical address of what a person typed, which may be relative."""
         is_address = "://" in path
-        return self.store.canonical(path if is_address else os.path.abspath(path))
+        return deployment().canonical(path if is_address else os.path.abspath(path))
 
     def see(self, name: str, *, more: Mapping[str, Any]) -> None:
         """Record something that needs no intent; durable when this returns."""

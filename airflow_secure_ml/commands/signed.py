@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 def sign(arguments: argparse.Namespace, session: Session) -> Result:
     """Vouch for a file or folder as it is now; other signatures stay."""
     uri = session.address(arguments.path)
+    store = session.store_of(uri)
     name = arguments.key or session.settings.signing_key
     with session.act("object.sign", object={"uri": uri}, key={"name": name}) as outcome:
         signer = session.keys.signer(name)
-        manifest = build_manifest(session.store, uri)
+        manifest = build_manifest(store, uri)
         outcome.key = key_facts(signer.ref)
         outcome.object = {"digest": manifest.digest}
         said = Statement(
@@ -33,9 +34,9 @@ def sign(arguments: argparse.Namespace, session: Session) -> Result:
             manifest=manifest,
             act="sign",
             signed_ms=time.time_ns() // 1_000_000,
-            context=_context(session.store, uri),
+            context=_context(store, uri),
         )
-        signed = sign_artifact(session.store, said, signer)
+        signed = sign_artifact(store, said, signer)
         outcome.more = {"statement": signed.uri}
     data = {
         "object": uri,
@@ -49,11 +50,12 @@ def sign(arguments: argparse.Namespace, session: Session) -> Result:
 def verify(arguments: argparse.Namespace, session: Session) -> Result:
     """Require an accepted signature over a file or folder as it is now."""
     uri = session.address(arguments.path)
+    store = session.store_of(uri)
     names = arguments.signed_by or list(session.settings.trusted_signers)
     more = {"expected": ", ".join(names)}
     with session.act("object.verify", object={"uri": uri}, more=more) as outcome:
         demand = Demand(verifiers=session.keys.verifiers(names))
-        verified = verify_artifact(session.store, uri, demand)
+        verified = verify_artifact(store, uri, demand)
         signers = [str(ref) for ref in verified.signers]
         outcome.object = {"digest": verified.digest}
         outcome.more = {"signers": signers}
