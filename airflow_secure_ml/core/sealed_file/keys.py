@@ -27,12 +27,14 @@ TYPE_HPKE = 2
 TYPE_VAULT_TRANSIT = 3
 TYPE_AWS_KMS = 4
 TYPE_DATASET_KEY = 5
+TYPE_PKCS11 = 6
 
 COMMIT_LABEL = b"asml/v1/commit"
 HEADER_LABEL = b"asml/v1/header"
 PAYLOAD_LABEL = b"asml/v1/payload"
 KEK_LABEL = b"asml/v1/kek"
 DSK_LABEL = b"asml/v1/dsk"
+PKCS11_LABEL = b"asml/v1/pkcs11"
 DATASET_KEY_LABEL = b"asml/v1/dataset-key"
 
 

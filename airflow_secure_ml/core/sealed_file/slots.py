@@ -19,6 +19,7 @@ from airflow_secure_ml.core.sealed_file.keys import (
     TYPE_DATASET_KEY,
     TYPE_HPKE,
     TYPE_LOCAL_KEK,
+    TYPE_PKCS11,
     TYPE_VAULT_TRANSIT,
     WRAPPED_BYTES,
 )
@@ -28,11 +29,15 @@ MAX_SLOTS = 64
 MAX_ID_BYTES = 256
 MAX_BODY_BYTES = 8192
 MAX_VAULT_BODY_BYTES = 512
+IV_BYTES = 12
+# Nonce, file key, tag.
+PKCS11_BODY_BYTES = IV_BYTES + 32 + 16
 
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 _MOUNT_AND_NAME = re.compile(r"[^/]+(?:/[^/]+)+")
 _KMS_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
+_TOKEN_KEY_AND_VERSION = re.compile(r"[^/]+/[^/]+/[1-9][0-9]{0,8}")
 _VAULT_BODY = re.compile(
     rb"vault:v[1-9][0-9]*:(?=.)"
     rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
@@ -162,6 +167,8 @@ def _fault(slot: Slot) -> str | None:
         return None if _KMS_ARN.fullmatch(slot.id) else "its id is not a key's ARN"
     if slot.type == TYPE_DATASET_KEY:
         return _hex_fault(slot) or _wrapped_fault(slot)
+    if slot.type == TYPE_PKCS11:
+        return _pkcs11_fault(slot)
     return None
 
 
@@ -189,4 +196,12 @@ def _vault_fault(slot: Slot) -> str | None:
         return "its id is not mount/name"
     if len(slot.body) > MAX_VAULT_BODY_BYTES or not _VAULT_BODY.fullmatch(slot.body):
         return f"its body is not vault:v<number>: and base64 of at most {MAX_VAULT_BODY_BYTES}"
+    return None
+
+
+def _pkcs11_fault(slot: Slot) -> str | None:
+    if not _TOKEN_KEY_AND_VERSION.fullmatch(slot.id):
+        return "its id is not token/key/version"
+    if len(slot.body) != PKCS11_BODY_BYTES:
+        return f"a body of {len(slot.body)} bytes, expected {PKCS11_BODY_BYTES}"
     return None

@@ -17,7 +17,7 @@ from airflow_secure_ml.errors import ConfigurationError, FormatError
 FILE_KEY = bytes(range(0x20, 0x40))
 OLD, NEW = b"vault:v9:QUJDREVGR0g=", b"vault:v10:SUpLTE1OT1A="
 TRANSIT = Slot(type=3, id="transit/data", body=OLD)
-OTHER = Slot(type=6, id="k", body=b"body")
+OTHER = Slot(type=7, id="k", body=b"body")
 
 
 def written(*slots):
@@ -31,7 +31,7 @@ def test_a_new_body_takes_the_place_of_the_old_one_and_the_header_stays_authenti
 
     new = with_bodies(header, {TRANSIT: NEW}, object_bytes=len(old))
 
-    slots = [(3, "transit/data", NEW), (6, "k", b"body")]
+    slots = [(3, "transit/data", NEW), (7, "k", b"body")]
     core = reference.core(FILE_KEY, {"dataset": "d1"})
     assert new == reference.header(FILE_KEY, core, slots, 512)
     check_header_mac(decode_header(new, object_bytes=len(new)), FILE_KEY)
@@ -60,7 +60,7 @@ def test_a_body_that_no_reader_would_take_is_refused(body):
 def test_a_header_without_room_cannot_grow_without_the_file_key():
     # 44 + 2 of context "dataset: d1" make 59 bytes of core; 6 + 32 around the slots.
     room = 512 - 59 - 6 - 32 - len(TRANSIT.encoded) - len(OTHER.encoded) + len(OTHER.body)
-    full = Slot(type=6, id="k", body=b"x" * room)
+    full = Slot(type=7, id="k", body=b"x" * room)
     encoded, header = written(TRANSIT, full)
     assert len(encoded) == 512
 

@@ -19,7 +19,7 @@ from airflow_secure_ml.errors import CiphertextError, ConfigurationError, Format
 
 FILE_KEY = bytes(range(0x20, 0x40))
 CONTEXT = {"dataset": "d1"}
-SLOT = Slot(type=6, id="k", body=b"body")
+SLOT = Slot(type=7, id="k", body=b"body")
 
 
 def patched(header: bytes, at: int, new: bytes) -> bytes:
@@ -44,7 +44,7 @@ def written(slots, *, context=CONTEXT, suite=1, plaintext_bytes=5):
 
 
 def test_a_header_is_written_as_the_reference_writes_it(reference):
-    slots = [(6, "k", b"body"), (3, "transit/k", b"vault:v1:QUJD"), (6, "a", b"x" * 9)]
+    slots = [(7, "k", b"body"), (3, "transit/k", b"vault:v1:QUJD"), (7, "a", b"x" * 9)]
 
     ours = written([Slot(type=t, id=i, body=b) for t, i, b in slots])
 
@@ -54,7 +54,7 @@ def test_a_header_is_written_as_the_reference_writes_it(reference):
 @given(
     st.dictionaries(st.text("abc._-", min_size=1, max_size=9), st.text("xyzäé"), max_size=9),
     st.dictionaries(
-        st.tuples(st.integers(6, 65535), st.text("abc/", min_size=1, max_size=9)),
+        st.tuples(st.integers(7, 65535), st.text("abc/", min_size=1, max_size=9)),
         st.binary(min_size=1, max_size=99),
         min_size=1,
         max_size=9,
@@ -102,7 +102,7 @@ def test_every_flipped_bit_of_every_byte_is_refused(build):
 
 
 def test_only_bodies_of_types_3_and_4_may_change_under_the_hmac(build):
-    slots = [(3, "transit/data", b"vault:v1:QUJD"), (6, "z", b"body")]
+    slots = [(3, "transit/data", b"vault:v1:QUJD"), (7, "z", b"body")]
     header = build(slots=slots)
 
     assert not refused(build(slots=[(3, "transit/data", b"vault:v2:QUJDREVG"), slots[1]]))
@@ -181,8 +181,8 @@ def test_the_smallest_multiple_is_exact():
     core_bytes = len(make_core(1, FILE_KEY, CONTEXT).encoded)
     fits = 512 - core_bytes - 6 - 32 - 6 - 1
 
-    assert len(written([Slot(type=6, id="k", body=b"x" * fits)])) == 512
-    assert len(written([Slot(type=6, id="k", body=b"x" * (fits + 1))])) == 1024
+    assert len(written([Slot(type=7, id="k", body=b"x" * fits)])) == 512
+    assert len(written([Slot(type=7, id="k", body=b"x" * (fits + 1))])) == 1024
 
 
 def test_the_largest_core_that_is_written_is_read():
@@ -197,7 +197,7 @@ def test_the_largest_core_that_is_written_is_read():
 
 
 def test_the_largest_header_that_is_written_is_read():
-    slots = [Slot(type=6, id=f"{i:0256}", body=b"x" * 8192) for i in range(64)]
+    slots = [Slot(type=7, id=f"{i:0256}", body=b"x" * 8192) for i in range(64)]
 
     data = written(slots)
 
@@ -240,7 +240,7 @@ def test_a_data_set_key_cannot_open_another(build):
 
 
 def test_a_slot_of_another_file_breaks_the_hmac(build, reference):
-    other = build(slots=[(6, "k", b"body"), (6, "l", b"more")])
-    one = build(slots=[(6, "k", b"body")])
+    other = build(slots=[(7, "k", b"body"), (7, "l", b"more")])
+    one = build(slots=[(7, "k", b"body")])
 
     assert refused(one[:-32] + other[-32:])

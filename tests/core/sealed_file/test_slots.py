@@ -44,7 +44,7 @@ def decode(*slots: bytes, count: int | None = None):
         (4, "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-12ab", b"x" * 8192),
         (5, HEX_ID, b"x" * 40),
         (0, "unknown", b"x"),
-        (6, "unknown", b"x" * 8192),
+        (7, "unknown", b"x" * 8192),
         (65535, "unknown", b"x"),
     ],
 )
@@ -88,8 +88,8 @@ def test_a_slot_as_the_format_says_is_read(kind, name, body):
         (4, b"1234abcd-12ab-34cd-56ef-1234567890ab", b"x"),
         (5, HEX_ID.encode(), b"x" * 41),
         (5, b"data/3", b"x" * 40),
-        (6, b"unknown", b""),
-        (6, b"unknown", b"x" * 8193),
+        (7, b"unknown", b""),
+        (7, b"unknown", b"x" * 8193),
     ],
 )
 def test_a_slot_that_looks_otherwise_is_refused(kind, name, body):
@@ -99,7 +99,7 @@ def test_a_slot_that_looks_otherwise_is_refused(kind, name, body):
 
 @pytest.mark.parametrize("count", [0, 65])
 def test_a_number_of_slots_outside_the_limits_is_refused(count):
-    slots = [raw(6, b"%03d" % i, b"x") for i in range(count)]
+    slots = [raw(7, b"%03d" % i, b"x") for i in range(count)]
 
     with pytest.raises(FormatError, match="1 to 64"):
         decode(*slots, count=count)
@@ -108,10 +108,10 @@ def test_a_number_of_slots_outside_the_limits_is_refused(count):
 @pytest.mark.parametrize(
     "pair",
     [
-        (raw(6, b"a", b"x"), raw(6, b"a", b"x")),
-        (raw(6, b"a", b"x"), raw(6, b"a", b"y")),
-        (raw(6, b"b", b"x"), raw(6, b"a", b"x")),
-        (raw(7, b"a", b"x"), raw(6, b"b", b"x")),
+        (raw(7, b"a", b"x"), raw(7, b"a", b"x")),
+        (raw(7, b"a", b"x"), raw(7, b"a", b"y")),
+        (raw(7, b"b", b"x"), raw(7, b"a", b"x")),
+        (raw(8, b"a", b"x"), raw(7, b"b", b"x")),
     ],
     ids=["twice", "twice, other body", "ids fall", "types fall"],
 )
@@ -123,26 +123,26 @@ def test_slots_out_of_order_are_refused(pair):
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_slot_that_is_cut_is_refused(cut):
     with pytest.raises(FormatError):
-        decode(raw(6, b"name", b"xx")[:-cut])
+        decode(raw(7, b"name", b"xx")[:-cut])
 
 
 def test_slots_are_sorted_by_type_then_id_bytes():
-    slots = [Slot(type=t, id=i, body=b"x") for t, i in [(9, "a"), (6, "b"), (6, "Z"), (6, "aa")]]
+    slots = [Slot(type=t, id=i, body=b"x") for t, i in [(9, "a"), (7, "b"), (7, "Z"), (7, "aa")]]
 
     arranged = arrange_slots(slots)
 
-    assert [(s.type, s.id) for s in arranged] == [(6, "Z"), (6, "aa"), (6, "b"), (9, "a")]
+    assert [(s.type, s.id) for s in arranged] == [(7, "Z"), (7, "aa"), (7, "b"), (9, "a")]
 
 
 @pytest.mark.parametrize(
     "slots",
     [
         [],
-        [Slot(type=6, id="a", body=b"x")] * 2,
-        [Slot(type=6, id=str(i), body=b"x") for i in range(65)],
+        [Slot(type=7, id="a", body=b"x")] * 2,
+        [Slot(type=7, id=str(i), body=b"x") for i in range(65)],
         [Slot(type=1, id="a", body=b"x")],
-        [Slot(type=6, id="a b", body=b"x")],
-        [Slot(type=65536, id="a", body=b"x")],
+        [Slot(type=7, id="a b", body=b"x")],
+        [Slot(type=75536, id="a", body=b"x")],
     ],
     ids=["none", "twice", "65", "body", "id", "type"],
 )
@@ -160,8 +160,34 @@ def test_bodies_that_a_key_system_rewraps_are_outside_the_hmac():
 
 
 def test_a_slot_is_found_by_type_and_id():
-    slots = (Slot(type=6, id="a", body=b"1"), Slot(type=7, id="a", body=b"2"))
+    slots = (Slot(type=7, id="a", body=b"1"), Slot(type=8, id="a", body=b"2"))
 
-    assert find_slot(slots, 7, "a").body == b"2"
-    assert find_slot(slots, 7, "b") is None
+    assert find_slot(slots, 8, "a").body == b"2"
+    assert find_slot(slots, 8, "b") is None
     check_slot(slots[0])
+
+
+@pytest.mark.parametrize(
+    ("slot_id", "body"),
+    [
+        ("team/data/1", bytes(59)),
+        ("team/data/1", bytes(61)),
+        ("team/data", bytes(60)),
+        ("team/data/0", bytes(60)),
+        ("team/data/01", bytes(60)),
+        ("team/data/x", bytes(60)),
+        ("team/data/1/2", bytes(60)),
+        ("/data/1", bytes(60)),
+    ],
+)
+def test_a_slot_of_a_token_that_looks_otherwise_is_refused(slot_id, body):
+    check_slot(Slot(type=6, id="team/data/1", body=bytes(60)))
+
+    with pytest.raises(FormatError):
+        check_slot(Slot(type=6, id=slot_id, body=body))
+
+
+def test_the_header_covers_a_tokens_slot_whole():
+    slot = Slot(type=6, id="team/data/1", body=bytes(60))
+
+    assert slot.authenticated == slot.encoded
