@@ -60,6 +60,19 @@ _CONTEXT = _arg(
     help="a pair of the encryption context; may be given again",
 )
 _REPLACE = _arg("--replace", action="store_true", help="replace what lies at DST")
+_KEEP_GOING = _arg(
+    "--keep-going", action="store_true", help="with --recursive: go on past files that fail"
+)
+_THREADS = _arg(
+    "--threads", type=int, metavar="N", help="with --recursive: so many files at once, 1 to 64"
+)
+_SIGNED_BY = _arg(
+    "--signed-by",
+    metavar="KEY",
+    action="append",
+    help="whose signature; may be given again; else [secure_ml] trusted_signers",
+)
+_UNSIGNED = _arg("--unsigned", action="store_true", help="demand nobody's signature")
 _ROOT = _arg(
     "--data-set",
     metavar="DIR",
@@ -158,13 +171,22 @@ COMMANDS: tuple[Command | Group, ...] = (
     Group("keys", "make and manage keys", _KEY_COMMANDS),
     _command(
         "seal",
-        "seal a file",
+        "seal a file, or all below a folder",
         "sealed.seal",
         _arg("source", metavar="SRC", help="a plain file; - reads a pipe"),
         _arg("target", metavar="DST", help="the sealed file; - writes a pipe"),
         _KEYS,
         _CONTEXT,
         _REPLACE,
+        _arg(
+            "--recursive",
+            action="store_true",
+            help="SRC and DST are folders: all below SRC is sealed under one data-set key and "
+            "signed; begun again it goes on with what is left",
+        ),
+        _arg("--sign-key", metavar="KEY", help="with --recursive; else [secure_ml] signing_key"),
+        _KEEP_GOING,
+        _THREADS,
     ),
     _command(
         "open",
@@ -181,6 +203,16 @@ COMMANDS: tuple[Command | Group, ...] = (
         _arg("--any-context", action="store_true", help="demand nothing of the context"),
         _ROOT,
         _REPLACE,
+        _arg(
+            "--recursive",
+            action="store_true",
+            help="SRC is a sealed folder: its statement is verified, each file appears when it "
+            "is the signed one, and begun again it goes on with what is left",
+        ),
+        _SIGNED_BY,
+        _UNSIGNED,
+        _KEEP_GOING,
+        _THREADS,
     ),
     _command(
         "inspect",
@@ -214,12 +246,7 @@ COMMANDS: tuple[Command | Group, ...] = (
         "require a signature over a file or folder as it is now",
         "signed.verify",
         _arg("path", metavar="PATH", help="what to verify"),
-        _arg(
-            "--signed-by",
-            metavar="KEY",
-            action="append",
-            help="whose signature; may be given again; else [secure_ml] trusted_signers",
-        ),
+        _SIGNED_BY,
     ),
     Group("audit", "the audit trail", _AUDIT_COMMANDS),
 )

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_secure_ml.commands import trees
 from airflow_secure_ml.commands.places import (
     PIPE,
     context_pairs,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 def open_sealed(arguments: argparse.Namespace, session: Session) -> Result:
     """Open SRC into DST."""
+    if arguments.recursive:
+        return trees.open_tree(arguments, session)
+    trees.refuse_without_recursive(arguments, "signed_by", "unsigned", "keep_going", "threads")
     expect = _expected(arguments)
     target = None if arguments.target == PIPE else session.address(arguments.target)
     if target is not None:

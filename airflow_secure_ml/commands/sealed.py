@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_secure_ml.commands import trees
 from airflow_secure_ml.commands.places import (
     PIPE,
     context_pairs,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 def seal(arguments: argparse.Namespace, session: Session) -> Result:
     """Seal SRC into DST."""
+    if arguments.recursive:
+        return trees.seal_tree(arguments, session)
+    trees.refuse_without_recursive(arguments, "sign_key", "keep_going", "threads")
     context = context_pairs(arguments.context)
     target = None if arguments.target == PIPE else session.address(arguments.target)
     if target is not None:
