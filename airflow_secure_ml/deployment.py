@@ -61,6 +61,7 @@ class Deployment:
             vault_conn_id=settings.vault_conn_id,
             wraps=[name for name in (settings.data_key, settings.xcom_key) if name],
             signs=[settings.signing_key, *settings.trusted_signers],
+            groups=settings.key_groups,
         )
 
     @cached_property

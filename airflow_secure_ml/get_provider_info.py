@@ -149,8 +149,15 @@ def _options() -> dict[str, dict[str, object]]:
         "key_names": _option(
             "",
             "A JSON object that says in which other key system a name lies: name to address. "
+            "`hpke:…` is somebody's public key to seal to, as `keys export-public` prints it. "
             "Empty: every name lies in key_system.",
             example='{"partner": "local:///etc/airflow/secure_ml/partner.json"}',
+        ),
+        "key_groups": _option(
+            "",
+            "A JSON object of names that stand for several keys: what is sealed to such a name "
+            "opens with each of them. Empty: a name is one key.",
+            example='{"partners": ["data", "ann", "bob"]}',
         ),
         "policy_file": _option(
             "",

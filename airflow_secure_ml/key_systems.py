@@ -33,6 +33,8 @@ Connect: TypeAlias = "Callable[[str], VaultClient]"
 """From an Airflow connection's id to the client of Vault that this process keeps for it."""
 
 _LOCAL, _VAULT = "local://", "vault://"
+# As in core.sealed_file.hpke, which needs the cryptography library.
+_HPKE = "hpke:"
 _SUPPORTED = "local:///absolute/path and vault://mount?conn_id=connection"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MOUNT = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -40,6 +42,8 @@ _QUERY = {
     "conn_id": re.compile(r"[A-Za-z0-9_.:#/-]{1,250}"),
     "key": re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"),
 }
+# As in core.sealed_file.keys.
+TYPE_HPKE = 2
 # A slot's id is mount/name, and has 256 bytes at most.
 _MAX_MOUNT_CHARS = 127
 
@@ -125,6 +129,7 @@ class NamedKeys:
         wraps: Names of the settings that seal. Of them and of `key_names`, those that lie in
             Vault may open when nobody names a key: Vault is never asked for a list.
         signs: Names of the settings that only sign.
+        groups: Names that stand for several keys to seal to.
 
     Raises:
         ConfigurationError: An address without an adapter.
@@ -139,7 +144,9 @@ class NamedKeys:
         vault_conn_id: str = "vault_default",
         wraps: Collection[str] = (),
         signs: Collection[str] = (),
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        self._groups = dict(groups or {})
         places = {
             name: _place(address, vault_conn_id) for name, address in (key_names or {}).items()
         }
@@ -166,6 +173,24 @@ class NamedKeys:
         """The newest active version of a wrap key, from the system where its name lies."""
         return self._system(name).wrapper(name)
 
+    def wrappers(self, name: str) -> Sequence[KeyWrapper]:
+        """The same of each key that a name stands for: itself, or a group's."""
+        return [self.wrapper(each) for each in self._groups.get(name, (name,))]
+
+    def openers(self, names: Collection[str] | None = None) -> Sequence[KeyWrapper]:
+        """As `unwrappers`, with keys to receive with: for who demands a signature besides."""
+        if names is not None:
+            single = [each for name in names for each in self._groups.get(name, (name,))]
+            return [key for name in single for key in _openers(self._system(name), [name])]
+        received: list[KeyWrapper] = []
+        for place, system in self._systems.items():
+            received += [
+                key
+                for key in (_openers(system) if isinstance(place, str) else ())
+                if key.slot_type == TYPE_HPKE and self._system(key.ref.name) is system
+            ]
+        return [*self.unwrappers(), *received]
+
     def unwrappers(self, names: Collection[str] | None = None) -> Sequence[KeyWrapper]:
         """Every version that may still open, newest first in each key; None: all keys."""
         if names is not None:
@@ -191,6 +216,9 @@ class NamedKeys:
         """The state of the version that a slot names; None: no such key where its name lies."""
         for place, system in self._systems.items():
             state = system.state_of(slot_type, slot_id)
+            # Such a slot names a public key, not a name.
+            if state is not None and slot_type == TYPE_HPKE:
+                return state
             is_its_name = self._system(slot_id.rpartition("/")[0]) is system
             if state is not None and (is_its_name or not isinstance(place, str)):
                 return state
@@ -234,7 +262,13 @@ class NamedKeys:
         return self._elsewhere.get(name, self._default)
 
 
-# A keyring's address, or mount and connection of a Vault.
+def _openers(system: RotatingKeys, names: Collection[str] | None = None) -> Sequence[KeyWrapper]:
+    openers: Callable[[Collection[str] | None], Sequence[KeyWrapper]]
+    openers = getattr(system, "openers", system.unwrappers)
+    return openers(names)
+
+
+# A keyring's address, a public key's, or mount and connection of a Vault.
 _System: TypeAlias = str | tuple[str, str]
 
 
@@ -250,6 +284,10 @@ def _open(
     system: _System, names: Mapping[str, str], wraps: Collection[str], connect: Connect | None
 ) -> RotatingKeys:
     """The adapter; nothing is read or connected before it is used."""
+    if isinstance(system, str) and system.startswith(_HPKE):
+        from airflow_secure_ml.adapters.hpke_recipients import HpkeRecipients
+
+        return HpkeRecipients(system, names)
     if isinstance(system, str):
         return open_local_keyring(system)
     mount, conn_id = system

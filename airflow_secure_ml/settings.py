@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _CONN_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,250}")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
+_KEY_ADDRESS = re.compile(rf"{_ADDRESS.pattern}|hpke:[A-Za-z0-9:_-]+")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
@@ -43,6 +44,7 @@ class Settings:
         signing_key: Key that signs every output.
         trusted_signers: Keys whose signature is accepted by default.
         key_names: Names that lie in another key system, with its address.
+        key_groups: Names that stand for several keys to seal to.
         policy_file: The rules; None: no rules.
         vault_conn_id: The Airflow connection to Vault where no other is named.
         xcom_key: Wrap key of sealed XCom values; None: `data_key`.
@@ -65,6 +67,7 @@ class Settings:
     signing_key: str
     trusted_signers: tuple[str, ...]
     key_names: Mapping[str, str]
+    key_groups: Mapping[str, tuple[str, ...]]
     policy_file: Path | None
     vault_conn_id: str
     xcom_key: str | None
@@ -155,6 +158,9 @@ def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[str, str], st
 
 _name = _matching(_NAME, "a key's name: letters, digits, `_`, `.`, `-`, at most 128")
 _address = _matching(_ADDRESS, "an address such as local:///etc/airflow/keyring.json")
+_key_address = _matching(
+    _KEY_ADDRESS, "an address such as local:///…, or hpke:… as `keys export-public` prints it"
+)
 _conn_id = _matching(_CONN_ID, "a connection's id: letters, digits, `_`, `.`, `-`, `:`, `#`, `/`")
 _log_name = _matching(_LOG_NAME, "letters, digits, `.`, `_`, `/`, `-`, at most 200")
 
@@ -171,20 +177,42 @@ def _names(option: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(option, item) for item in _items(text)))
 
 
-def _key_names(option: str, text: str) -> Mapping[str, str]:
-    allowed = 'a JSON object of name to address, such as {"partner": "local:///…"}'
+def _pairs(option: str, text: str, allowed: str) -> list[tuple[str, Any]]:
+    """The pairs of a JSON object, as a list so that a name given twice is seen."""
     if not text:
-        return {}
+        return []
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
         _refuse(option, text, allowed)
-    # An object arrives as a list of pairs, so that a name given twice is seen.
-    if not text.startswith("{") or not all(isinstance(address, str) for _, address in pairs):
+    if not text.startswith("{"):
         _refuse(option, text, allowed)
     if len({name for name, _ in pairs}) != len(pairs):
         _refuse(option, text, "each name once")
-    return {_name(option, name): _address(option, address) for name, address in pairs}
+    return [(_name(option, name), value) for name, value in pairs]
+
+
+def _key_names(option: str, text: str) -> Mapping[str, str]:
+    allowed = 'a JSON object of name to address, such as {"partner": "local:///…"}'
+    pairs = _pairs(option, text, allowed)
+    if not all(isinstance(address, str) for _, address in pairs):
+        _refuse(option, text, allowed)
+    return {name: _key_address(option, address) for name, address in pairs}
+
+
+def _key_groups(option: str, text: str) -> Mapping[str, tuple[str, ...]]:
+    allowed = 'a JSON object of name to names of keys, such as {"partners": ["data", "ann"]}'
+    groups: dict[str, tuple[str, ...]] = {}
+    pairs = _pairs(option, text, allowed)
+    for name, names in pairs:
+        if not isinstance(names, list) or not names:
+            _refuse(option, text, allowed)
+        if not all(isinstance(each, str) for each in names):
+            _refuse(option, text, allowed)
+        groups[name] = tuple(dict.fromkeys(_name(option, each) for each in names))
+    if any(each in groups for names in groups.values() for each in names):
+        _refuse(option, text, "names of keys in a group, not of groups")
+    return groups
 
 
 def _path(option: str, text: str) -> Path:
@@ -242,6 +270,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "signing_key": _name,
     "trusted_signers": _names,
     "key_names": _key_names,
+    "key_groups": _key_groups,
     "policy_file": _path_or_none,
     "vault_conn_id": _conn_id,
     "xcom_key": _name_or_none,

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, check_file_key, wipe
-from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError
 
 X25519, HYBRID = "x25519", "mlkem768-x25519"
@@ -82,11 +81,6 @@ class Recipient:
     def id(self) -> str:
         """The slot's id: 64 hex digits."""
         return hashlib.sha256(self.public).hexdigest()
-
-    @property
-    def is_quantum_resistant(self) -> bool:
-        """Whether a quantum computer does not help against it."""
-        return self.algorithm == HYBRID
 
 
 def recipient_of(algorithm: str, seed: bytes | bytearray) -> Recipient:
@@ -227,20 +221,13 @@ class HpkeOpener(HpkeWrapper):
         return _SUITES[algorithm].decrypt(sealed, _load_private(algorithm, self._seed), info)
 
 
-def algorithm_of(slot: Slot) -> str | None:
-    """The algorithm of a slot of type 2; None: another type."""
-    if slot.type != TYPE_HPKE:
-        return None
-    return next((name for name, suite in _SUITE_IDS.items() if slot.body.startswith(suite)), None)
-
-
-def check_strength(slots: Iterable[Slot]) -> None:
-    """Refuse slots of which one undoes what another is for.
+def check_strength(recipients: Iterable[Recipient]) -> None:
+    """Refuse recipients of one file of which one undoes what another is for.
 
     Raises:
-        ConfigurationError: Classical X25519 beside a quantum-resistant recipient.
+        ConfigurationError: Classical X25519 beside a quantum-resistant one.
     """
-    found = {algorithm_of(slot): slot.id for slot in slots}
+    found = {each.algorithm: each.id for each in recipients}
     if X25519 in found and HYBRID in found:
         raise ConfigurationError(
             f"recipients: {found[X25519][:16]}… is X25519 alone beside {found[HYBRID][:16]}…, "
