@@ -94,6 +94,15 @@ def vault_proxy(vault, tmp_path):
         yield proxy
 
 
+@pytest.fixture
+def s3_proxy(s3, tmp_path):
+    """A proxy before S3 that can misbehave (`tests.servers.s3_proxy`)."""
+    from tests.servers.s3_proxy import before
+
+    with before(s3, tmp_path) as proxy:
+        yield proxy
+
+
 def _left(running):
     deadline = time.monotonic() + ENDED_S
     while (left := running.left()) and time.monotonic() < deadline:
