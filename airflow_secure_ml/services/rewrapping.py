@@ -16,7 +16,6 @@ from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, ObjectWriter, Pinne
 from airflow_secure_ml.core.sealed_file.context import Expected
 from airflow_secure_ml.core.sealed_file.header import (
     SUITE_DATASET_KEY,
-    SUITE_FILE,
     Header,
     encode_header,
 )
@@ -123,7 +122,6 @@ def rewrap_object(
 def _lengths(obj: PinnedObject, header: Header) -> tuple[int, int]:
     if header.core.suite == SUITE_DATASET_KEY:
         return 0, 0
-    assert header.core.suite == SUITE_FILE
     layout = payload_layout(obj, header)
     return layout.payload_bytes, layout.plaintext_bytes
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, Self, TypeAlias, runtime_checkable
 
+from airflow_secure_ml.core.crypto_policy import CryptoPolicy, governing
 from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, PinnedObject
 from airflow_secure_ml.core.sealed_file.context import Expected, check_context
 from airflow_secure_ml.core.sealed_file.header import (
+    FILE_SUITES,
     FIRST_READ_BYTES,
-    SUITE_FILE,
     Header,
     check_header_mac,
     decode_header,
@@ -118,7 +119,7 @@ def unlock(
     *,
     keys: Sequence[ReaderKey],
     expect: Expected,
-    suite: int = SUITE_FILE,
+    suite: int | None = None,
     state_of: StateOf | None = None,
 ) -> Unlocked:
     """Find the key that opens a header, and authenticate the header with it.
@@ -127,22 +128,27 @@ def unlock(
         header: As read.
         keys: The reader's list; tried in its order, each once.
         expect: The context's pairs that must be stored, or `ANY_CONTEXT`.
-        suite: What the header must be of.
+        suite: What the header must be of; None: of any suite with a payload.
         state_of: Asked only when no listed key has a slot, to say why.
 
     Raises:
-        PolicyError: The context differs (context_differs) or no listed key has a slot
-            (key_not_allowed, key_missing, key_disabled, key_destroyed).
+        PolicyError: The keys' policy does not read this suite, or such slots (rule_denied), the
+            context differs (context_differs), or no listed key has a slot (key_not_allowed,
+            key_missing, key_disabled, key_destroyed).
         CiphertextError: The header was altered, or its slots are another file's.
         ServiceUnavailableError: A key system did not answer and no other key opened.
     """
-    if header.core.suite != suite:
-        found = f"0x{header.core.suite:02x}"
-        raise FormatError(f"sealed file of suite {found}, expected 0x{suite:02x}")
+    suites = FILE_SUITES if suite is None else (suite,)
+    if header.core.suite not in suites:
+        expected = ", ".join(f"0x{each:02x}" for each in suites)
+        raise FormatError(f"sealed file of suite 0x{header.core.suite:02x}, expected {expected}")
+    # Before any key is asked; the suite is part of core_id, so editing it leads nowhere.
+    policy = governing(keys)
+    policy.check_suite(header.core.suite, "read")
     check_context(header.core.context, expect)
     refusals: list[SecureMLError] = []
     for slot, key in _matches(header, keys, refusals):
-        file_key = _unwrap(header, slot, key, refusals)
+        file_key = _unwrap(header, slot, key, refusals, policy)
         if file_key is None:
             continue
         unlocked = Unlocked(header, file_key, key.ref_of(slot.body))
@@ -187,9 +193,14 @@ def _matches(
 
 
 def _unwrap(
-    header: Header, slot: Slot, key: KeyWrapper, refusals: list[SecureMLError]
+    header: Header,
+    slot: Slot,
+    key: KeyWrapper,
+    refusals: list[SecureMLError],
+    policy: CryptoPolicy,
 ) -> bytearray | None:
     try:
+        policy.check_slot(slot.type, slot.body, "read")
         check_covers(key, header.core.context)
         file_key = key.unwrap(slot.body, header.core_id)
     except (CiphertextError, PolicyError, ServiceError) as error:

@@ -1,4 +1,4 @@
-"""A few threads that take segments until none is left, and one door where their order is kept.
+"""A few threads that take segments until none is left, and doors where their order is kept.
 
 The caller's thread is one of them, so a timer's exception strikes where it is expected. The first
 error stops all; none outlives `run`, or it would write to a descriptor that means another file.
@@ -20,6 +20,29 @@ class _StoppedError(Exception):
     """Another thread failed; its error is the one to tell."""
 
 
+class Door:
+    """Where the threads of one job pass one at a time, in the order of their pieces."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._turn = 0
+
+    @contextmanager
+    def in_turn(self, index: int) -> Iterator[None]:
+        """Enter after everyone with a smaller index, from 0, has left; every index must come.
+
+        Indices must be taken in order: then the smallest is never the one that waits.
+        """
+        changed = self._lanes.changed
+        with changed:
+            changed.wait_for(lambda: self._turn == index or self._lanes.stopped)
+        self._lanes.check()
+        yield
+        with changed:
+            self._turn += 1
+            changed.notify_all()
+
+
 class Lanes:
     """Threads that share one job.
 
@@ -32,9 +55,8 @@ class Lanes:
         if not 1 <= threads <= MAX_THREADS:
             raise ConfigurationError(f"threads: {threads}, expected 1 to {MAX_THREADS}")
         self._threads = threads if pieces is None else max(1, min(threads, pieces))
-        self._turn = 0
-        self._stopped = False
-        self._changed = threading.Condition()
+        self.stopped = False
+        self.changed = threading.Condition()
 
     def run(self, work: Callable[[], None]) -> None:
         """Call `work` in every thread and return when all have returned.
@@ -57,22 +79,8 @@ class Lanes:
 
     def check(self) -> None:
         """To be called before each piece of work: leaves it if another thread has failed."""
-        if self._stopped:
+        if self.stopped:
             raise _StoppedError
-
-    @contextmanager
-    def in_turn(self, index: int) -> Iterator[None]:
-        """Enter after everyone with a smaller index, from 0, has left; every index must come.
-
-        Indices must be taken in order: then the smallest is never the one that waits.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._turn == index or self._stopped)
-        self.check()
-        yield
-        with self._changed:
-            self._turn += 1
-            self._changed.notify_all()
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:
@@ -84,6 +92,6 @@ class Lanes:
             raise
 
     def _stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()

@@ -1,11 +1,13 @@
 """Move a payload's segments between plaintext and ciphertext, several at once, in constant memory.
 
-Each thread reuses its two buffers of 1 MiB; digests are taken in the same pass, in order.
+Each thread reuses its two buffers of 1 MiB; digests are taken in the same pass, in order. In a
+sequential suite the cipher too is passed through in order, while others read and write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias, cast
 
@@ -13,17 +15,15 @@ from airflow_secure_ml.core.digest import Hasher, hasher
 from airflow_secure_ml.core.ports import ObjectWriter, PinnedObject
 from airflow_secure_ml.core.sealed_file.header import Header
 from airflow_secure_ml.core.sealed_file.keys import wipe
-from airflow_secure_ml.core.sealed_file.payload import (
-    LATER_PLAIN_BYTES,
-    SEGMENT_BYTES,
-    START_BYTES,
-    TAG_BYTES,
-    Layout,
+from airflow_secure_ml.core.sealed_file.segments import (
+    PayloadCipher,
+    PayloadLayout,
+    PayloadSuite,
     Segment,
-    SegmentCipher,
 )
+from airflow_secure_ml.core.sealed_file.suites import payload_suite
 from airflow_secure_ml.errors import CiphertextError
-from airflow_secure_ml.services.sealed_lanes import Lanes
+from airflow_secure_ml.services.sealed_lanes import Door, Lanes
 from airflow_secure_ml.services.sealed_source import Source
 
 Progress: TypeAlias = Callable[[int], None]
@@ -31,6 +31,9 @@ Progress: TypeAlias = Callable[[int], None]
 
 Sink: TypeAlias = ObjectWriter | BinaryIO
 """Where plaintext goes: an object that is committed later, or a stream."""
+
+# How much of a payload is read at once for its digest alone.
+_DIGEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class _Tally:
         )
         self._algorithm = work.digest_algorithm
         self._progress = work.progress
-        self._lanes = lanes
+        self._door = Door(lanes)
         self._done = 0
         self._idle = self._hasher is None and self._progress is None
 
@@ -66,7 +69,7 @@ class _Tally:
     ) -> None:
         if self._idle and stream is None:
             return
-        with self._lanes.in_turn(index):
+        with self._door.in_turn(index):
             if self._hasher is not None:
                 self._hasher.update(sealed)
             if stream is not None:
@@ -82,26 +85,34 @@ class _Tally:
 
 
 def seal_payload(
-    source: Source, writer: ObjectWriter, *, payload_at: int, cipher: SegmentCipher, work: Work
+    source: Source,
+    writer: ObjectWriter,
+    *,
+    payload_at: int,
+    suite: PayloadSuite,
+    cipher: PayloadCipher,
+    work: Work,
 ) -> str | None:
     """Seal all of `source` into `writer` from `payload_at` on; returns the payload's digest."""
-    layout = None if source.size_bytes is None else Layout.of_plaintext(source.size_bytes)
+    layout = None if source.size_bytes is None else suite.layout_of_plaintext(source.size_bytes)
     lanes = Lanes(work.threads, pieces=None if layout is None else layout.count)
-    tally = _Tally(work, lanes)
+    tally, turn = _Tally(work, lanes), _turns(suite, lanes)
 
     def lane() -> None:
-        plain, sealed = _buffers(layout)
+        plain, sealed = _buffers(suite, layout)
         plain_view, sealed_view = memoryview(plain), memoryview(sealed)
         try:
             while (piece := source.take(plain_view)) is not None:
                 lanes.check()
-                begin = 0 if piece.index else START_BYTES
-                sealed_view[:begin] = cipher.start[:begin]
-                done = sealed_view[: begin + piece.length + TAG_BYTES]
-                cipher.seal_into(piece.index, piece.last, plain_view[: piece.length], done[begin:])
+                segment = suite.segment(piece.index, piece.length, piece.last)
+                data, whole = plain_view[: piece.length], sealed_view[: segment.whole_bytes]
+                begin = segment.whole_bytes - segment.sealed_bytes
+                whole[:begin] = cipher.start[:begin]
+                with turn(piece.index):
+                    cipher.seal_into(piece.index, piece.last, data, whole[begin:])
                 # Written before its turn, so that only the hash is left to wait for.
-                writer.write_at(payload_at + piece.index * SEGMENT_BYTES, done)
-                tally.add(piece.index, done, plain_view[: piece.length])
+                writer.write_at(payload_at + segment.whole_at, whole)
+                tally.add(piece.index, whole, data)
         finally:
             wipe(plain)
 
@@ -110,36 +121,42 @@ def seal_payload(
 
 
 def open_payload(
-    obj: PinnedObject, header: Header, sink: Sink, *, cipher: SegmentCipher, work: Work
+    obj: PinnedObject,
+    header: Header,
+    sink: Sink | None,
+    *,
+    cipher: PayloadCipher,
+    work: Work,
 ) -> str | None:
-    """Open all segments of `obj` into `sink`; returns the payload's digest.
+    """Open all segments of `obj` into `sink`, or nowhere; returns the payload's digest.
 
     Raises:
         CiphertextError: A segment does not verify. Nothing of it was written; segments before
             it may have been.
     """
-    layout = payload_layout(obj, header)
+    suite, layout = payload_suite(header.core.suite), payload_layout(obj, header)
     lanes = Lanes(work.threads, pieces=layout.count)
-    tally = _Tally(work, lanes)
+    tally, turn = _Tally(work, lanes), _turns(suite, lanes)
     numbers = iter(range(layout.count))
     writer, stream = _either(sink)
 
     def lane() -> None:
-        plain, sealed = _buffers(layout)
+        plain, sealed = _buffers(suite, layout)
         plain_view, sealed_view = memoryview(plain), memoryview(sealed)
         try:
             # One step of a range's iterator is atomic.
             for index in numbers:
                 lanes.check()
                 segment = layout.segment(index)
-                begin = 0 if index else START_BYTES
-                whole = sealed_view[: begin + segment.sealed_bytes]
+                begin = segment.whole_bytes - segment.sealed_bytes
+                whole = sealed_view[: segment.whole_bytes]
                 data = plain_view[: segment.plain_bytes]
-                read_whole(obj, header.size_bytes + index * SEGMENT_BYTES, whole)
+                read_whole(obj, header.size_bytes + segment.whole_at, whole)
                 # Else the digest would cover another start than the one that opened.
                 if whole[:begin] != cipher.start[:begin]:
                     raise CiphertextError("payload: its start changed while it was opened")
-                cipher.open_into(index, segment.last, whole[begin:], data)
+                with turn(index):
+                    cipher.open_into(index, segment.last, whole[begin:], data)
                 if writer is not None:
                     writer.write_at(segment.plain_at, data)
                 tally.add(index, whole, data, stream)
@@ -150,35 +167,52 @@ def open_payload(
     return tally.digest()
 
 
-def payload_layout(obj: PinnedObject, header: Header) -> Layout:
+def payload_layout(obj: PinnedObject, header: Header) -> PayloadLayout:
     """The payload's segments, from the object's length.
 
     Raises:
         CiphertextError: No payload has this length.
     """
-    return Layout.of_payload(obj.size_bytes - header.size_bytes)
+    suite = payload_suite(header.core.suite)
+    return suite.layout_of_payload(obj.size_bytes - header.size_bytes)
 
 
-def payload_cipher(obj: PinnedObject, header: Header, file_key: bytes | bytearray) -> SegmentCipher:
-    """The cipher of an object's payload, after its last segment verified.
+def payload_cipher(
+    obj: PinnedObject,
+    header: Header,
+    file_key: bytes | bytearray,
+    *,
+    sink: Sink | None = None,
+    threads: int = 1,
+) -> PayloadCipher:
+    """The cipher of an object's payload, after its end verified.
+
+    Where the suite is sequential and the sink is a stream, which cannot take back what it got, the
+    whole payload is verified here; an object is committed only after its last segment anyway.
 
     Raises:
         CiphertextError: The payload was cut, added to, or is another file's.
     """
-    layout = payload_layout(obj, header)
-    start = bytearray(START_BYTES)
+    suite, layout = payload_suite(header.core.suite), payload_layout(obj, header)
+    start = bytearray(suite.start_bytes)
     read_whole(obj, header.size_bytes, memoryview(start))
-    cipher = SegmentCipher.from_start(file_key, header.core_id, bytes(start))
-    last = bytearray(layout.segment(layout.count - 1).plain_bytes)
-    try:
-        open_segment(obj, header, cipher, layout.segment(layout.count - 1), memoryview(last))
-    finally:
-        wipe(last)
+    cipher = suite.opening_cipher(file_key, header.core_id, bytes(start))
+    if not suite.is_sequential:
+        last = bytearray(layout.segment(layout.count - 1).plain_bytes)
+        try:
+            open_segment(obj, header, cipher, layout.segment(layout.count - 1), memoryview(last))
+        finally:
+            wipe(last)
+    # A single segment is verified whole before a byte of it is given.
+    elif _either(sink)[1] is not None and layout.count > 1:
+        work = Work(threads=threads, digest_algorithm=None, progress=None)
+        open_payload(obj, header, None, cipher=cipher, work=work)
+        return suite.opening_cipher(file_key, header.core_id, bytes(start))
     return cipher
 
 
 def open_segment(
-    obj: PinnedObject, header: Header, cipher: SegmentCipher, segment: Segment, plain: memoryview
+    obj: PinnedObject, header: Header, cipher: PayloadCipher, segment: Segment, plain: memoryview
 ) -> None:
     """Read one segment and decrypt it into `plain`, which has exactly its length."""
     sealed = bytearray(segment.sealed_bytes)
@@ -189,29 +223,36 @@ def open_segment(
 def digest_of_payload(obj: PinnedObject, header: Header, work: Work) -> str | None:
     """The digest of a payload as it lies there, without any key."""
     size_bytes = obj.size_bytes - header.size_bytes
-    lanes = Lanes(work.threads, pieces=-(-size_bytes // SEGMENT_BYTES))
+    lanes = Lanes(work.threads, pieces=-(-size_bytes // _DIGEST_BYTES))
     tally = _Tally(work, lanes)
-    offsets = iter(range(0, size_bytes, SEGMENT_BYTES))
+    offsets = iter(range(0, size_bytes, _DIGEST_BYTES))
 
     def lane() -> None:
-        sealed = memoryview(bytearray(min(SEGMENT_BYTES, size_bytes)))
+        sealed = memoryview(bytearray(min(_DIGEST_BYTES, size_bytes)))
         for offset in offsets:
             lanes.check()
-            data = sealed[: min(SEGMENT_BYTES, size_bytes - offset)]
+            data = sealed[: min(_DIGEST_BYTES, size_bytes - offset)]
             read_whole(obj, header.size_bytes + offset, data)
-            tally.add(offset // SEGMENT_BYTES, data, data)
+            tally.add(offset // _DIGEST_BYTES, data, data)
 
     lanes.run(lane)
     return tally.digest()
 
 
-def _buffers(layout: Layout | None) -> tuple[bytearray, bytearray]:
+def _turns(suite: PayloadSuite, lanes: Lanes) -> Callable[[int], AbstractContextManager[None]]:
+    """Where a thread waits for its segment's turn at the cipher; nowhere if there are no turns."""
+    if suite.is_sequential:
+        return Door(lanes).in_turn
+    return lambda index: nullcontext()
+
+
+def _buffers(suite: PayloadSuite, layout: PayloadLayout | None) -> tuple[bytearray, bytearray]:
     """A thread's two buffers; small for a small file, of which there may be thousands."""
     if layout is None:
-        return bytearray(LATER_PLAIN_BYTES), bytearray(SEGMENT_BYTES)
+        return bytearray(suite.full_plain_bytes), bytearray(suite.full_whole_bytes)
     return (
-        bytearray(min(LATER_PLAIN_BYTES, layout.plaintext_bytes)),
-        bytearray(min(SEGMENT_BYTES, layout.payload_bytes)),
+        bytearray(min(suite.full_plain_bytes, layout.plaintext_bytes)),
+        bytearray(min(suite.full_whole_bytes, layout.payload_bytes)),
     )
 
 
@@ -228,7 +269,9 @@ def read_whole(obj: PinnedObject, offset: int, wanted: memoryview) -> None:
         done += count
 
 
-def _either(sink: Sink) -> tuple[ObjectWriter | None, BinaryIO | None]:
+def _either(sink: Sink | None) -> tuple[ObjectWriter | None, BinaryIO | None]:
+    if sink is None:
+        return None, None
     if hasattr(sink, "write_at"):
         return cast("ObjectWriter", sink), None
     return None, sink

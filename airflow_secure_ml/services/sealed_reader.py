@@ -1,7 +1,8 @@
 """A sealed object as a seekable file: pandas, polars and pyarrow read parts of it.
 
 Only segments that are asked for are fetched, and each is verified before a byte of it is returned.
-What was not read is not proven; a payload's digest is `sealing.digest_payload`'s business.
+What was not read is not proven; a payload's digest is `sealing.digest_payload`'s business. A suite
+that is only read from beginning to end is refused.
 
 Source: SEALED_FILE_FORMAT, Reading, step 7.
 """
@@ -14,9 +15,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_secure_ml.core.crypto_policy import SUITES
 from airflow_secure_ml.core.ports import KeyRef, PinnedObject
 from airflow_secure_ml.core.sealed_file.context import Expected
+from airflow_secure_ml.core.sealed_file.header import FILE_SUITES, Header
 from airflow_secure_ml.core.sealed_file.keys import wipe
+from airflow_secure_ml.core.sealed_file.suites import payload_suite
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
@@ -37,6 +41,21 @@ if TYPE_CHECKING:
 DEFAULT_CACHED_SEGMENTS = 4
 
 
+def check_random_access(header: Header, uri: str) -> None:
+    """Return if parts of a sealed object can be read.
+
+    Raises:
+        ConfigurationError: Its suite is only read from the beginning to the end.
+    """
+    suite = header.core.suite
+    if suite in FILE_SUITES and payload_suite(suite).is_sequential:
+        raise ConfigurationError(
+            f"{uri}: sealed in suite {SUITES[suite]}, which is read from the beginning to the end: "
+            "a stream, parts or columns of it are not to be had; read it without stream=True, or "
+            f"seal it in {SUITES[FILE_SUITES[0]]}"
+        )
+
+
 class SealedReader(io.RawIOBase):
     """Random access to the plaintext of a sealed object; closing it wipes what it cached.
 
@@ -50,6 +69,7 @@ class SealedReader(io.RawIOBase):
     Raises:
         FormatError, PolicyError, CiphertextError, ServiceUnavailableError: As `open_object`;
             the last segment is verified before the constructor returns.
+        ConfigurationError: Its suite has no random access; no key was asked.
     """
 
     def __init__(
@@ -70,6 +90,7 @@ class SealedReader(io.RawIOBase):
             raise ConfigurationError(f"cached_segments: {cached_segments}, expected at least 1")
         self._obj = obj
         self._header = read_sealed_header(obj)
+        check_random_access(self._header, obj.uri)
         with (
             naming(obj.uri),
             unlock(self._header, keys=keys, expect=expect, state_of=state_of) as unlocked,

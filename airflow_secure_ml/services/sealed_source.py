@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self, TypeAlias, cast
 
 from airflow_secure_ml.core.ports import PinnedObject
-from airflow_secure_ml.core.sealed_file.payload import (
-    FIRST_PLAIN_BYTES,
-    LATER_PLAIN_BYTES,
-    MAX_SEGMENTS,
-    Layout,
-)
+from airflow_secure_ml.core.sealed_file.segments import PayloadSuite
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -53,7 +48,7 @@ class Source(Protocol):
         """The whole length, if it is known before the end."""
 
     def take(self, buffer: memoryview) -> Piece | None:
-        """Fill `buffer` (1048560 bytes) with the next segment; None: there is none."""
+        """Fill `buffer` (a whole segment's) with the next segment; None: there is none."""
 
     def finish(self) -> int:
         """The bytes that were taken; raises IntegrityError if the source changed meanwhile."""
@@ -63,18 +58,19 @@ class Source(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
-def open_source(plaintext: Plaintext, *, size_bytes: int | None) -> Source:
+def open_source(plaintext: Plaintext, *, size_bytes: int | None, suite: PayloadSuite) -> Source:
     """Begin to read plaintext.
 
     Args:
         plaintext: Where it is. A descriptor or stream stays open afterwards.
         size_bytes: The length it must have, if the caller knows it.
+        suite: What says how long a segment is.
 
     Raises:
         FormatError: A path to a directory, device, FIFO or socket.
         IntegrityError: Another length.
     """
-    source = _open_source(plaintext, size_bytes)
+    source = _open_source(plaintext, size_bytes, suite)
     if size_bytes is not None and source.size_bytes != size_bytes:
         source.__exit__(None, None, None)
         raise IntegrityError(
@@ -83,24 +79,24 @@ def open_source(plaintext: Plaintext, *, size_bytes: int | None) -> Source:
     return source
 
 
-def _open_source(plaintext: Plaintext, size_bytes: int | None) -> Source:
+def _open_source(plaintext: Plaintext, size_bytes: int | None, suite: PayloadSuite) -> Source:
     if isinstance(plaintext, int):
         if stat.S_ISREG(os.fstat(plaintext).st_mode):
-            return _FileSource(plaintext, name=f"descriptor {plaintext}", owned=False)
+            return _FileSource(plaintext, suite, name=f"descriptor {plaintext}", owned=False)
         stream = os.fdopen(plaintext, "rb", buffering=0, closefd=False)
-        return _StreamSource(cast("BinaryIO", stream), size_bytes)
+        return _StreamSource(cast("BinaryIO", stream), size_bytes, suite)
     if isinstance(plaintext, str | os.PathLike):
-        return _open_path(os.fspath(plaintext))
+        return _open_path(os.fspath(plaintext), suite)
     if hasattr(plaintext, "readinto_at"):
-        return _ObjectSource(cast("PinnedObject", plaintext))
+        return _ObjectSource(cast("PinnedObject", plaintext), suite)
     if hasattr(plaintext, "read"):
-        return _StreamSource(plaintext, size_bytes)
+        return _StreamSource(plaintext, size_bytes, suite)
     raise ConfigurationError(
         f"plaintext: a {type(plaintext).__name__}, expected a path, descriptor, stream or object"
     )
 
 
-def _open_path(path: str) -> _FileSource:
+def _open_path(path: str, suite: PayloadSuite) -> _FileSource:
     # O_NONBLOCK: opening a FIFO would wait for someone to write to it.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -111,14 +107,14 @@ def _open_path(path: str) -> _FileSource:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FormatError(f"{path}: not a regular file; only those are sealed from a path")
-    return _FileSource(descriptor, name=path, owned=True)
+    return _FileSource(descriptor, suite, name=path, owned=True)
 
 
 class _PositionedSource:
     """What sources that are read at any place have in common: the next segment's number."""
 
-    def __init__(self, size_bytes: int, name: str) -> None:
-        self._layout = Layout.of_plaintext(size_bytes)
+    def __init__(self, size_bytes: int, name: str, suite: PayloadSuite) -> None:
+        self._layout = suite.layout_of_plaintext(size_bytes)
         self._name = name
         self._next = 0
         self._lock = threading.Lock()
@@ -169,9 +165,9 @@ class _PositionedSource:
 
 
 class _FileSource(_PositionedSource):
-    def __init__(self, descriptor: int, *, name: str, owned: bool) -> None:
+    def __init__(self, descriptor: int, suite: PayloadSuite, *, name: str, owned: bool) -> None:
         status = os.fstat(descriptor)
-        super().__init__(status.st_size, name)
+        super().__init__(status.st_size, name, suite)
         self._descriptor = descriptor
         self._owned = owned
         self._state = _state(status)
@@ -195,8 +191,8 @@ class _FileSource(_PositionedSource):
 
 
 class _ObjectSource(_PositionedSource):
-    def __init__(self, pinned: PinnedObject) -> None:
-        super().__init__(pinned.size_bytes, pinned.uri)
+    def __init__(self, pinned: PinnedObject, suite: PayloadSuite) -> None:
+        super().__init__(pinned.size_bytes, pinned.uri, suite)
         self._pinned = pinned
 
     def _read(self, offset: int, wanted: memoryview) -> int:
@@ -207,8 +203,9 @@ class _ObjectSource(_PositionedSource):
 
 
 class _StreamSource:
-    def __init__(self, stream: BinaryIO, size_bytes: int | None) -> None:
+    def __init__(self, stream: BinaryIO, size_bytes: int | None, suite: PayloadSuite) -> None:
         self._stream = stream
+        self._suite = suite
         self._size_bytes = size_bytes
         self._taken = 0
         self._next = 0
@@ -226,9 +223,9 @@ class _StreamSource:
             if self._ended:
                 return None
             index = self._next
-            if index == MAX_SEGMENTS:
+            if index == self._suite.max_segments:
                 raise ConfigurationError("plaintext: the stream does not end; split it")
-            wanted = buffer[: LATER_PLAIN_BYTES if index else FIRST_PLAIN_BYTES]
+            wanted = buffer[: self._suite.plain_bytes_of(index)]
             ahead = len(self._ahead)
             wanted[:ahead] = self._ahead
             length = ahead + self._fill(wanted[ahead:])

@@ -9,27 +9,25 @@ Source: SEALED_FILE_FORMAT, Reading.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from airflow_secure_ml.core.crypto_policy import CryptoPolicy, governing
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, ObjectWriter, PinnedObject
 from airflow_secure_ml.core.sealed_file.context import Expected
 from airflow_secure_ml.core.sealed_file.header import (
-    SUITE_FILE,
+    SUITE_DATASET_KEY,
     Core,
     encode_header,
     make_core,
 )
-from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, wipe
-from airflow_secure_ml.core.sealed_file.payload import (
-    PREFIX_BYTES,
-    SALT_BYTES,
-    Layout,
-    SegmentCipher,
-)
+from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, TYPE_HPKE, wipe
+from airflow_secure_ml.core.sealed_file.segments import PayloadLayout
 from airflow_secure_ml.core.sealed_file.slots import Slot
+from airflow_secure_ml.core.sealed_file.suites import payload_suite
 from airflow_secure_ml.errors import ConfigurationError, IntegrityError
 from airflow_secure_ml.services.sealed_header import (
     ReaderKey,
@@ -52,6 +50,8 @@ from airflow_secure_ml.services.sealed_payload import (
 from airflow_secure_ml.services.sealed_source import Plaintext, open_source
 
 DEFAULT_THREADS = 2
+# Take the digest that the keys' policy writes; not None, which is to take none.
+AS_POLICY = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Sealed:
         payload_bytes: Its length.
         plaintext_bytes: Length of what it holds.
         key: The first of the keys that open it.
+        suite: Number of the suite it is of.
     """
 
     core_id: bytes
@@ -73,6 +74,7 @@ class Sealed:
     payload_bytes: int
     plaintext_bytes: int
     key: KeyRef
+    suite: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +124,9 @@ def seal_object(
     plaintext_bytes: int | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     threads: int = DEFAULT_THREADS,
-    digest_algorithm: str | None = "sha256",
+    digest_algorithm: str | None = AS_POLICY,
     progress: Progress | None = None,
+    suite: int | None = None,
 ) -> Sealed:
     """Seal plaintext into `writer`; the caller commits it.
 
@@ -137,28 +140,36 @@ def seal_object(
             smaller header where that is worth it.
         random_bytes: Fresh randomness; never the same bytes twice.
         threads: 1 to 64, the caller's included.
-        digest_algorithm: `sha256`, `blake3`; None: no digest is taken.
+        digest_algorithm: `sha256`, `blake3`; None: no digest is taken. Left out: what the keys'
+            policy writes.
         progress: Called with the plaintext bytes done so far, by one thread at a time.
+        suite: Number of the suite; None: what the keys' policy writes.
 
     Raises:
         ConfigurationError: Keys or context that the format does not allow.
-        PolicyError: A data-set key whose context this file lacks (context_differs).
+        PolicyError: A data-set key whose context this file lacks (context_differs), or a suite,
+            kind of key or digest that the keys' policy does not write (rule_denied).
         IntegrityError: The source changed while it was read.
     """
-    work = Work(threads=threads, digest_algorithm=digest_algorithm, progress=progress)
+    policy = governing(keys)
+    chosen = payload_suite(policy.suite_to_write if suite is None else suite)
+    algorithm = policy.digest_to_write if digest_algorithm == AS_POLICY else digest_algorithm
+    work = Work(threads=threads, digest_algorithm=algorithm, progress=progress)
     for key in keys:
         check_covers(key, context)
-    file_key = bytearray(_random(random_bytes, KEY_BYTES))
+    fresh = functools.partial(_random, random_bytes)
+    file_key = bytearray(fresh(KEY_BYTES))
     try:
-        core = make_core(SUITE_FILE, file_key, context)
+        core = make_core(chosen.number, file_key, context)
         slots = wrap_slots(keys, core, file_key)
-        with open_source(source, size_bytes=plaintext_bytes) as plain:
+        with open_source(source, size_bytes=plaintext_bytes, suite=chosen) as plain:
             header = encode_header(core, slots, file_key, plaintext_bytes=plain.size_bytes)
-            salt, prefix = _random(random_bytes, SALT_BYTES), _random(random_bytes, PREFIX_BYTES)
-            cipher = SegmentCipher(file_key, core.id, salt=salt, prefix=prefix)
+            cipher = chosen.sealing_cipher(file_key, core.id, fresh)
             writer.write_at(0, header)
-            digest = seal_payload(plain, writer, payload_at=len(header), cipher=cipher, work=work)
-            layout = Layout.of_plaintext(plain.finish())
+            digest = seal_payload(
+                plain, writer, payload_at=len(header), suite=chosen, cipher=cipher, work=work
+            )
+            layout = chosen.layout_of_plaintext(plain.finish())
     finally:
         wipe(file_key)
     return Sealed(
@@ -168,6 +179,7 @@ def seal_object(
         payload_bytes=layout.payload_bytes,
         plaintext_bytes=layout.plaintext_bytes,
         key=keys[0].ref_of(slots[0].body),
+        suite=core.suite,
     )
 
 
@@ -188,7 +200,8 @@ def open_object(
 
     Every segment is verified before a byte of it goes to the sink, the last one before all
     others. A stream gets plaintext in order, before the payload's digest is known: where a
-    signature counts, open into an ObjectWriter and commit after this returned.
+    signature counts, open into an ObjectWriter and commit after this returned. A payload of a
+    sequential suite is read twice where the sink is a stream: all of it is verified first.
 
     Args:
         obj: Pinned; stays open.
@@ -204,7 +217,8 @@ def open_object(
 
     Raises:
         FormatError: Not a sealed file that this release reads.
-        PolicyError: Wrong context, or no key (`why` says which).
+        PolicyError: Wrong context, no key, or what the keys' policy does not read (`why` says
+            which).
         CiphertextError: Altered, cut, or put together from several files.
         IntegrityError: Another payload than expected, or it changed meanwhile.
         ServiceUnavailableError: A key system did not answer.
@@ -217,7 +231,7 @@ def open_object(
         with unlock(header, keys=keys, expect=expect, state_of=state_of) as unlocked:
             layout = payload_layout(obj, header)
             _check_length(layout, expected_payload_bytes)
-            cipher = payload_cipher(obj, header, unlocked.file_key)
+            cipher = payload_cipher(obj, header, unlocked.file_key, sink=sink, threads=threads)
         digest = open_payload(obj, header, sink, cipher=cipher, work=work)
         obj.check_unchanged()
         _check_digest(digest, expected)
@@ -246,7 +260,7 @@ def digest_payload(
         IntegrityError: It changed meanwhile.
     """
     header = read_sealed_header(obj)
-    if header.core.suite != SUITE_FILE:
+    if header.core.suite == SUITE_DATASET_KEY:
         raise ConfigurationError(f"{obj.uri}: a data-set key has no payload to take a digest of")
     work = Work(threads=threads, digest_algorithm=digest_algorithm, progress=progress)
     with naming(obj.uri):
@@ -263,16 +277,28 @@ def digest_payload(
 
 
 def wrap_slots(keys: Sequence[KeyWrapper], core: Core, file_key: bytes | bytearray) -> list[Slot]:
-    """One slot for each key.
+    """One slot for each key; whatever is sealed or rewrapped passes here.
 
     Raises:
         ConfigurationError: No key at all; the other limits are `encode_header`'s.
+        PolicyError: The keys' policy does not write this suite, or such slots (rule_denied).
     """
     if not keys:
         raise ConfigurationError("no key is named; nobody could open what is sealed")
-    return [
-        Slot(type=key.slot_type, id=key.slot_id, body=key.wrap(file_key, core.id)) for key in keys
-    ]
+    policy = governing(keys)
+    policy.check_suite(core.suite, "write")
+    return [_wrapped(key, core, file_key, policy) for key in keys]
+
+
+def _wrapped(
+    key: KeyWrapper, core: Core, file_key: bytes | bytearray, policy: CryptoPolicy
+) -> Slot:
+    # An HPKE slot tells in its body what it is, and is made here; other keys are not even asked.
+    if key.slot_type != TYPE_HPKE:
+        policy.check_slot(key.slot_type, b"", "write")
+    body = key.wrap(file_key, core.id)
+    policy.check_slot(key.slot_type, body, "write")
+    return Slot(type=key.slot_type, id=key.slot_id, body=body)
 
 
 def _random(random_bytes: Callable[[int], bytes], length: int) -> bytes:
@@ -282,7 +308,7 @@ def _random(random_bytes: Callable[[int], bytes], length: int) -> bytes:
     return fresh
 
 
-def _check_length(layout: Layout, expected: int | None) -> None:
+def _check_length(layout: PayloadLayout, expected: int | None) -> None:
     if expected is not None and layout.payload_bytes != expected:
         raise IntegrityError(f"a payload of {layout.payload_bytes} bytes, expected {expected}")
 

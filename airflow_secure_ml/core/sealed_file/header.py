@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from airflow_secure_ml.core.crypto_policy import SUITE_COBBLESTONE, SUITE_FILE
 from airflow_secure_ml.core.sealed_file.context import decode_context, encode_context
 from airflow_secure_ml.core.sealed_file.cursor import Cursor
 from airflow_secure_ml.core.sealed_file.keys import (
@@ -29,7 +30,8 @@ from airflow_secure_ml.errors import CiphertextError, ConfigurationError, Format
 
 MAGIC = bytes.fromhex("8941534d4c0d0a1a")
 VERSION = 1
-SUITE_FILE = 0x01
+# Of files, in the order of their numbers; the header of a data-set key has no payload.
+FILE_SUITES = (SUITE_FILE, SUITE_COBBLESTONE)
 SUITE_DATASET_KEY = 0x10
 
 COMMITMENT_AT = 12
@@ -51,7 +53,7 @@ class Core:
     """What never changes while the payload lives.
 
     Attributes:
-        suite: 0x01 a file, 0x10 a data-set key.
+        suite: 0x01, 0x02 a file, 0x10 a data-set key.
         commitment: 32 bytes that only one file key fits.
         context: The encryption context's pairs.
         encoded: The bytes it was read from, or is written as.
@@ -207,8 +209,11 @@ def _core_bytes(prefix: bytes) -> int:
             f"sealed file of version {prefix[8]}, this release reads {VERSION}; "
             "upgrade airflow-secure-ml"
         )
-    if prefix[9] not in (SUITE_FILE, SUITE_DATASET_KEY):
-        raise FormatError(f"sealed file of suite 0x{prefix[9]:02x}, this release reads 0x01, 0x10")
+    if prefix[9] not in (*FILE_SUITES, SUITE_DATASET_KEY):
+        raise FormatError(
+            f"sealed file of suite 0x{prefix[9]:02x}, this release reads 0x01, 0x02, 0x10; "
+            "upgrade airflow-secure-ml"
+        )
     core_bytes = int.from_bytes(prefix[10:12], "big")
     if not MIN_CORE_BYTES <= core_bytes <= MAX_CORE_BYTES:
         raise FormatError(

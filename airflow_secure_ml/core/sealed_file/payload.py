@@ -1,4 +1,4 @@
-"""The payload of a sealed file: where each segment lies, and sealing or opening one of them.
+"""Suite 0x01: where each segment of a payload lies, and sealing or opening one of them.
 
 Segments are independent, so callers may work on many at once; the count always comes from the
 payload's length, never from what decrypts.
@@ -9,13 +9,16 @@ Source: SEALED_FILE_FORMAT, Payload: Tink's AES256_GCM_HKDF_1MB (streaming AEAD)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from airflow_secure_ml.core.crypto_policy import SUITE_FILE
 from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, PAYLOAD_LABEL, expand, wipe
+from airflow_secure_ml.core.sealed_file.segments import Buffer, RandomBytes, Segment
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError
 
 SEGMENT_BYTES = 1 << 20
@@ -26,29 +29,6 @@ START_BYTES = 1 + SALT_BYTES + PREFIX_BYTES
 MAX_SEGMENTS = (1 << 31) - 1
 LATER_PLAIN_BYTES = SEGMENT_BYTES - TAG_BYTES
 FIRST_PLAIN_BYTES = LATER_PLAIN_BYTES - START_BYTES
-
-Buffer = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """Where one segment lies.
-
-    Attributes:
-        index: From 0.
-        last: Whether it is the payload's last.
-        plain_at: Where its plaintext begins, in bytes of the plaintext.
-        plain_bytes: 0 to 1048560.
-        sealed_at: Where its ciphertext begins, in bytes of the payload.
-        sealed_bytes: Its ciphertext with its tag.
-    """
-
-    index: int
-    last: bool
-    plain_at: int
-    plain_bytes: int
-    sealed_at: int
-    sealed_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,3 +164,50 @@ class SegmentCipher:
 
     def _nonce(self, index: int, last: bool) -> bytes:
         return self._prefix + index.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+
+
+class Aes256Gcm1Mb:
+    """Suite 0x01, as `segments.PayloadSuite` describes it."""
+
+    number: Final = SUITE_FILE
+    is_sequential: Final = False
+    start_bytes: Final = START_BYTES
+    full_plain_bytes: Final = LATER_PLAIN_BYTES
+    full_whole_bytes: Final = SEGMENT_BYTES
+    max_segments: Final = MAX_SEGMENTS
+
+    def segment(self, index: int, plain_bytes: int, last: bool) -> Segment:
+        """Where a segment of a payload lies whose length is not known yet."""
+        return Segment(
+            index=index,
+            last=last,
+            plain_at=first_plain_byte(index),
+            plain_bytes=plain_bytes,
+            sealed_at=max(index * SEGMENT_BYTES, START_BYTES),
+            sealed_bytes=plain_bytes + TAG_BYTES,
+        )
+
+    def plain_bytes_of(self, index: int) -> int:
+        """How much plaintext a segment holds that is not the last."""
+        return LATER_PLAIN_BYTES if index else FIRST_PLAIN_BYTES
+
+    def layout_of_payload(self, payload_bytes: int) -> Layout:
+        """As `Layout.of_payload`."""
+        return Layout.of_payload(payload_bytes)
+
+    def layout_of_plaintext(self, plaintext_bytes: int) -> Layout:
+        """As `Layout.of_plaintext`."""
+        return Layout.of_plaintext(plaintext_bytes)
+
+    def sealing_cipher(
+        self, file_key: bytes | bytearray, core_id: bytes, random_bytes: RandomBytes
+    ) -> SegmentCipher:
+        """The cipher of a new payload, under a fresh salt and prefix."""
+        salt, prefix = random_bytes(SALT_BYTES), random_bytes(PREFIX_BYTES)
+        return SegmentCipher(file_key, core_id, salt=salt, prefix=prefix)
+
+    def opening_cipher(
+        self, file_key: bytes | bytearray, core_id: bytes, start: bytes
+    ) -> SegmentCipher:
+        """As `SegmentCipher.from_start`."""
+        return SegmentCipher.from_start(file_key, core_id, start)

@@ -112,7 +112,7 @@ def payload(fk, core_bytes, plaintext, salt, prefix):
 def read(file, kek=None, dsk=None, slot_id=None):
     """Open a whole file with the slot named `slot_id` under a KEK or a DSK."""
     assert file[:8] == MAGIC
-    assert file[8:10] == b"\x01\x01"
+    assert file[8:10] in (b"\x01\x01", b"\x01\x02")
     core_len = int.from_bytes(file[10:12], "big")
     core_bytes = file[:core_len]
     size, count = struct.unpack_from(">IH", file, core_len)
@@ -133,7 +133,8 @@ def read(file, kek=None, dsk=None, slot_id=None):
     covered = file[: core_len + 6] + covered
     key = expand(fk, b"asml/v1/header" + core_id(core_bytes))
     assert mac(key, covered) == file[size - 32 : size]
-    return _read_payload(fk, core_bytes, file[size:])
+    read_payload = _read_payload if file[9] == 1 else _read_cobblestone
+    return read_payload(fk, core_bytes, file[size:])
 
 
 def _read_payload(fk, core_bytes, sealed):
@@ -146,3 +147,39 @@ def _read_payload(fk, core_bytes, sealed):
         nonce = prefix + struct.pack(">I", i) + (b"\x01" if i == count - 1 else b"\x00")
         plaintext += aead.decrypt(nonce, part, None)
     return plaintext
+
+
+def _cobblestone_keys(fk, core_bytes, salt):
+    """Suite 0x02: HKDF-Expand-SHA512 by hand; key, base nonce and commitment."""
+    root = expand(fk, b"asml/v1/cobblestone-256" + core_id(core_bytes))
+    info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00" + salt + core_id(core_bytes)
+    one = hmac.new(root, info + b"\x01", hashlib.sha512).digest()
+    two = hmac.new(root, one + info + b"\x02", hashlib.sha512).digest()
+    okm = (one + two)[:76]
+    return AESGCM(okm[:32]), int.from_bytes(okm[32:44], "big"), okm[44:76]
+
+
+def chunk(fk, core_bytes, salt, index, plaintext):
+    """One chunk of suite 0x02; of any length, so that an attacker's can be made."""
+    aead, base, _ = _cobblestone_keys(fk, core_bytes, salt)
+    return aead.encrypt((base ^ index).to_bytes(12, "big"), plaintext, None)
+
+
+def cobblestone(fk, core_bytes, plaintext, salt):
+    aead, base, commitment = _cobblestone_keys(fk, core_bytes, salt)
+    sealed = [salt, commitment]
+    for i in range(len(plaintext) // 16384 + 1):
+        part = plaintext[i * 16384 : (i + 1) * 16384]
+        sealed.append(aead.encrypt((base ^ i).to_bytes(12, "big"), part, None))
+    return b"".join(sealed)
+
+
+def _read_cobblestone(fk, core_bytes, sealed):
+    aead, base, commitment = _cobblestone_keys(fk, core_bytes, sealed[:24])
+    assert sealed[24:56] == commitment
+    count = (len(sealed) - 56) // 16400 + 1
+    parts = [sealed[56 + i * 16400 :][:16400] for i in range(count)]
+    assert len(parts[-1]) >= 16
+    return b"".join(
+        aead.decrypt((base ^ i).to_bytes(12, "big"), part, None) for i, part in enumerate(parts)
+    )

@@ -125,7 +125,7 @@ def test_a_header_that_is_cut_is_refused(build, cut):
         (8, b"\x00", "version 0"),
         (8, b"\x02", "version 2"),
         (9, b"\x00", "suite 0x00"),
-        (9, b"\x02", "suite 0x02"),
+        (9, b"\x03", "suite 0x03"),
         (9, b"\x11", "suite 0x11"),
         (10, (45).to_bytes(2, "big"), "core of 45"),
         (10, (16385).to_bytes(2, "big"), "core of 16385"),

@@ -106,7 +106,7 @@ def test_after_a_rewrap_of_everything_only_the_newest_is_left(three):
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:200]), id="cut"),
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:9]), id="magic-only"),
         pytest.param(
-            lambda path: path.write_bytes(path.read_bytes()[:9] + b"\x02" + path.read_bytes()[10:]),
+            lambda path: path.write_bytes(path.read_bytes()[:9] + b"\x03" + path.read_bytes()[10:]),
             id="another-suite",
         ),
         pytest.param(lambda path: os.mkfifo(path.with_name("fifo")), id="fifo"),
