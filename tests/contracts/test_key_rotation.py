@@ -17,7 +17,11 @@ FILE_KEY, CORE_ID, OTHER_ID = bytes(range(32)), b"c" * 32, b"d" * 32
 BLIND = ["memory-transit", pytest.param("vault", marks=pytest.mark.vault)]
 
 
-@pytest.fixture(params=["local", "memory", *BLIND])
+HELD_IN_SOFTHSM = pytest.param("softhsm", marks=pytest.mark.softhsm)
+AS_A_READER = ["local", "memory", HELD_IN_SOFTHSM]
+
+
+@pytest.fixture(params=[*AS_A_READER, *BLIND])
 def rotating(request, tmp_path):
     if request.param == "memory":
         yield MemoryKeySystem()
@@ -27,6 +31,10 @@ def rotating(request, tmp_path):
         keyring = LocalKeyring(tmp_path / "secure_ml" / "keyring.json")
         keyring.init()
         yield keyring
+    elif request.param == "softhsm":
+        keys = request.getfixturevalue("softhsm").place().keys()
+        keys.create("data", "wrap")
+        yield keys
     else:
         from tests.servers.transit_place import TransitPlace
 
@@ -163,7 +171,7 @@ def test_bodies_are_rewrapped_where_the_key_lies_each_for_its_own_file(rotating)
     assert isinstance(other, CiphertextError)
 
 
-@pytest.mark.parametrize("rotating", ["local", "memory"], indirect=True)
+@pytest.mark.parametrize("rotating", AS_A_READER, indirect=True)
 def test_what_holds_its_keys_rewraps_nothing_blind(rotating):
     old = slot_of(rotating.wrapper("data"))
 

@@ -103,6 +103,18 @@ def s3_proxy(s3, tmp_path):
         yield proxy
 
 
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory):
+    """A token in software (`tests.servers.softhsm.SoftHsm`), this process's only one."""
+    from tests.servers.softhsm import SoftHsm
+
+    hsm = SoftHsm(tmp_path_factory.mktemp("softhsm"), ("team", "spare"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in hsm.environment.items():
+            patch.setenv(name, value)
+        yield hsm
+
+
 def _left(running):
     deadline = time.monotonic() + ENDED_S
     while (left := running.left()) and time.monotonic() < deadline:
