@@ -169,6 +169,17 @@ def _options() -> dict[str, dict[str, object]]:
             "The Airflow connection to Vault, where neither a lease nor a key system names "
             "another.",
         ),
+        "aws_conn_id": _option(
+            "aws_default",
+            "The Airflow connection, of type aws, of S3 and KMS where no other is named. Empty: no "
+            "connection; boto3 finds credentials and region.",
+        ),
+        "s3_connections": _option(
+            "",
+            "Buckets that are reached through another connection, with its id; a JSON object. It "
+            "goes before aws_conn_id, and an address with conn_id@ before both.",
+            example='{"models": "aws_models"}',
+        ),
         "xcom_key": _option(
             "", "Name of the wrap key of sealed XCom values. Empty: data_key.", example="xcom"
         ),

@@ -28,6 +28,7 @@ from airflow_secure_ml.settings_sources import (
 _MAX_SHOWN = 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _CONN_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,250}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
 _KEY_ADDRESS = re.compile(rf"{_ADDRESS.pattern}|hpke:[A-Za-z0-9:_-]+")
@@ -47,6 +48,9 @@ class Settings:
         key_groups: Names that stand for several keys to seal to.
         policy_file: The rules; None: no rules.
         vault_conn_id: The Airflow connection to Vault where no other is named.
+        aws_conn_id: The Airflow connection of S3 and KMS where no other is named; empty: none,
+            boto3 finds credentials and region.
+        s3_connections: Buckets with another connection, with its id.
         xcom_key: Wrap key of sealed XCom values; None: `data_key`.
         xcom_keys_dir: Where the sealed XCom's wrapped data-set keys lie.
         xcom_read_unsealed: Whether XCom values from before sealing are read.
@@ -70,6 +74,8 @@ class Settings:
     key_groups: Mapping[str, tuple[str, ...]]
     policy_file: Path | None
     vault_conn_id: str
+    aws_conn_id: str
+    s3_connections: Mapping[str, str]
     xcom_key: str | None
     xcom_keys_dir: Path
     xcom_read_unsealed: bool
@@ -162,11 +168,16 @@ _key_address = _matching(
     _KEY_ADDRESS, "an address such as local:///…, or hpke:… as `keys export-public` prints it"
 )
 _conn_id = _matching(_CONN_ID, "a connection's id: letters, digits, `_`, `.`, `-`, `:`, `#`, `/`")
+_bucket = _matching(_BUCKET, "a bucket's name: 3 to 63 lower-case letters, digits, `.`, `-`")
 _log_name = _matching(_LOG_NAME, "letters, digits, `.`, `_`, `/`, `-`, at most 200")
 
 
 def _name_or_none(option: str, text: str) -> str | None:
     return _name(option, text) if text else None
+
+
+def _conn_id_or_none(option: str, text: str) -> str:
+    return _conn_id(option, text) if text else ""
 
 
 def _items(text: str) -> list[str]:
@@ -213,6 +224,16 @@ def _key_groups(option: str, text: str) -> Mapping[str, tuple[str, ...]]:
     if any(each in groups for names in groups.values() for each in names):
         _refuse(option, text, "names of keys in a group, not of groups")
     return groups
+
+
+def _s3_connections(option: str, text: str) -> Mapping[str, str]:
+    allowed = 'a JSON object of bucket to connection id, such as {"models": "aws_models"}'
+    pairs = [
+        (_bucket(option, bucket), conn_id) for bucket, conn_id in _pairs(option, text, allowed)
+    ]
+    if not all(isinstance(conn_id, str) for _, conn_id in pairs):
+        _refuse(option, text, allowed)
+    return {bucket: _conn_id(option, conn_id) for bucket, conn_id in pairs}
 
 
 def _path(option: str, text: str) -> Path:
@@ -273,6 +294,8 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "key_groups": _key_groups,
     "policy_file": _path_or_none,
     "vault_conn_id": _conn_id,
+    "aws_conn_id": _conn_id_or_none,
+    "s3_connections": _s3_connections,
     "xcom_key": _name_or_none,
     "xcom_keys_dir": _path,
     "xcom_read_unsealed": _switch,

@@ -51,6 +51,8 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         key_groups={},
         policy_file=None,
         vault_conn_id="vault_default",
+        aws_conn_id="aws_default",
+        s3_connections={},
         xcom_key=None,
         xcom_keys_dir=home / "secure_ml/xcom_keys",
         xcom_read_unsealed=True,
@@ -322,3 +324,20 @@ print(json.dumps(answers))
     assert "data_key='in_env'" in answers[3][0]
     assert "signing_key='spoken'" in answers[3][0]
     assert "perhaps" in answers[6][0]
+
+
+def test_buckets_have_connections_of_their_own():
+    found = parse_settings({"s3_connections": '{"models": "aws_models", "a.b-c": "x"}'})
+
+    assert found.s3_connections == {"models": "aws_models", "a.b-c": "x"}
+    assert parse_settings({"aws_conn_id": ""}).aws_conn_id == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["models", "[]", '{"models": 7}', '{"models": ""}', '{"Models": "x"}', '{"a": "x"}',
+     '{"models": "x", "models": "y"}', '{"models": "x y"}'],
+)  # fmt: skip
+def test_connections_of_buckets_that_cannot_be_read_are_refused(text):
+    with pytest.raises(ConfigurationError, match=r"\[secure_ml\] s3_connections: found"):
+        parse_settings({"s3_connections": text})
