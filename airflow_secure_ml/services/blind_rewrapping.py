@@ -19,6 +19,7 @@ from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.core.sealed_file.header import Header
 from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import CiphertextError, SecureMLError
+from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.rewrapping import copy_payload, rewrap_object
 from airflow_secure_ml.services.sealed_header import naming
 
@@ -106,7 +107,8 @@ class ReaderRewriter:
         """The key is looked up once for the whole batch."""
         if not batch:
             return []
-        readers, newest = self._keys.unwrappers([self._name]), self._keys.wrapper(self._name)
+        # The slots of one key again: nobody gets to open what a signature was demanded for.
+        readers, newest = opening_keys(self._keys, [self._name]), self._keys.wrapper(self._name)
         return [partial(self._write, old, readers, newest) for old in batch]
 
     def _write(

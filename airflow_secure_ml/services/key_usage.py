@@ -15,6 +15,7 @@ from airflow_secure_ml.core.ports import KeyVersion, ObjectStore, RotatingKeys
 from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.errors import PolicyError
+from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.sealed_dataset import KEY_FOLDER
 from airflow_secure_ml.services.sealed_walk import addresses_below, pin_sealed
 
@@ -132,7 +133,7 @@ def count_usage(
         PolicyError: There is no such key, or it does not wrap.
     """
     # Refuses a key that only signs.
-    keys.unwrappers([name])
+    opening_keys(keys, [name])
     counting = _Counting(keys, name, keys.versions(name))
     seen: set[str] = set()
     for uri in uris:

@@ -25,6 +25,7 @@ from airflow_secure_ml.core.sealed_file.header import (
 )
 from airflow_secure_ml.core.sealed_file.keys import (
     TYPE_DATASET_KEY,
+    TYPE_HPKE,
     DataSetKeyWrapper,
     commits_to,
     wipe,
@@ -41,6 +42,7 @@ from airflow_secure_ml.errors import (
 )
 
 MAX_NAMES = 10
+_OPENS = {"active", "retired"}
 
 
 @runtime_checkable
@@ -230,13 +232,19 @@ def _refusal(
     names = ", ".join(f"{slot.id} (type {slot.type})" for slot in header.slots[:MAX_NAMES])
     why = "key_not_allowed"
     if state_of is not None:
-        states = {state_of(slot.type, slot.id) for slot in header.slots}
-        why = _why(states)
+        found = [(slot.type, state_of(slot.type, slot.id)) for slot in header.slots]
+        if any(kind == TYPE_HPKE and state in _OPENS for kind, state in found):
+            return PolicyError(
+                "it opens with a key to receive with, to which anybody can seal: demand a "
+                "signature (`open --signed-by NAME`), or say --unsigned to do without",
+                why=why,
+            )
+        why = _why({state for _, state in found})
     return PolicyError(f"none of the reader's keys opens it; it is sealed for {names}", why=why)
 
 
 def _why(states: set[str | None]) -> str:
-    if states & {"active", "retired"}:
+    if states & _OPENS:
         return "key_not_allowed"
     for state in ("disabled", "destroyed"):
         if state in states:

@@ -21,6 +21,7 @@ from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.errors import FormatError, IntegrityError, SecureMLError
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
+from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
@@ -218,7 +219,8 @@ def _reader_keys(work: Work, store: ObjectStore, item: Input) -> list[ReaderKey]
     """The keys that may open it, in order; a data set's own lie below its root."""
     desk = work.desk
     only = None if desk.rules is None else desk.rules.key_for_write(item.uri)
-    keys = desk.keys.unwrappers(None if only is None else {only})
+    # Whatever is sealed was verified before it is opened.
+    keys = opening_keys(desk.keys, None if only is None else {only})
     info = store.info(item.uri)
     is_directory = info is not None and info.is_directory
     root = item.uri if is_directory else item.uri.rpartition("/")[0]

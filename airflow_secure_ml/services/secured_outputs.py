@@ -34,6 +34,7 @@ from airflow_secure_ml.errors import (
 )
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
+from airflow_secure_ml.services.key_choice import sealing_keys
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
@@ -93,7 +94,7 @@ def check_output(work: Work, item: Output) -> None:
     try:
         _check_name(item)
         if item.sealed:
-            _wrapper(work, item)
+            _wrappers(work, item)
         desk.keys.signer(desk.signing_key)
         check_is_replaceable(work, item)
     except SecureMLError as error:
@@ -185,8 +186,9 @@ def _key_name(work: Work, item: Output) -> str:
     return item.key or (rules and rules.key_for_write(item.uri)) or work.desk.data_key
 
 
-def _wrapper(work: Work, item: Output) -> KeyWrapper:
-    return work.desk.keys.wrapper(_key_name(work, item))
+def _wrappers(work: Work, item: Output) -> list[KeyWrapper]:
+    """Who shall be able to open it; empty: it is not sealed."""
+    return sealing_keys(work.desk.keys, [_key_name(work, item)]) if item.sealed else []
 
 
 def check_is_replaceable(work: Work, item: Output) -> None:
@@ -259,9 +261,9 @@ def _stage_file(
 ) -> Staged:
     store = work.desk.store(item.uri)
     writer = stack.enter_context(store.create(item.uri))
-    wrapper = _wrapper(work, item) if item.sealed else None
+    wrappers = _wrappers(work, item)
     context = {**context_of(work, item), "object": item.uri}
-    entry, size, key = _write_file(work, made, writer, "", wrapper, context)
+    entry, size, key = _write_file(work, made, writer, "", wrappers, context)
     return Staged(
         item=item,
         store=store,
@@ -284,21 +286,22 @@ def _stage_directory(
     """Seal file by file under a key of the directory's own."""
     store = work.desk.store(item.uri)
     directory = stack.enter_context(store.create_directory(item.uri))
-    wrapper = _wrapper(work, item) if item.sealed else None
+    wrappers = _wrappers(work, item)
     dataset: KeyWrapper | None = None
     shared = {**context_of(work, item), "dataset": item.uri}
-    if wrapper is not None:
+    if wrappers:
         dataset = create_dataset_key(
             _Below(directory),  # type: ignore[arg-type] # the two methods that it needs
             item.uri,
-            keys=[wrapper],
+            keys=wrappers,
             context=shared,
         )
     entries, size = [], 0
     for path, place in _walk(item, made):
         context = {**shared, "object": store.child(item.uri, path)}
         with _create_below(item, directory, path) as writer:
-            entry, length, _ = _write_file(work, place, writer, path, dataset, context)
+            below = [] if dataset is None else [dataset]
+            entry, length, _ = _write_file(work, place, writer, path, below, context)
             writer.commit(replace=False)
         entries.append(entry)
         size += length
@@ -369,16 +372,16 @@ def _write_file(
     made: Path,
     writer: ObjectWriter,
     path: str,
-    key: KeyWrapper | None,
+    keys: list[KeyWrapper],
     context: dict[str, str],
 ) -> tuple[Entry, int, KeyRef | None]:
     """Returns its entry, its plaintext's length, and the key version that opens it."""
     scratch = work.desk.scratch_store
     with scratch.open(scratch.canonical(str(made))) as pinned:
-        if key is None:
+        if not keys:
             entry = copy_plain(pinned, writer, path)
             return entry, entry.size_bytes, None
-        sealed = seal_object(pinned, writer, keys=[key], context=context)
+        sealed = seal_object(pinned, writer, keys=keys, context=context)
     assert sealed.payload_digest is not None
     entry = Entry(
         path=path,
