@@ -216,9 +216,10 @@ COMMANDS: tuple[Command | Group, ...] = (
     ),
     _command(
         "inspect",
-        "show a sealed file's header, without a key; nothing in it is proved",
-        "sealed.inspect",
-        _arg("file", metavar="FILE", help="a sealed file"),
+        "show a sealed file's header, or count those below a folder, without a key; nothing in it "
+        "is proved",
+        "inspecting.inspect",
+        _arg("file", metavar="PATH", help="a sealed file, or a folder"),
     ),
     _command(
         "rewrap",

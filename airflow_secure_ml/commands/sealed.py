@@ -1,4 +1,4 @@
-"""`seal`, `inspect`, `rewrap`: sealed files one at a time; `open` is `opening`'s.
+"""`seal` and `rewrap`: sealed files one at a time; `open` is `opening`'s.
 
 Nothing has its final name before all of it was verified and the act is durable in the trail.
 """
@@ -9,13 +9,12 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_secure_ml.commands import trees
 from airflow_secure_ml.commands.places import (
     PIPE,
     context_pairs,
-    pinned_source,
     publish,
     reader_keys,
     require_free,
@@ -27,7 +26,6 @@ from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.rewrapping import rewrap_object
-from airflow_secure_ml.services.sealed_header import read_sealed_header
 from airflow_secure_ml.services.sealing import seal_object
 
 if TYPE_CHECKING:
@@ -75,32 +73,6 @@ def seal(arguments: argparse.Namespace, session: Session) -> Result:
     }
     line = f"sealed {sealed.plaintext_bytes} bytes for {', '.join(names)}: {target or 'pipe'}"
     return Result(data=data, lines=[line], beside=target is None)
-
-
-def inspect(arguments: argparse.Namespace, session: Session) -> Result:
-    """Show a sealed file's header."""
-    with pinned_source(session, arguments.file) as pinned:
-        header = read_sealed_header(pinned)
-        size_bytes = pinned.size_bytes
-    data: dict[str, Any] = {
-        "version": 1,
-        "suite": f"0x{header.core.suite:02x}",
-        "core_id": header.core_id.hex(),
-        "context": dict(header.core.context),
-        "header_bytes": header.size_bytes,
-        "payload_bytes": size_bytes - header.size_bytes,
-        "slots": [{"type": slot.type, "id": slot.id} for slot in header.slots],
-        "authenticated": False,
-    }
-    lines = [
-        f"sealed file, version 1, suite {data['suite']}",
-        f"core id  {data['core_id']}",
-        f"header   {header.size_bytes} bytes, payload {data['payload_bytes']} bytes",
-        *(f"context  {key} = {value}" for key, value in header.core.context.items()),
-        *(f"slot     {slot.id} (type {slot.type})" for slot in header.slots),
-        "read without a key: nothing of this is proved before the file is opened",
-    ]
-    return Result(data=data, lines=lines)
 
 
 def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
