@@ -1,0 +1,130 @@
+"""The ObjectStore port over buckets in S3, or in what speaks as S3 does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from airflow_secure_ml.adapters.aws.failures import Failure, Kind
+from airflow_secure_ml.adapters.aws.s3 import address
+from airflow_secure_ml.adapters.aws.s3.below import keys_below, names_below, remove_below
+from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, pin
+from airflow_secure_ml.adapters.aws.s3.place import Bucket, Place
+from airflow_secure_ml.adapters.aws.s3.terms import Asked
+from airflow_secure_ml.adapters.aws.s3.writer import S3Writer
+from airflow_secure_ml.core.ports import ObjectInfo
+from airflow_secure_ml.errors import ConfigurationError, FormatError
+
+
+class S3Objects:
+    """A store that knows which client reaches which bucket; safe from many threads."""
+
+    def __init__(
+        self,
+        client_of: Callable[[str], Any],
+        *,
+        asked_of: Callable[[str], Asked] = lambda bucket: Asked(),
+        use_connection: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Take what reaches buckets; no request is made.
+
+        Args:
+            client_of: The boto3 client for a bucket.
+            asked_of: What that bucket's connection asks of all that is written.
+            use_connection: Told the bucket and the connection that an address names; None: an
+                address may not name one.
+        """
+        self._client_of, self._asked_of = client_of, asked_of
+        self._use_connection = use_connection
+        self._lock = threading.Lock()
+        self._buckets: dict[str, Bucket] = {}
+
+    def canonical(self, text: str) -> str:
+        """The one address: `s3://bucket/key`, without a connection."""
+        found = address.parse(text)
+        if found.conn_id:
+            if self._use_connection is None:
+                raise ConfigurationError(
+                    f"{found.uri}: expected no connection in the address, found {found.conn_id}; "
+                    "here the client is given"
+                )
+            self._use_connection(found.bucket, found.conn_id)
+        return found.uri
+
+    def child(self, uri: str, relative: str) -> str:
+        """The canonical address of a name that `walk` gave."""
+        return address.child(uri, relative)
+
+    def place(self, uri: str) -> Place:
+        """An address with its bucket."""
+        found = address.split(uri)
+        with self._lock:
+            bucket = self._buckets.get(found.bucket)
+        client, asked = self._client_of(found.bucket), self._asked_of(found.bucket)
+        # A client whose credentials were renewed takes the old one's place.
+        if bucket is None or bucket.client is not client or bucket.asked != asked:
+            bucket = Bucket(client=client, asked=asked)
+            with self._lock:
+                self._buckets[found.bucket] = bucket
+        return Place(bucket=bucket, address=found)
+
+    def info(self, uri: str) -> ObjectInfo | None:
+        """What lies at the address; None: nothing. An object goes before what lies below it."""
+        place = self.place(uri)
+        if place.key:
+            answer = place.ask("look at", "head_object", but=(Kind.NOTHING,))
+            if not isinstance(answer, Failure):
+                size_bytes = int(answer["ContentLength"])
+                return ObjectInfo(uri=uri, is_directory=False, size_bytes=size_bytes)
+        if self._is_directory(place):
+            return ObjectInfo(uri=uri, is_directory=True, size_bytes=0)
+        return None
+
+    def open(self, uri: str) -> PinnedS3:
+        """Pin the newest version of an object."""
+        place = self._object_place(uri)
+        try:
+            return pin(place)
+        except FileNotFoundError:
+            if self._is_directory(place):
+                raise FormatError(f"{uri}: expected a file, found a directory") from None
+            raise
+
+    def create(self, uri: str) -> S3Writer:
+        """Begin an object; what killed writers of this machine left for it is aborted."""
+        place = self._object_place(uri)
+        return S3Writer(place, is_directory=lambda: self._is_directory(place))
+
+    def walk(self, uri: str) -> Iterator[str]:
+        """Relative names of the files below a directory, sorted; `_asml/` at its top is skipped.
+
+        Everything is listed before the first name is given.
+        """
+        place = self.place(uri)
+        names = names_below(place)
+        if names is None:
+            info = self.info(uri)
+            if info is None:
+                raise FileNotFoundError(2, "no object there", uri)
+            if not info.is_directory:
+                raise FormatError(f"{uri}: expected a directory, found a file")
+        return iter(names or [])
+
+    def delete(self, uri: str) -> None:
+        """Remove an object, or a directory with all below it; a versioned bucket keeps versions."""
+        place = self._object_place(uri)
+        answer = place.ask("look at", "head_object", but=(Kind.NOTHING,))
+        # Not removed unseen: a versioned bucket would get a marker for what never was.
+        if not isinstance(answer, Failure):
+            place.ask("remove", "delete_object", but=(Kind.NOTHING,))
+        remove_below(place)
+
+    def _object_place(self, uri: str) -> Place:
+        place = self.place(uri)
+        if not place.key:
+            raise FormatError(f"{uri}: expected the address of an object, found a whole bucket")
+        return place
+
+    def _is_directory(self, place: Place) -> bool:
+        return any(True for _ in keys_below(place, limit=1))
