@@ -164,6 +164,14 @@ def _options() -> dict[str, dict[str, object]]:
             "Path of a TOML file with the rules for data by prefix. Empty: no rules.",
             example="/etc/airflow/secure_ml.toml",
         ),
+        "crypto_policy": _option(
+            "",
+            "A JSON object with `write` and `read`, each with any of `suites`, `slots`, "
+            "`signatures`, `digests`: what may be written, and what may still be read. Empty: "
+            "files are written in suite aes256-gcm-1mb, and all else is allowed. "
+            "docs/crypto-policy.md has the names.",
+            example='{"write": {"suites": ["cobblestone-256"]}}',
+        ),
         "vault_conn_id": _option(
             "vault_default",
             "The Airflow connection to Vault, where neither a lease nor a key system names "

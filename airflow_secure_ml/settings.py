@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_secure_ml.core.crypto_policy import CryptoPolicy, parse_crypto_policy
 from airflow_secure_ml.core.redaction import check_hide
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 from airflow_secure_ml.settings_sources import (
@@ -47,6 +48,7 @@ class Settings:
         key_names: Names that lie in another key system, with its address.
         key_groups: Names that stand for several keys to seal to.
         policy_file: The rules; None: no rules.
+        crypto_policy: What may be written, and still read: suites, slots, signatures, digests.
         vault_conn_id: The Airflow connection to Vault where no other is named.
         aws_conn_id: The Airflow connection of S3 and KMS where no other is named; empty: none,
             boto3 finds credentials and region.
@@ -73,6 +75,7 @@ class Settings:
     key_names: Mapping[str, str]
     key_groups: Mapping[str, tuple[str, ...]]
     policy_file: Path | None
+    crypto_policy: CryptoPolicy
     vault_conn_id: str
     aws_conn_id: str
     s3_connections: Mapping[str, str]
@@ -272,6 +275,10 @@ def _hidden(option: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_items(text)))
 
 
+def _crypto_policy(option: str, text: str) -> CryptoPolicy:
+    return parse_crypto_policy(text)
+
+
 def _unavailable(option: str, text: str) -> str:
     return text if text in ("refuse", "continue") else _refuse(option, text, "refuse, continue")
 
@@ -293,6 +300,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "key_names": _key_names,
     "key_groups": _key_groups,
     "policy_file": _path_or_none,
+    "crypto_policy": _crypto_policy,
     "vault_conn_id": _conn_id,
     "aws_conn_id": _conn_id_or_none,
     "s3_connections": _s3_connections,

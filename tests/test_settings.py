@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_secure_ml.core.crypto_policy import CryptoPolicy
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.settings import (
     Settings,
@@ -50,6 +51,7 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         key_names={},
         key_groups={},
         policy_file=None,
+        crypto_policy=CryptoPolicy(),
         vault_conn_id="vault_default",
         aws_conn_id="aws_default",
         s3_connections={},
@@ -237,8 +239,8 @@ def test_nobody_may_be_trusted_by_default():
 
 
 def test_an_unknown_option_is_refused():
-    with pytest.raises(ConfigurationError, match="crypto_policy: no such option"):
-        parse_settings({"crypto_policy": "x"})
+    with pytest.raises(ConfigurationError, match="crypto_rules: no such option"):
+        parse_settings({"crypto_rules": "x"})
 
 
 def test_settings_are_read_once_until_reset(monkeypatch):

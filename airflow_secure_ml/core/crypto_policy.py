@@ -136,7 +136,7 @@ def governing(keys: Iterable[object]) -> CryptoPolicy:
     """The policy that using these keys is under; `UNGOVERNED` where no deployment gave them."""
     found: CryptoPolicy | None = None
     for key in keys:
-        if isinstance(key, Governed):
+        if isinstance(key, Governed) and key.crypto_policy.governs:
             found = key.crypto_policy if found is None else found.meet(key.crypto_policy)
     return UNGOVERNED if found is None else found
 
