@@ -49,12 +49,13 @@ class Deployment:
         self.settings = settings
 
     @cached_property
-    def keys(self) -> RotatingKeys:
-        """The key system, with the names that lie elsewhere."""
+    def keys(self) -> NamedKeys:
+        """The key system, with the names that lie elsewhere, under the crypto policy."""
         from airflow_secure_ml.key_systems import NamedKeys
+        from airflow_secure_ml.services.governed_keys import GovernedKeys
 
         settings = self.settings
-        return NamedKeys(
+        keys = NamedKeys(
             settings.key_system,
             settings.key_names,
             connect=_vault_client,
@@ -63,6 +64,7 @@ class Deployment:
             signs=[settings.signing_key, *settings.trusted_signers],
             groups=settings.key_groups,
         )
+        return GovernedKeys(keys, settings.crypto_policy)
 
     @cached_property
     def local_objects(self) -> ObjectStore:
@@ -70,6 +72,16 @@ class Deployment:
         from airflow_secure_ml.adapters.local_objects import LocalObjects
 
         return LocalObjects()
+
+    @cached_property
+    def s3_objects(self) -> ObjectStore:
+        """Objects in S3, each bucket through its connection; boto3 is imported with it."""
+        from airflow_secure_ml.adapters.aws.s3 import S3Objects
+        from airflow_secure_ml.hooks.s3 import BucketConnections
+
+        settings = self.settings
+        buckets = BucketConnections(settings.aws_conn_id, settings.s3_connections)
+        return S3Objects(buckets.client, asked_of=buckets.asked, use_connection=buckets.use)
 
     @cached_property
     def checker(self) -> DataChecker:
@@ -100,12 +112,16 @@ class Deployment:
             ConfigurationError: A scheme that this release has no store for.
         """
         scheme, found, _ = uri.partition("://")
-        if found and scheme != "file":
-            raise ConfigurationError(
-                f"{uri}: this release reads and writes local paths and file:// addresses, not "
-                f"{scheme}://"
-            )
-        return self.local_objects
+        if not found or scheme == "file":
+            return self.local_objects
+        if scheme == "s3":
+            return self.s3_objects
+        # Not the whole of it: before an @ may stand a password.
+        raise ConfigurationError(
+            f"{scheme[:40]}://…: expected s3://bucket/key, file:///path or a local path; this "
+            f"release has no store for {scheme[:40]}://. A store elsewhere that speaks S3 is "
+            "reached by endpoint_url of its connection"
+        )
 
     def canonical(self, address: str) -> str:
         """The one form of an address; ConfigurationError as in `store` and in the store itself."""
