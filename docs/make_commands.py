@@ -43,6 +43,13 @@ $ secure-ml keys rotate data && secure-ml rewrap customers.sealed --key data
 """
 
 _TAIL = """
+Every PATH, SRC and DST is a local path or an address of a store, such as `s3://bucket/key`.
+
+`seal --recursive` and `open --recursive` bring whole folders in and out again, go on where they
+were interrupted, and say at the end what came of it: counts, bytes and the first ten reasons of
+what failed, with `--json` as one object ([bringing existing data in, and taking it out
+again](platform-teams.md#bringing-existing-data-in-and-taking-it-out-again)).
+
 A rewrap revokes nothing: who had a file's key keeps it, and old copies keep old slots. Seal again
 to take access away. `keys destroy` overwrites the key in the file; a backup, a snapshot or a
 journal may still hold it.
