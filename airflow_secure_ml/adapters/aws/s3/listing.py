@@ -179,15 +179,20 @@ def check_names(names: Iterable[str]) -> None:
         FormatError: A name that leads elsewhere, two that differ only in case, a file that is a
             folder too, or more than `MAX_FILES`.
     """
-    known = Names()
+    known = Names(max_files=MAX_FILES)
     for name in names:
         known.add(name)
 
 
 class Names:
-    """The names of one directory, each checked against those before it."""
+    """The names of one directory, each checked against those before it.
 
-    def __init__(self) -> None:
+    Args:
+        max_files: How many there may be; None: any number.
+    """
+
+    def __init__(self, *, max_files: int | None = MAX_FILES) -> None:
+        self._max_files = max_files
         self._folded: dict[str, str] = {}
         self._folders: set[str] = set()
         self._files: set[str] = set()
@@ -212,8 +217,8 @@ class Names:
             if part in self._folders and (part in self._files or end == len(parts)):
                 raise FormatError(f"{part!r} is a file and a folder at once; rename one")
         self._files.add(name)
-        if len(self._files) > MAX_FILES:
-            raise FormatError(f"more than {MAX_FILES} files in one directory; make several")
+        if self._max_files is not None and len(self._files) > self._max_files:
+            raise FormatError(f"more than {self._max_files} files in one directory; make several")
 
 
 def _parts(name: str) -> list[str]:

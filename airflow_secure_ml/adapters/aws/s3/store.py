@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from airflow_secure_ml.adapters.aws.failures import Failure, Kind
-from airflow_secure_ml.adapters.aws.s3 import address
-from airflow_secure_ml.adapters.aws.s3.below import keys_below, names_below, remove_below
+from airflow_secure_ml.adapters.aws.s3 import address, pinned_directory
+from airflow_secure_ml.adapters.aws.s3.directory_writer import S3DirectoryWriter
 from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, pin
+from airflow_secure_ml.adapters.aws.s3.pinned_directory import S3Directory, is_directory
 from airflow_secure_ml.adapters.aws.s3.place import Bucket, Place
+from airflow_secure_ml.adapters.aws.s3.sweeping import remove_directory
 from airflow_secure_ml.adapters.aws.s3.terms import Asked
 from airflow_secure_ml.adapters.aws.s3.writer import S3Writer
 from airflow_secure_ml.core.ports import ObjectInfo
@@ -77,7 +79,7 @@ class S3Objects:
             if not isinstance(answer, Failure):
                 size_bytes = int(answer["ContentLength"])
                 return ObjectInfo(uri=uri, is_directory=False, size_bytes=size_bytes)
-        if self._is_directory(place):
+        if is_directory(place):
             return ObjectInfo(uri=uri, is_directory=True, size_bytes=0)
         return None
 
@@ -87,44 +89,50 @@ class S3Objects:
         try:
             return pin(place)
         except FileNotFoundError:
-            if self._is_directory(place):
+            if is_directory(place):
                 raise FormatError(f"{uri}: expected a file, found a directory") from None
             raise
 
     def create(self, uri: str) -> S3Writer:
         """Begin an object; what killed writers of this machine left for it is aborted."""
         place = self._object_place(uri)
-        return S3Writer(place, is_directory=lambda: self._is_directory(place))
+        return S3Writer(place, is_directory=lambda: is_directory(place))
+
+    def create_directory(self, uri: str) -> S3DirectoryWriter:
+        """Begin a directory, taking it over from whoever writes it; leftovers are swept."""
+        return S3DirectoryWriter(self.place(uri))
+
+    def open_directory(self, uri: str) -> S3Directory:
+        """Pin the files that a directory's listing names, or those of a plain prefix."""
+        place = self.place(uri)
+        try:
+            return pinned_directory.open_directory(place)
+        except FileNotFoundError:
+            if self._is_object(place):
+                raise FormatError(f"{uri}: expected a directory, found a file") from None
+            raise
 
     def walk(self, uri: str) -> Iterator[str]:
         """Relative names of the files below a directory, sorted; `_asml/` at its top is skipped.
 
         Everything is listed before the first name is given.
         """
-        place = self.place(uri)
-        names = names_below(place)
-        if names is None:
-            info = self.info(uri)
-            if info is None:
-                raise FileNotFoundError(2, "no object there", uri)
-            if not info.is_directory:
-                raise FormatError(f"{uri}: expected a directory, found a file")
-        return iter(names or [])
+        return iter(self.open_directory(uri).names())
 
     def delete(self, uri: str) -> None:
         """Remove an object, or a directory with all below it; a versioned bucket keeps versions."""
         place = self._object_place(uri)
-        answer = place.ask("look at", "head_object", but=(Kind.NOTHING,))
         # Not removed unseen: a versioned bucket would get a marker for what never was.
-        if not isinstance(answer, Failure):
+        if self._is_object(place):
             place.ask("remove", "delete_object", but=(Kind.NOTHING,))
-        remove_below(place)
+        remove_directory(place)
+
+    def _is_object(self, place: Place) -> bool:
+        answer = place.key and place.ask("look at", "head_object", but=(Kind.NOTHING,))
+        return bool(answer) and not isinstance(answer, Failure)
 
     def _object_place(self, uri: str) -> Place:
         place = self.place(uri)
         if not place.key:
             raise FormatError(f"{uri}: expected the address of an object, found a whole bucket")
         return place
-
-    def _is_directory(self, place: Place) -> bool:
-        return any(True for _ in keys_below(place, limit=1))
