@@ -94,12 +94,12 @@ def check_output(work: Work, item: Output) -> None:
     try:
         _check_name(item)
         if item.sealed:
-            _wrappers(work, item)
+            wrappers_of(work, item)
         desk.keys.signer(desk.signing_key)
         check_is_replaceable(work, item)
     except SecureMLError as error:
         act = "object.publish" if error.why == "address_taken" else "object.seal"
-        journal.refused(act, error, object=_object(item))
+        journal.refused(act, error, object=output_facts(item))
         raise
 
 
@@ -127,7 +127,7 @@ def check_outputs_apart(work: Work, items: Sequence[Output]) -> None:
                     f"{one.name}: its address {one.uri} and that of {other.name}, {other.uri}, "
                     "are one place; give each output its own"
                 )
-                work.journal.refused("object.publish", error, object=_object(one))
+                work.journal.refused("object.publish", error, object=output_facts(one))
                 raise error
 
 
@@ -147,12 +147,12 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
     try:
         kind = _check_made(item, made)
     except SecureMLError as error:
-        work.journal.refused("object.seal", error, object=_object(item))
+        work.journal.refused("object.seal", error, object=output_facts(item))
         raise
     before = _identity(made)
     report = None
     if item.suite is not None:
-        report = check_table(work, item.name, made, item.suite, _object(item)).report
+        report = check_table(work, item.name, made, item.suite, output_facts(item)).report
     since = work.journal.now()
     try:
         stage = _stage_directory if kind == "directory" else _stage_file
@@ -163,7 +163,7 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
                 "body wait for its threads and children"
             )
     except SecureMLError as error:
-        work.journal.refused("object.seal", error, object=_object(item))
+        work.journal.refused("object.seal", error, object=output_facts(item))
         raise
     if staged.key is not None:
         work.journal.did("object.seal", since=since, object=staged.facts, key=key_facts(staged.key))
@@ -186,7 +186,7 @@ def _key_name(work: Work, item: Output) -> str:
     return item.key or (rules and rules.key_for_write(item.uri)) or work.desk.data_key
 
 
-def _wrappers(work: Work, item: Output) -> list[KeyWrapper]:
+def wrappers_of(work: Work, item: Output) -> list[KeyWrapper]:
     """Who shall be able to open it; empty: it is not sealed."""
     return sealing_keys(work.desk.keys, [_key_name(work, item)]) if item.sealed else []
 
@@ -261,7 +261,7 @@ def _stage_file(
 ) -> Staged:
     store = work.desk.store(item.uri)
     writer = stack.enter_context(store.create(item.uri))
-    wrappers = _wrappers(work, item)
+    wrappers = wrappers_of(work, item)
     context = {**context_of(work, item), "object": item.uri}
     entry, size, key = _write_file(work, made, writer, "", wrappers, context)
     return Staged(
@@ -286,12 +286,12 @@ def _stage_directory(
     """Seal file by file under a key of the directory's own."""
     store = work.desk.store(item.uri)
     directory = stack.enter_context(store.create_directory(item.uri))
-    wrappers = _wrappers(work, item)
+    wrappers = wrappers_of(work, item)
     dataset: KeyWrapper | None = None
     shared = {**context_of(work, item), "dataset": item.uri}
     if wrappers:
         dataset = create_dataset_key(
-            _Below(directory),  # type: ignore[arg-type] # the two methods that it needs
+            DirectoryAsStore(directory),  # type: ignore[arg-type] # the two methods that it needs
             item.uri,
             keys=wrappers,
             context=shared,
@@ -299,7 +299,7 @@ def _stage_directory(
     entries, size = [], 0
     for path, place in _walk(item, made):
         context = {**shared, "object": store.child(item.uri, path)}
-        with _create_below(item, directory, path) as writer:
+        with create_below(item, directory, path) as writer:
             below = [] if dataset is None else [dataset]
             entry, length, _ = _write_file(work, place, writer, path, below, context)
             writer.commit(replace=False)
@@ -322,14 +322,14 @@ def _stage_directory(
     )
 
 
-def _create_below(item: Output, directory: DirectoryWriter, path: str) -> ObjectWriter:
+def create_below(item: Output, directory: DirectoryWriter, path: str) -> ObjectWriter:
     try:
         return directory.create(path)
     except FormatError as error:
         raise PolicyError(f"{item.name}: {error}", why="output_unexpected") from error
 
 
-class _Below:
+class DirectoryAsStore:
     """A directory that is being built, as the store of a data-set key's header."""
 
     def __init__(self, directory: DirectoryWriter) -> None:
@@ -392,5 +392,5 @@ def _write_file(
     return entry, sealed.plaintext_bytes, sealed.key
 
 
-def _object(item: Output) -> dict[str, object]:
+def output_facts(item: Output) -> dict[str, object]:
     return {"name": item.name, "uri": item.uri}
