@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         CredentialSource,
         DataChecker,
         ObjectStore,
-        RotatingKeys,
     )
     from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
+    from airflow_secure_ml.services.governed_keys import GovernedKeys
     from airflow_secure_ml.services.journal import Journal
     from airflow_secure_ml.services.run_plan import Plan
     from airflow_secure_ml.services.secured_run import Declared, SecuredRun
@@ -49,7 +49,7 @@ class Deployment:
         self.settings = settings
 
     @cached_property
-    def keys(self) -> NamedKeys:
+    def keys(self) -> GovernedKeys:
         """The key system, with the names that lie elsewhere, under the crypto policy."""
         from airflow_secure_ml.key_systems import NamedKeys
         from airflow_secure_ml.services.governed_keys import GovernedKeys

@@ -25,7 +25,8 @@ from airflow_secure_ml.recording import close_sink, sink_of_this_process
 
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
-    from airflow_secure_ml.core.ports import AuditSink, KeyRef, ObjectStore, RotatingKeys
+    from airflow_secure_ml.core.ports import AuditSink, KeyRef, ObjectStore
+    from airflow_secure_ml.services.governed_keys import GovernedKeys
     from airflow_secure_ml.settings import Settings
 
 
@@ -59,7 +60,7 @@ class Session:
         return deployment().store(uri)
 
     @cached_property
-    def keys(self) -> RotatingKeys:
+    def keys(self) -> GovernedKeys:
         """Every key that the settings name a system for."""
         return deployment().keys
 

@@ -124,11 +124,13 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
 
     Raises:
         SignatureError: A signature names an accepted key and does not hold, and none holds.
-        PolicyError: No signature names an accepted key (`why` signer_not_accepted).
+        PolicyError: No signature names an accepted key (`why` signer_not_accepted), or those that
+            hold are of types that are not read any more (rule_denied).
     """
     message = pre_authentication(envelope.payload_type, envelope._payload)
     held: dict[str, KeyRef] = {}
     failed: SignatureError | None = None
+    denied: PolicyError | None = None
     for signature in envelope.signatures:
         for verifier in verifiers:
             if verifier.key_id != signature.key:
@@ -137,12 +139,16 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
                 verifier.verify(signature.value, message)
             except SignatureError as error:
                 failed = error
+            except PolicyError as error:
+                denied = error
             else:
                 held[str(verifier.ref)] = verifier.ref
     if held:
         return envelope._payload, tuple(held.values())
     if failed is not None:
         raise SignatureError("envelope: the signature does not hold for these bytes") from failed
+    if denied is not None:
+        raise denied
     names = ", ".join(sorted({each.key for each in envelope.signatures}))
     accepted = ", ".join(sorted({str(each.ref) for each in verifiers})) or "nobody's"
     raise PolicyError(

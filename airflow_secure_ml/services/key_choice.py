@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from airflow_secure_ml.core.ports import KeySystem, KeyWrapper
-from airflow_secure_ml.core.sealed_file.hpke import HpkeWrapper, check_strength
+from airflow_secure_ml.core.sealed_file.hpke import Recipient, check_strength
 
 
 @runtime_checkable
@@ -52,7 +52,8 @@ def sealing_keys(
             found.setdefault((key.slot_type, key.slot_id), key)
     chosen = list(found.values())
     if not mixed_strength:
-        check_strength(key.recipient for key in chosen if isinstance(key, HpkeWrapper))
+        recipients = (getattr(key, "recipient", None) for key in chosen)
+        check_strength(each for each in recipients if isinstance(each, Recipient))
     return chosen
 
 

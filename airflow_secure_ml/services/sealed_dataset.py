@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
+from airflow_secure_ml.core.crypto_policy import governing
 from airflow_secure_ml.core.ports import KeyWrapper, ObjectStore
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.core.sealed_file.header import (
@@ -16,17 +17,30 @@ from airflow_secure_ml.core.sealed_file.header import (
     make_core,
 )
 from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, DataSetKeyWrapper, wipe
-from airflow_secure_ml.errors import CiphertextError, ConfigurationError
+from airflow_secure_ml.errors import CiphertextError, ConfigurationError, PolicyError
 from airflow_secure_ml.services.sealed_header import StateOf, naming, read_sealed_header, unlock
 from airflow_secure_ml.services.sealing import wrap_slots
 
 KEY_FOLDER = "_asml"
 KEY_SUFFIX = ".asmk"
+DESTROYED_SUFFIX = ".destroyed"
+# Lies there from before a key's copies are removed until its certificate is there.
+DESTROYING_SUFFIX = ".destroying"
 
 
 def dataset_key_name(header_core_id: str) -> str:
     """The header's relative name below the data set's root."""
     return f"{KEY_FOLDER}/{header_core_id}{KEY_SUFFIX}"
+
+
+def certificate_name(header_core_id: str) -> str:
+    """The relative name of what says that a data set's key was destroyed."""
+    return f"{KEY_FOLDER}/{header_core_id}{DESTROYED_SUFFIX}"
+
+
+def destroying_name(header_core_id: str) -> str:
+    """The relative name of what says that a data set's key is being destroyed."""
+    return f"{KEY_FOLDER}/{header_core_id}{DESTROYING_SUFFIX}"
 
 
 def create_dataset_key(
@@ -58,7 +72,13 @@ def create_dataset_key(
         slots = wrap_slots(keys, core, file_key)
         header = encode_header(core, slots, file_key, plaintext_bytes=None)
         wrapped_by = keys[0].ref_of(slots[0].body)
-        made = DataSetKeyWrapper(file_key, header_core_id=core.id, context=context, ref=wrapped_by)
+        made = DataSetKeyWrapper(
+            file_key,
+            header_core_id=core.id,
+            context=context,
+            ref=wrapped_by,
+            crypto_policy=governing(keys),
+        )
     finally:
         wipe(file_key)
     with store.create(store.child(root_uri, dataset_key_name(core.id.hex()))) as writer:
@@ -90,11 +110,13 @@ class DataSetRoot:
         self._keys = keys
         self._state_of = state_of
         self._known: dict[str, DataSetKeyWrapper] = {}
+        self.crypto_policy = governing(keys)
 
     def dataset_key(self, header_core_id: str) -> DataSetKeyWrapper | None:
         """The key whose header has this core_id (64 hex digits); None: not in this data set.
 
         Raises:
+            PolicyError: It was destroyed (key_destroyed).
             SecureMLError: The header is there and does not open.
         """
         known = self._known.get(header_core_id)
@@ -104,6 +126,7 @@ class DataSetRoot:
         try:
             pinned = self._store.open(uri)
         except FileNotFoundError:
+            self._refuse_if_destroyed(header_core_id)
             return None
         with pinned:
             header = read_sealed_header(pinned)
@@ -124,9 +147,22 @@ class DataSetRoot:
                 header_core_id=header.core_id,
                 context=header.core.context,
                 ref=unlocked.key,
+                crypto_policy=self.crypto_policy,
             )
         self._known[header_core_id] = found
         return found
+
+    def _refuse_if_destroyed(self, header_core_id: str) -> None:
+        """Raise PolicyError (key_destroyed) if a certificate says so; only the words rest on it."""
+        for name in (certificate_name(header_core_id), destroying_name(header_core_id)):
+            told = self._store.child(self._root_uri, name)
+            if self._store.info(told) is not None:
+                raise PolicyError(
+                    f"{self._root_uri}: its data-set key {header_core_id} was destroyed, so "
+                    f"nothing opens this data set any more; who did it, when and why stands in "
+                    f"the trail and in {told}",
+                    why="key_destroyed",
+                )
 
     def wipe(self) -> None:
         """Overwrite the keys that were found; afterwards they are looked up again."""

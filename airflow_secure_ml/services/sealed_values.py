@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from airflow_secure_ml.core.crypto_policy import governing
 from airflow_secure_ml.core.ports import KeyRef, KeySystem, ObjectStore
 from airflow_secure_ml.core.sealed_file.context import Expected
 from airflow_secure_ml.core.sealed_file.keys import DataSetKeyWrapper
@@ -52,6 +53,7 @@ class OwnerKeys:
         open_keys: Collection[str],
     ) -> None:
         self._store, self._root_uri = store, root_uri
+        self.crypto_policy = governing([keys])
         self._keys, self._wrap_key, self._open_keys = keys, wrap_key, tuple(open_keys)
         # Without a lock: two threads that look for one key find the same.
         self._sealing: dict[str, DataSetKeyWrapper] = {}
@@ -156,6 +158,7 @@ class OwnerReader:
 
     def __init__(self, keys: OwnerKeys, folder: str) -> None:
         self._keys, self._folder = keys, folder
+        self.crypto_policy = keys.crypto_policy
 
     def dataset_key(self, header_core_id: str) -> DataSetKeyWrapper | None:
         """The key whose header has this core_id; None: not this owner's."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_secure_ml.core import dsse, statement
+from airflow_secure_ml.core.crypto_policy import governing
 from airflow_secure_ml.core.manifest import Outline
 from airflow_secure_ml.core.ports import KeyRef, ObjectStore, Signer, Verifier
 from airflow_secure_ml.core.statement import Statement
@@ -75,6 +76,7 @@ def sign_artifact(store: ObjectStore, said: Statement, signer: Signer) -> Signed
         FormatError: Too many files, or too long names, to be signed at once.
         ServiceUnavailableError: Key system or store did not answer.
     """
+    governing([signer]).check_digest(said.manifest.algorithm, "write")
     data = dsse.sign(said.encode(), [signer]).encode()
     stem = _file_stem(said.manifest.digest, signer.ref)
     # The same bytes may be signed again, by a later run: that is one more statement.
@@ -151,6 +153,7 @@ def _read(
             data = pinned.read_at(0, limit_bytes)
         payload, signers = dsse.verify(dsse.parse(data), verifiers)
         said = statement.parse(payload)
+        governing(verifiers).check_digest(said.manifest.algorithm, "read")
     except FormatError as error:
         raise SignatureError(f"{uri}: no statement of this release: {error}") from error
     except SignatureError as error:

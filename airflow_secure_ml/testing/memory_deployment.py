@@ -13,6 +13,7 @@ from airflow_secure_ml.core.ports import AuditSink, CredentialSource, ObjectStor
 from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.desk import Desk, GuardReport, RunGuard, ScratchDirectory
+from airflow_secure_ml.services.governed_keys import GovernedKeys
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.run_plan import Plan
 from airflow_secure_ml.services.secured_run import Bound, Declared, SecuredRun
@@ -111,7 +112,8 @@ class MemoryDeployment(Deployment):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.objects = AnyObjects()
-        self.keys = self.memory_keys = MemoryKeySystem()
+        self.memory_keys = MemoryKeySystem()
+        self.keys = GovernedKeys(self.memory_keys, settings.crypto_policy)
         self.memory_credentials = MemoryCredentials()
         self.audit = MemoryAudit()
         self.last_run: WatchedRun | None = None

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from airflow_secure_ml.core.crypto_policy import UNGOVERNED, CryptoPolicy
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError
 
@@ -167,9 +168,10 @@ class DataSetKeyWrapper(_HeldKeyWrapper):
 
     Attributes:
         context: The header's pairs; every file sealed or opened with this key must hold them all.
+        crypto_policy: The policy of the key that opened the header.
     """
 
-    __slots__ = ("context",)
+    __slots__ = ("context", "crypto_policy")
     _label = DSK_LABEL
     _slot_type = TYPE_DATASET_KEY
 
@@ -180,9 +182,11 @@ class DataSetKeyWrapper(_HeldKeyWrapper):
         header_core_id: bytes,
         context: Mapping[str, str],
         ref: KeyRef,
+        crypto_policy: CryptoPolicy = UNGOVERNED,
     ) -> None:
         check_file_key(header_file_key)
         key = expand(header_file_key, DATASET_KEY_LABEL + header_core_id)
         super().__init__(key, slot_id=header_core_id.hex(), ref=ref)
         wipe(key)
         self.context: Mapping[str, str] = MappingProxyType(dict(context))
+        self.crypto_policy = crypto_policy
