@@ -80,6 +80,8 @@ def open_tree(arguments: argparse.Namespace, session: Session) -> Result:
         raise ConfigurationError(
             "open --recursive: expected no --replace; what is there already is compared, or must go"
         )
+    if arguments.unsigned and arguments.signed_by:
+        raise ConfigurationError("expected --signed-by or --unsigned, found both")
     expect, original = _expected(arguments, session, source)
     began = time.monotonic()
     signed = None if arguments.unsigned else _verified(arguments, session, source, expect, original)

@@ -25,6 +25,7 @@ from airflow_secure_ml.core.sealed_file.keys import DataSetKeyWrapper
 from airflow_secure_ml.core.sealing_record import Errand, SealedFrom
 from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
+from airflow_secure_ml.services.key_choice import opening_keys, sealing_keys
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
 from airflow_secure_ml.services.sealing import seal_object
 from airflow_secure_ml.services.sealing_journal import SealingJournal
@@ -202,7 +203,8 @@ class SealingBelow:
             root = DataSetRoot(
                 self._target.store,
                 self._target.uri,
-                keys=system.unwrappers(),
+                # Its core_id was signed, so it is no stranger's whoever may have wrapped it.
+                keys=opening_keys(system),
                 state_of=system.state_of,
             )
             found = root.dataset_key(known)
@@ -212,7 +214,7 @@ class SealingBelow:
         key = create_dataset_key(
             later,  # type: ignore[arg-type] # the two methods that it needs
             self._target.uri,
-            keys=[system.wrapper(name) for name in self._keys.names],
+            keys=sealing_keys(system, self._keys.names),
             context=self._context,
         )
         journal.append(self._errand, key.slot_id)

@@ -175,6 +175,7 @@ def test_a_moved_folder_opens_as_what_it_was(sealed):
         ["open", "--recursive", "plain", "-"],
         ["open", "--recursive", "plain", "x", "--any-context", "--context", "a=b"],
         ["open", "--recursive", "nowhere", "x", "--unsigned"],
+        ["open", "--recursive", "plain", "x", "--unsigned", "--signed-by", "pipeline"],
     ],
     ids=" ".join,
 )
