@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from airflow_secure_ml.core.canonical import Limits, decode, encode
 from airflow_secure_ml.core.digest import Digest
@@ -65,6 +65,19 @@ class Producer:
             "run_id": self.run_id,
             "map_index": self.map_index,
         }
+
+    @classmethod
+    def from_record(cls, record: object) -> Self:
+        """Read what `as_record` gave; FormatError for anything else."""
+        match record:
+            case {
+                "dag_id": str(dag_id),
+                "task_id": str(task_id),
+                "run_id": str(run_id),
+                "map_index": int(map_index),
+            } if not isinstance(map_index, bool):
+                return cls(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+        raise _wrong("producer needs dag_id, task_id, run_id and map_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,23 +181,13 @@ def _from_predicate(predicate: dict[str, Any]) -> Statement:
                 manifest=Manifest.from_records(manifest),
                 act=act,
                 signed_ms=signed_ms,
-                producer=_producer(predicate["producer"]) if "producer" in predicate else None,
+                producer=Producer.from_record(predicate["producer"])
+                if "producer" in predicate
+                else None,
                 context=context,
                 suites=tuple(_suite(each) for each in suites),
             )
     raise _wrong("a field is missing or of another type")
-
-
-def _producer(record: object) -> Producer:
-    match record:
-        case {
-            "dag_id": str(dag_id),
-            "task_id": str(task_id),
-            "run_id": str(run_id),
-            "map_index": int(map_index),
-        } if not isinstance(map_index, bool):
-            return Producer(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
-    raise _wrong("producer needs dag_id, task_id, run_id and map_index")
 
 
 def _suite(record: object) -> Suite:

@@ -24,6 +24,7 @@ VERBS = {
     "object.sign": ("sign", "signed"),
     "object.publish": ("publish", "published"),
     "object.rewrap": ("rewrap", "rewrapped"),
+    "dataset.shred": ("shred the data set", "shredded the data set"),
     "scratch.shred": ("shred scratch", "shredded scratch"),
     "lease.grant": ("lease", "leased"),
     "lease.renew": ("renew the lease of", "renewed the lease of"),

@@ -16,7 +16,7 @@ from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.services.key_choice import opening_keys
-from airflow_secure_ml.services.sealed_dataset import KEY_FOLDER
+from airflow_secure_ml.services.sealed_dataset import DESTROYED_SUFFIX, KEY_FOLDER
 from airflow_secure_ml.services.sealed_walk import addresses_below, pin_sealed
 
 # A record goes through XCom: of more places only their number.
@@ -142,6 +142,7 @@ def count_usage(
             found = None if address in seen else pin_sealed(here, address)
             seen.add(address)
             if found is None:
+                counting.skip(address)
                 continue
             pinned, header = found
             pinned.__exit__(None, None, None)
@@ -172,6 +173,12 @@ class _Counting:
             number = self._keys.version_in(self._name, slot)
             if number is not None:
                 self._counts[root, is_data_set][number] += 1
+
+    def skip(self, address: str) -> None:
+        """Take note of a data set's key that was destroyed: no version opens it any more."""
+        folder, _, name = address.rpartition("/")
+        if folder.endswith(f"/{KEY_FOLDER}") and name.endswith(DESTROYED_SUFFIX):
+            self._data_set_keys.add(name.removesuffix(DESTROYED_SUFFIX))
 
     def result(self) -> KeyUsage:
         """What was counted."""

@@ -286,6 +286,12 @@ class MemoryObjects:
                 del self.objects[name], self.versions[name]
             self.directories.discard(uri)
 
+    def destroy(self, uri: str) -> int:
+        """Remove an object; there is one copy of it, or none."""
+        with self._guard:
+            self.versions.pop(uri, None)
+            return 0 if self.objects.pop(uri, None) is None else 1
+
     def put(self, address: str, data: bytes) -> str:
         """Place bytes without a writer; returns the version."""
         with self._guard:

@@ -133,6 +133,11 @@ ACTIVITIES: Mapping[str, Activity] = {
     "object.rewrap": _both(
         "a sealed object's slots are written anew", "from_keys:list to_keys:list", "because"
     ),
+    "dataset.shred": _both(
+        "the key of a sealed directory is destroyed, so that nothing opens it any more",
+        "reason core_id keys:list objects:int bytes:int",
+        "because copies:int certificate",
+    ),
     "scratch.shred": _act(
         "plaintext in scratch is removed",
         intent="path",

@@ -233,3 +233,16 @@ class ObjectStore(Protocol):
 
     def delete(self, uri: str) -> None:
         """Remove an object, or a directory with all below it; nothing there is no error."""
+
+    def destroy(self, uri: str) -> int:
+        """Remove every copy of an object that the store has, older versions too.
+
+        What a medium keeps below the store (snapshots, backups, a disk's spare blocks) is out of
+        its reach.
+
+        Returns:
+            How many copies there were; 0: nothing was there.
+
+        Raises:
+            ServiceRefusedError: A lock holds a copy; those it does not hold are gone.
+        """

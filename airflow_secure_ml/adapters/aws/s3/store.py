@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_secure_ml.adapters.aws.failures import Failure, Kind
 from airflow_secure_ml.adapters.aws.s3 import address, pinned_directory
+from airflow_secure_ml.adapters.aws.s3.destroying import destroy_versions
 from airflow_secure_ml.adapters.aws.s3.directory_writer import S3DirectoryWriter
 from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, pin
 from airflow_secure_ml.adapters.aws.s3.pinned_directory import S3Directory, is_directory
@@ -130,6 +131,10 @@ class S3Objects:
     def _is_object(self, place: Place) -> bool:
         answer = place.key and place.ask("look at", "head_object", but=(Kind.NOTHING,))
         return bool(answer) and not isinstance(answer, Failure)
+
+    def destroy(self, uri: str) -> int:
+        """Remove an object with every version of it; returns how many held bytes."""
+        return destroy_versions(self._object_place(uri))
 
     def _object_place(self, uri: str) -> Place:
         place = self.place(uri)
