@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 
+import moto
 import pytest
 
 from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 from airflow_secure_ml.core.sealed_file.slots import Slot, check_slot
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError, PolicyError
 from airflow_secure_ml.testing.ports import MemoryKeySystem, MemoryTransit
+from tests.servers.kms_place import KmsPlace
 
 FILE_KEY, CORE_ID, OTHER_ID = bytes(range(32)), b"c" * 32, b"d" * 32
 
@@ -21,7 +23,7 @@ HELD_IN_SOFTHSM = pytest.param("softhsm", marks=pytest.mark.softhsm)
 AS_A_READER = ["local", "memory", HELD_IN_SOFTHSM]
 
 
-@pytest.fixture(params=[*AS_A_READER, *BLIND])
+@pytest.fixture(params=[*AS_A_READER, "kms", *BLIND])
 def rotating(request, tmp_path):
     if request.param == "memory":
         yield MemoryKeySystem()
@@ -31,6 +33,12 @@ def rotating(request, tmp_path):
         keyring = LocalKeyring(tmp_path / "secure_ml" / "keyring.json")
         keyring.init()
         yield keyring
+    elif request.param == "kms":
+        # moto in place of KMS: nothing here is a claim about AWS' own checks.
+        with moto.mock_aws():
+            place = KmsPlace()
+            place.make()
+            yield place.keys()
     elif request.param == "softhsm":
         keys = request.getfixturevalue("softhsm").place().keys()
         keys.create("data", "wrap")
