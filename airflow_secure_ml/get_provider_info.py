@@ -188,6 +188,18 @@ def _options() -> dict[str, dict[str, object]]:
             "goes before aws_conn_id, and an address with conn_id@ before both.",
             example='{"models": "aws_models"}',
         ),
+        "pkcs11_module": _option(
+            "",
+            "Path, on every worker, of the library that leads to the PKCS#11 tokens of key "
+            "addresses pkcs11://. It is code that runs in every task. Empty: none.",
+            example="/usr/lib/softhsm/libsofthsm2.so",
+        ),
+        "pkcs11_pin_path": _option(
+            "",
+            "Path of a file, mode 0600, with the PIN of their user. It must belong to the user "
+            "that tasks run as, or to root. Empty: none.",
+            example="/etc/airflow/secure_ml/pin",
+        ),
         "xcom_key": _option(
             "", "Name of the wrap key of sealed XCom values. Empty: data_key.", example="xcom"
         ),

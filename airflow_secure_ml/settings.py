@@ -53,6 +53,8 @@ class Settings:
         aws_conn_id: The Airflow connection of S3 and KMS where no other is named; empty: none,
             boto3 finds credentials and region.
         s3_connections: Buckets with another connection, with its id.
+        pkcs11_module: Library that leads to PKCS#11 tokens; None: none is used.
+        pkcs11_pin_path: File with their PIN; None: none is used.
         xcom_key: Wrap key of sealed XCom values; None: `data_key`.
         xcom_keys_dir: Where the sealed XCom's wrapped data-set keys lie.
         xcom_read_unsealed: Whether XCom values from before sealing are read.
@@ -79,6 +81,8 @@ class Settings:
     vault_conn_id: str
     aws_conn_id: str
     s3_connections: Mapping[str, str]
+    pkcs11_module: Path | None
+    pkcs11_pin_path: Path | None
     xcom_key: str | None
     xcom_keys_dir: Path
     xcom_read_unsealed: bool
@@ -304,6 +308,8 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "vault_conn_id": _conn_id,
     "aws_conn_id": _conn_id_or_none,
     "s3_connections": _s3_connections,
+    "pkcs11_module": _path_or_none,
+    "pkcs11_pin_path": _path_or_none,
     "xcom_key": _name_or_none,
     "xcom_keys_dir": _path,
     "xcom_read_unsealed": _switch,

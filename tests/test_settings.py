@@ -55,6 +55,8 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         vault_conn_id="vault_default",
         aws_conn_id="aws_default",
         s3_connections={},
+        pkcs11_module=None,
+        pkcs11_pin_path=None,
         xcom_key=None,
         xcom_keys_dir=home / "secure_ml/xcom_keys",
         xcom_read_unsealed=True,
