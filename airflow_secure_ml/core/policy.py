@@ -8,6 +8,7 @@ place with a rule of its own is refused as a whole. Parsing is
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -26,7 +27,10 @@ class Rule:
         signers: Sign keys whose signatures are accepted here. None: the deployment's.
         same_as: Address for which the objects here were made (a replica).
         plain: `allow` or `refuse` unsealed objects; None: as the task says.
+        column_keys: Wrap keys that Parquet columns may have here, each with the globs of the DAGs
+            that may open them. None: any key, or only `key` where there is one.
         plain_until: With `refuse`: the first day on which they are refused, in UTC.
+        keep_days: For how many days after it was written a data set is kept; None: not said.
     """
 
     prefix: str
@@ -36,6 +40,7 @@ class Rule:
     same_as: str | None = None
     plain: str | None = None
     plain_until: dt.date | None = None
+    column_keys: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def id(self) -> str:
@@ -103,6 +108,11 @@ class Rules:
         rule = self.rule_for(uri)
         return rule.signers if rule else None
 
+    def keep_days(self, uri: str) -> int | None:
+        """For how many days what is written here is kept; None: no rule says so."""
+        rule = self.rule_for(uri)
+        return rule.keep_days if rule else None
+
     def same_as(self, uri: str) -> str | None:
         """The address for which an object was made that lies here as a copy; None: this one."""
         rule = self.rule_for(uri)
@@ -138,6 +148,28 @@ class Rules:
         if rule is None:
             return self._by_default(uri)
         return self._decision(uri, rule, _wrong_key(rule, key), None if key else today)
+
+    def column_denial(self, uri: str, key: str, *, opened_by: str | None = None) -> str | None:
+        """Why a Parquet column may not have a key, or not be opened with it; None: it may.
+
+        Args:
+            uri: The object's canonical address.
+            key: The wrap key's name.
+            opened_by: Who reads: a DAG's id, empty for what is no DAG; None: it is written.
+        """
+        rule = self.rule_for(uri)
+        if rule is None:
+            return None
+        allowed = rule.column_keys
+        if allowed is None:
+            denied = _wrong_key(rule, key)
+            return f"{uri}: column under {denied[0][1]} (rule {rule.id})" if denied else None
+        if key not in allowed:
+            return f"{uri}: no column may have key {key} here (rule {rule.id})"
+        if opened_by is None or any(fnmatchcase(opened_by, glob) for glob in allowed[key]):
+            return None
+        who = f"DAG {opened_by}" if opened_by else "what is no DAG"
+        return f"{uri}: {who} may not open columns under key {key} (rule {rule.id})"
 
     def _rule_below(self, uri: str) -> Rule | None:
         """The first rule about something inside a folder."""

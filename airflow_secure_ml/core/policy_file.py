@@ -20,7 +20,8 @@ from airflow_secure_ml.errors import ConfigurationError
 MAX_POLICY_BYTES = 1 << 20
 DEFAULTS = ("observe", "warn", "refuse")
 PLAIN = ("allow", "refuse")
-_FIELDS = ("prefix", "key", "readers", "signers", "same_as", "plain", "plain_until")
+MAX_KEEP_DAYS = 36_525
+_FIELDS = ("prefix", "key", "readers", "signers", "same_as", "plain", "plain_until", "column_keys")
 _GLOB = re.compile(r"[*?\[\]]")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0]*")
 
@@ -83,7 +84,17 @@ def _rule(table: Mapping[str, Any], where: str, canonical: Callable[[str], str])
         same_as=same_as,
         plain=plain,
         plain_until=until,
+        column_keys=_column_keys(table, where),
     )
+
+
+def _column_keys(table: Mapping[str, Any], where: str) -> Mapping[str, tuple[str, ...]] | None:
+    keys = table.get("column_keys")
+    if keys is None:
+        return None
+    if not isinstance(keys, dict) or not keys:
+        raise ConfigurationError(f"{where}: column_keys: expected a table of keys and their DAGs")
+    return {name: _texts(keys, name, f"{where}: column_keys") or () for name in keys}
 
 
 def _check_reachable(rules: Sequence[Rule]) -> None:
@@ -123,6 +134,15 @@ def _texts(table: Mapping[str, Any], name: str, where: str) -> tuple[str, ...] |
     if not all(isinstance(each, str) and each for each in value):
         raise ConfigurationError(f"{where}: {name}: expected names, texts that are not empty")
     return tuple(value)
+
+
+def _days(table: Mapping[str, Any], name: str, where: str) -> int | None:
+    value = table.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_KEEP_DAYS:
+        raise ConfigurationError(f"{where}: {name}: expected days, 1 to {MAX_KEEP_DAYS}")
+    return value
 
 
 def _choice(table: Mapping[str, Any], name: str, where: str, allowed: Sequence[str]) -> str | None:

@@ -153,6 +153,7 @@ def _input(
         quarantine=None if quarantine is None else canonical(quarantine),
         sealed=entry.sealed,
         stream=entry.stream,
+        columns=tuple(entry.columns),
         context=dict(entry.context),
         pin=pin,
     )
@@ -169,6 +170,7 @@ def _output(name: str, entry: Writes, given: Any, folder: Path, canonical: Canon
         key=entry.key,
         suite=suite_source(entry.expect, folder),
         sealed=entry.sealed,
+        columns=dict(entry.columns),
         context=dict(entry.context),
     )
 

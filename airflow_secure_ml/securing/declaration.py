@@ -150,6 +150,7 @@ def _as_reads(name: str, entry: Any) -> Reads:
             f"secure(): {where} is streamed and has expectations; a stream is not held, so it "
             "cannot be checked first: validate it in a task before, or drop stream=True"
         )
+    _check_read_columns(where, found)
     if found.quarantine is not None and found.expect is None:
         raise ConfigurationError(
             f"secure(): {where} has quarantine= without expect=; say which rows are bad"
@@ -176,6 +177,7 @@ def _as_writes(name: str, entry: Any) -> Writes:
     _check_address(where, found.target)
     _check_suite(where, found.expect)
     _check_context(where, found.context, _WRITTEN_CONTEXT)
+    _check_written_columns(where, found)
     return found
 
 
@@ -223,6 +225,32 @@ def _check_suite(where: str, suite: Any) -> None:
         f"secure(): {where}.expect is a {type(suite).__name__}; give a JSON file's path, or a "
         "callable that returns the suite (it is called on the worker only)"
     )
+
+
+def _check_read_columns(where: str, found: Reads) -> None:
+    if isinstance(found.columns, str) or not all(
+        isinstance(name, str) and name for name in found.columns
+    ):
+        raise ConfigurationError(f"secure(): {where}.columns: expected a list of columns' names")
+    if found.columns and (found.stream or found.quarantine is not None):
+        raise ConfigurationError(
+            f"secure(): {where}.columns: column keys go with neither stream=True nor quarantine=; "
+            "the body gets a plain file of the columns that it names"
+        )
+
+
+def _check_written_columns(where: str, found: Writes) -> None:
+    pairs = found.columns.items() if isinstance(found.columns, Mapping) else [(None, None)]
+    if not all(isinstance(text, str) and text for pair in pairs for text in pair):
+        raise ConfigurationError(
+            f"secure(): {where}.columns: expected a mapping of columns to wrap keys, such as "
+            "{'ssn': 'pii'}"
+        )
+    if found.columns and not found.sealed:
+        raise ConfigurationError(
+            f"secure(): {where} has sealed=False and columns=; columns with keys are sealed, and "
+            "so are the others: drop one of the two"
+        )
 
 
 def _check_context(where: str, context: Mapping[str, str], taken: Collection[str]) -> None:

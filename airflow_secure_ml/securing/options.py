@@ -37,6 +37,8 @@ class Reads:
         stream: The body gets a seekable binary file, decrypted as it is read; nothing lies in
             scratch.
         context: Pairs that the encryption context must hold, besides `object`.
+        columns: Of a Parquet file with column keys: the only columns that the body gets; one
+            whose key it may not use is a refusal. Empty: all that it may read.
     """
 
     source: Address | None = None
@@ -46,6 +48,7 @@ class Reads:
     sealed: bool = True
     stream: bool = False
     context: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    columns: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Writes:
         sealed: False: signed and published plain.
         asset: An asset whose event carries the Reference to what was written.
         context: Pairs added to the encryption context: object, dag_id, task_id, run_id, map_index.
+        columns: For Parquet: top-level columns with a wrap key of their own, such as
+            `{"ssn": "pii"}`; all others are under `key`. Empty: the file is sealed whole.
     """
 
     target: Address | None = None
@@ -68,6 +73,7 @@ class Writes:
     sealed: bool = True
     asset: Asset | None = None
     context: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    columns: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

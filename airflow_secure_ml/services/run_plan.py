@@ -44,6 +44,7 @@ class Input:
         quarantine: Canonical address for failing rows; None: a failing row refuses the input.
         sealed: False: a plain object is accepted too.
         stream: Hand out a reader instead of a copy in scratch.
+        columns: Of Parquet with column keys: the only ones to open; empty: all that may be.
         context: Pairs demanded besides `object`.
         pin: What it must be; None: whatever lies there now.
     """
@@ -55,6 +56,7 @@ class Input:
     quarantine: str | None = None
     sealed: bool = True
     stream: bool = False
+    columns: tuple[str, ...] = ()
     context: Mapping[str, str] = field(default_factory=dict)
     pin: Pin | None = None
 
@@ -74,6 +76,7 @@ class Output:
         key: The wrap key; None: the rule's, then the default.
         suite: Expectations to hold it against before publishing; None: none.
         sealed: False: published plain, but signed.
+        columns: Top-level Parquet column to the wrap key of its own; empty: sealed whole.
         context: Pairs added to the encryption context.
     """
 
@@ -82,6 +85,7 @@ class Output:
     key: str | None = None
     suite: SuiteSource | None = None
     sealed: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
 
     @property
