@@ -40,6 +40,7 @@ class Rule:
     same_as: str | None = None
     plain: str | None = None
     plain_until: dt.date | None = None
+    keep_days: int | None = None
     column_keys: Mapping[str, tuple[str, ...]] | None = None
 
     @property

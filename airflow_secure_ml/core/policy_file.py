@@ -21,7 +21,17 @@ MAX_POLICY_BYTES = 1 << 20
 DEFAULTS = ("observe", "warn", "refuse")
 PLAIN = ("allow", "refuse")
 MAX_KEEP_DAYS = 36_525
-_FIELDS = ("prefix", "key", "readers", "signers", "same_as", "plain", "plain_until", "column_keys")
+_FIELDS = (
+    "prefix",
+    "key",
+    "readers",
+    "signers",
+    "same_as",
+    "plain",
+    "plain_until",
+    "column_keys",
+    "keep_days",
+)
 _GLOB = re.compile(r"[*?\[\]]")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0]*")
 
@@ -84,6 +94,7 @@ def _rule(table: Mapping[str, Any], where: str, canonical: Callable[[str], str])
         same_as=same_as,
         plain=plain,
         plain_until=until,
+        keep_days=_days(table, "keep_days", where),
         column_keys=_column_keys(table, where),
     )
 

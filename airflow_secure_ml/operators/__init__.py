@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from airflow_secure_ml.operators.artifacts import SignArtifactOperator, VerifyArtifactOperator
 from airflow_secure_ml.operators.datasets import ValidateDatasetOperator
+from airflow_secure_ml.operators.erasure import FindExpiredOperator, ShredDataSetOperator
 from airflow_secure_ml.operators.files import DecryptFileOperator, EncryptFileOperator
 from airflow_secure_ml.operators.keys import (
     KeyUsageOperator,
@@ -17,9 +18,11 @@ from airflow_secure_ml.operators.keys import (
 __all__ = [
     "DecryptFileOperator",
     "EncryptFileOperator",
+    "FindExpiredOperator",
     "KeyUsageOperator",
     "RewrapArtifactOperator",
     "RotateKeyOperator",
+    "ShredDataSetOperator",
     "SignArtifactOperator",
     "ValidateDatasetOperator",
     "VerifyArtifactOperator",

@@ -1,10 +1,12 @@
-"""At the border: seal what comes in from outside, and deliver what goes out."""
+"""At the border: seal what comes in from outside, and deliver what goes out.
+
+Both go from address to address piece by piece: nothing is opened into scratch, whatever the length.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,6 @@ from airflow_secure_ml.services.run_plan import Output
 if TYPE_CHECKING:
     from airflow_secure_ml.deployment import Deployment
     from airflow_secure_ml.services.run_plan import Plan
-    from airflow_secure_ml.services.secured_run import SecuredRun
 
 _NAMES = {"source": "read", "target": "write"}
 
@@ -60,7 +61,7 @@ class EncryptFileOperator(SecureMLOperator):
             return plan_of(context, inputs=(source,), outputs=(target,))
 
         with self.secured(context, plan, _NAMES) as run:
-            return self.announce(context, _move(run))
+            return self.announce(context, run.move()["target"])
 
 
 class DecryptFileOperator(SecureMLOperator):
@@ -97,17 +98,7 @@ class DecryptFileOperator(SecureMLOperator):
             return plan_of(context, inputs=(source,), outputs=(target,))
 
         with self.secured(context, plan, _NAMES) as run:
-            _move(run)
-
-
-def _move(run: SecuredRun) -> Mapping[str, Any]:
-    """From the input's place in scratch to the output's, without a second copy in memory."""
-    bound = run.open()
-    source, target = bound["source"], bound["target"]
-    assert isinstance(source, Path)
-    assert isinstance(target, Path)
-    source.rename(target)
-    return run.publish()["target"]
+            run.move()
 
 
 def _text(address: str | os.PathLike[str]) -> str:

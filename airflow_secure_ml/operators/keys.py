@@ -6,21 +6,18 @@ Returns plain records, never a key. Each act is an event before it happens.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator, key_name
-from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.key_rotation import retire_unused, rotate_key
 from airflow_secure_ml.services.key_usage import KeyUsage, count_usage
 from airflow_secure_ml.services.rewrapping_below import rewrap_below
 
 Address = str | os.PathLike[str]
-# A walk over a large lake is quiet; now and then its log says how far it is.
-_TOLD_EVERY_S = 30.0
 
 
 class RotateKeyOperator(KeyOperator):
@@ -76,7 +73,7 @@ class RewrapArtifactOperator(KeyOperator):
                 keys=here.keys,
                 name=name,
                 trail=work.journal,
-                progress=_told(work),
+                progress=told(work, "sealed objects"),
             )
             work.journal.tell(
                 f"rewrapped {uri}: {tally.rewrapped} objects with {name}/{tally.newest}, "
@@ -134,7 +131,11 @@ class KeyUsageOperator(KeyOperator):
 
             def count() -> KeyUsage:
                 return count_usage(
-                    here.store, uris, keys=here.keys, name=name, progress=_told(work)
+                    here.store,
+                    uris,
+                    keys=here.keys,
+                    name=name,
+                    progress=told(work, "sealed objects"),
                 )
 
             left = None
@@ -163,18 +164,6 @@ def _places(here: Deployment, name: str, prefixes: Any) -> list[str]:
         keys = here.canonical(str(settings.xcom_keys_dir))
         uris += [keys] if here.store(keys).info(keys) is not None else []
     return uris
-
-
-def _told(work: Work) -> Callable[[int], None]:
-    """Says now and then in the task's log how many objects were looked at."""
-    last = [time.monotonic()]
-
-    def progress(done: int) -> None:
-        if time.monotonic() - last[0] >= _TOLD_EVERY_S:
-            last[0] = time.monotonic()
-            work.journal.tell(f"looked at {done} sealed objects")
-
-    return progress
 
 
 def _text(address: Any) -> Any:
