@@ -27,7 +27,7 @@ from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 from airflow_secure_ml.services.key_choice import opening_keys, sealing_keys
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
-from airflow_secure_ml.services.sealing import seal_object
+from airflow_secure_ml.services.sealing import AS_POLICY, seal_object
 from airflow_secure_ml.services.sealing_journal import SealingJournal
 from airflow_secure_ml.services.sealing_plan import Task, plan_sealing
 from airflow_secure_ml.services.statement_files import (
@@ -262,6 +262,7 @@ class SealingBelow:
                 keys=[bench.key],
                 context={**self._context, "object": uri},
                 threads=threads,
+                digest_algorithm=bench.digest_algorithm,
                 progress=self.tally.meter(),
             )
             version = pinned.version
@@ -283,6 +284,13 @@ class _Bench:
     folder: PinnedDirectory
     journal: SealingJournal
     key: DataSetKeyWrapper
+
+    @property
+    def digest_algorithm(self) -> str:
+        """One for the whole tree: a manifest has no two."""
+        for known in self.journal.files.values():
+            return known.newest.entry.digest.algorithm
+        return AS_POLICY
 
 
 class _Later:

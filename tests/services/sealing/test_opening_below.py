@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +17,14 @@ from airflow_secure_ml.errors import (
     PolicyError,
 )
 from airflow_secure_ml.services.opening_below import OpeningBelow, OpeningKeys
+from airflow_secure_ml.services.opening_notes import Note, OpeningNotes
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
 from airflow_secure_ml.services.tree_work import Tree
 from airflow_secure_ml.testing.ports import MemoryObjects
 from tests.services.sealing.lake import states
 from tests.services.sealing.test_sealing_below import FILES, Interrupted, Move
+
+VECTORS = Path(__file__).parents[2] / "vectors" / "v1" / "opening_notes"
 
 
 class Back(Move):
@@ -302,3 +306,20 @@ def test_a_file_removed_meanwhile_is_named(back, monkeypatch):
 
     assert (tally.failed, tally.done) == (1, 4)
     assert isinstance(tally.failures[0], IntegrityError)
+
+
+def test_notes_are_frozen(tmp_path):
+    folder = tmp_path / "opened/_asml/opening"
+    folder.mkdir(parents=True)
+    shutil.copy(VECTORS / "00000000", folder)
+    store = LocalObjects()
+    notes = OpeningNotes(Tree(store=store, uri=store.canonical(str(tmp_path / "opened"))))
+
+    notes.read()
+    notes.add(list(notes.files.values()))
+
+    assert notes.files == {
+        "a.csv": Note(path="a.csv", source="2b-18a3-5", made="2c-18a4-5"),
+        "deep/größe.csv": Note(path="deep/größe.csv", source='etag:"x"', made="v1"),
+    }
+    assert (folder / "00000001").read_bytes() == (VECTORS / "00000000").read_bytes()

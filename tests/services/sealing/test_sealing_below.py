@@ -19,6 +19,7 @@ from airflow_secure_ml.errors import (
     PolicyError,
     ServiceUnavailableError,
 )
+from airflow_secure_ml.services import sealing_below
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
 from airflow_secure_ml.services.sealed_header import read_sealed_header
 from airflow_secure_ml.services.sealed_reader import SealedReader
@@ -591,3 +592,36 @@ def test_nothing_opens_without_the_key(move):
 
     with move.store.open(move.target.child("a.csv")) as pinned, pytest.raises(CiphertextError):
         SealedReader(pinned, keys=keys, expect=ANY_CONTEXT).read()
+
+
+def test_files_that_no_batch_holds_are_sealed_by_several_threads(move, monkeypatch):
+    monkeypatch.setattr(sealing_below, "BATCH_BYTES", 2000)
+    seen = []
+    seal = sealing_below.seal_object
+
+    def note(*given, **more):
+        seen.append(more["threads"])
+        return seal(*given, **more)
+
+    monkeypatch.setattr(sealing_below, "seal_object", note)
+    move.seal(threads=3)
+
+    assert sorted(seen) == [1, 1, 3, 3, 3]
+    assert move.read() == FILES
+    move.verify()
+
+
+def test_a_tree_goes_on_with_the_digest_that_it_was_begun_with(move, monkeypatch):
+    begun = sealing_below.seal_object
+
+    def seal(*given, **more):
+        more["digest_algorithm"] = "blake3"
+        return begun(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing_below, "seal_object", seal)
+        interrupt(move, patch, 6)
+    assert move.seal().already == 2
+
+    assert move.verify().manifest.algorithm == "blake3"
+    assert move.read() == FILES
