@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,12 +37,14 @@ class Multipart:
 
     def __init__(self, place: Place, terms: Terms, *, has_copies: bool) -> None:
         self._place, self._has_copies = place, has_copies
+        # A part that is tried again would keep an abort waiting.
+        self._stop = threading.Event()
+        self._parts_place = replace(place, stop=self._stop)
         self._changed = threading.Condition()
         self._on_way_bytes = 0
         self._sent: dict[int, dict[str, Any]] = {}
         self._crcs: dict[int, tuple[int, int]] = {}
         self._failed: BaseException | None = None
-        self._stopped = False
         self._free: list[bytearray] = []
         self._upload_id = ""
         self._mark = uploads.Mark(place)
@@ -104,7 +107,7 @@ class Multipart:
 
     def _start(self, act: Callable[[Any], None], what: Any, size_bytes: int) -> None:
         def work() -> None:
-            if not self._stopped and self._failed is None:
+            if not self._stop.is_set() and self._failed is None:
                 act(what)
 
         def ended(done: Future[None]) -> None:
@@ -125,7 +128,7 @@ class Multipart:
             sum_ = {"ContentMD5": base64.b64encode(md5).decode()}
         else:
             sum_ = {"ChecksumCRC64NVME": to_text(crc)}
-        answer = self._place.ask(
+        answer = self._parts_place.ask(
             "upload a part of", "upload_part", UploadId=self._upload_id, PartNumber=part.number,
             Body=part.buffer, **sum_,
         )  # fmt: skip
@@ -140,7 +143,7 @@ class Multipart:
 
     def _copy(self, what: tuple[int, PinnedS3, int, int]) -> None:
         number, source, begin, length = what
-        answer = self._place.ask(
+        answer = self._parts_place.ask(
             "copy a part of", "upload_part_copy", UploadId=self._upload_id, PartNumber=number,
             CopySource=source.copy_source, CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={begin}-{begin + length - 1}",
@@ -203,7 +206,7 @@ class Multipart:
 
     def abort(self) -> None:
         """End it; the store forgets its parts. Does nothing once it is over."""
-        self._stopped = True
+        self._stop.set()
         is_over = False
         try:
             self._pool.shutdown(wait=False, cancel_futures=True)

@@ -40,13 +40,12 @@ def pin(place: Place, *, version_id: str | None = None, etag: str | None = None)
         which["VersionId"] = version_id
     if etag is not None:
         which["IfMatch"] = etag
-    head = bytearray()
     answer = _first(place, which)
     body = answer.pop("Body", None)
     size_bytes = _size_of(answer, place)
+    head = bytearray(min(FIRST_BYTES, size_bytes) if body is not None else 0)
     pinned = PinnedS3(place, answer, size_bytes, head)
     if body is not None:
-        head.extend(bytes(min(FIRST_BYTES, size_bytes)))
         _fill(pinned, body, 0, memoryview(head))
         pinned.check_first()
     return pinned

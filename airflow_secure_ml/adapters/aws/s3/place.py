@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-import time
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,12 @@ class Place:
     Attributes:
         bucket: The bucket.
         address: Its parts.
+        stop: Set when nothing is to be tried again.
     """
 
     bucket: Bucket
     address: S3Address
+    stop: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     def uri(self) -> str:
@@ -88,10 +90,10 @@ class Place:
                 answer = call(Bucket=self.address.bucket, **arguments)
             except VENDOR_ERRORS as error:
                 failure = failure_of(error)
-                if left and failure.kind in _RETRIED:
+                if left and failure.kind in _RETRIED and not self.stop.is_set():
                     wait_s = _wait_s(TRIES - left)
                     log.info("%s: %s, again in %.1f s", self.uri, failure.reason, wait_s)
-                    time.sleep(wait_s)
+                    self.stop.wait(wait_s)
                     continue
                 if failure.kind in but:
                     return failure
