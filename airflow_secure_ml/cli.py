@@ -73,6 +73,16 @@ _SIGNED_BY = _arg(
     help="whose signature; may be given again; else [secure_ml] trusted_signers",
 )
 _UNSIGNED = _arg("--unsigned", action="store_true", help="demand nobody's signature")
+_POST_QUANTUM = _arg(
+    "--post-quantum",
+    action="store_true",
+    help="to receive: ML-KEM-768 with X25519, which a quantum computer does not break either",
+)
+_MIXED = _arg(
+    "--mixed-strength",
+    action="store_true",
+    help="let a classical recipient stand beside a post-quantum one",
+)
 _ROOT = _arg(
     "--data-set",
     metavar="DIR",
@@ -86,7 +96,14 @@ _KEY_COMMANDS = (
         "make a key",
         "keys.create",
         _NAME,
-        _arg("--for", dest="purpose", choices=("wrap", "sign"), required=True, help="what it does"),
+        _arg(
+            "--for",
+            dest="purpose",
+            choices=("wrap", "sign", "receive"),
+            required=True,
+            help="what it does; receive: others seal to its public half",
+        ),
+        _POST_QUANTUM,
     ),
     _command("list", "show keys, versions and states; never a key itself", "keys.list_keys"),
     _command(
@@ -111,15 +128,15 @@ _KEY_COMMANDS = (
     ),
     _command(
         "export-public",
-        "print the public halves of a sign key, for others to trust",
+        "print the public half of a key, for others to trust or to seal to",
         "keys.export_public",
         _NAME,
     ),
     _command(
         "trust",
-        "accept somebody else's signatures",
+        "accept somebody else's signatures, or seal to them: as their public key is for",
         "keys.trust",
-        _arg("name", metavar="NAME", help="what to call the signer here"),
+        _arg("name", metavar="NAME", help="what to call them here"),
         _arg("file", metavar="FILE", help="what export-public printed, or PEM; - reads a pipe"),
     ),
 )
@@ -185,6 +202,7 @@ COMMANDS: tuple[Command | Group, ...] = (
             "signed; begun again it goes on with what is left",
         ),
         _arg("--sign-key", metavar="KEY", help="with --recursive; else [secure_ml] signing_key"),
+        _MIXED,
         _KEEP_GOING,
         _THREADS,
     ),
@@ -234,6 +252,8 @@ COMMANDS: tuple[Command | Group, ...] = (
             help="FILE is a folder: give all below it the newest version of one key, and keep "
             "other keys' slots; in Vault without a right to read",
         ),
+        _MIXED,
+        _UNSIGNED,
     ),
     _command(
         "sign",
@@ -247,6 +267,21 @@ COMMANDS: tuple[Command | Group, ...] = (
         "require a signature over a file or folder as it is now",
         "signed.verify",
         _arg("path", metavar="PATH", help="what to verify"),
+        _SIGNED_BY,
+    ),
+    _command(
+        "shred",
+        "destroy the key of a sealed folder, forever, and leave a certificate of it",
+        "erasure.shred",
+        _arg("data_set", metavar="DIR", help="a sealed folder with a key of its own"),
+        _arg("--reason", metavar="TEXT", required=True, help="why, in a few words; public"),
+        _arg("--yes", action="store_true", help="do not ask"),
+    ),
+    _command(
+        "certificates",
+        "verify and show a sealed folder's certificates of destruction",
+        "erasure.certificates",
+        _arg("data_set", metavar="DIR", help="a folder that was shredded"),
         _SIGNED_BY,
     ),
     Group("audit", "the audit trail", _AUDIT_COMMANDS),

@@ -10,7 +10,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.adapters.aws.session import AwsSession
+    from airflow_secure_ml.adapters.pkcs11.token import Token
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.core.audit.event import Fact, RunRef
     from airflow_secure_ml.core.ports import (
@@ -60,11 +62,20 @@ class Deployment:
             settings.key_names,
             connect=_vault_client,
             vault_conn_id=settings.vault_conn_id,
+            connect_aws=_aws_session,
+            aws_conn_id=settings.aws_conn_id,
+            find_token=self._token,
             wraps=[name for name in (settings.data_key, settings.xcom_key) if name],
             signs=[settings.signing_key, *settings.trusted_signers],
             groups=settings.key_groups,
         )
         return GovernedKeys(keys, settings.crypto_policy)
+
+    def _token(self, label: str) -> Token:
+        from airflow_secure_ml.adapters.pkcs11.token import Token
+
+        settings = self.settings
+        return Token(label, module=settings.pkcs11_module, pin_path=settings.pkcs11_pin_path)
 
     @cached_property
     def local_objects(self) -> ObjectStore:
@@ -237,6 +248,7 @@ class Deployment:
             credentials=self.credentials,
             still_ours=still_ours,
             now_ms=lambda: time.time_ns() // 1_000_000,
+            arrow_fields=_arrow_fields,
         )
 
     def _make_scratch(self, need_bytes: int) -> ScratchDirectory:
@@ -258,11 +270,25 @@ class Deployment:
         return Guardian.start(scratch=[root], run=run, audit=audit)
 
 
+def _aws_session(conn_id: str) -> AwsSession:
+    # Imported here: boto3, and Airflow for its connections, are for who keeps something in AWS.
+    from airflow_secure_ml.hooks.aws import aws_session
+
+    return aws_session(conn_id)
+
+
 def _vault_client(conn_id: str) -> VaultClient:
     # Imported here: hvac, and Airflow for its connections, are for who keeps keys in Vault.
     from airflow_secure_ml.hooks.vault import vault_client
 
     return vault_client(conn_id)
+
+
+def _arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes:
+    # Imported here: only who leaves columns out needs pyarrow.
+    from airflow_secure_ml.adapters.parquet import arrow_fields
+
+    return arrow_fields(encoded, keep)
 
 
 class _SequencedSink:

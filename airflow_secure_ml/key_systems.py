@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
 
+from airflow_secure_ml.adapters.aws.kms_address import KmsAddress, parse_kms_address
+from airflow_secure_ml.adapters.pkcs11.address import TokenAddress, parse_token_address
+from airflow_secure_ml.adapters.vault.transit_address import VaultAddress, parse_vault_address
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.adapters.aws.session import AwsSession
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
+    from airflow_secure_ml.adapters.pkcs11.token import Token
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.core.ports import (
         KeyRef,
@@ -27,71 +31,27 @@ if TYPE_CHECKING:
         Signer,
         Verifier,
     )
+    from airflow_secure_ml.core.sealed_file.hpke import Recipient
     from airflow_secure_ml.core.sealed_file.slots import Slot
 
 Connect: TypeAlias = "Callable[[str], VaultClient]"
 """From an Airflow connection's id to the client of Vault that this process keeps for it."""
 
+ConnectAws: TypeAlias = "Callable[[str], AwsSession]"
+"""From an Airflow connection's id to the AWS session that this process keeps for it."""
+FindToken: TypeAlias = "Callable[[str], Token]"
+"""From a token's label to the token."""
+
 _LOCAL, _VAULT = "local://", "vault://"
+_KMS, _TOKEN = "awskms://", "pkcs11://"
 # As in core.sealed_file.hpke, which needs the cryptography library.
 _HPKE = "hpke:"
-_SUPPORTED = "local:///absolute/path and vault://mount?conn_id=connection"
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
-_MOUNT = re.compile(rf"{_PART}(?:/{_PART})*")
-_QUERY = {
-    "conn_id": re.compile(r"[A-Za-z0-9_.:#/-]{1,250}"),
-    "key": re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"),
-}
+_SUPPORTED = (
+    "local:///absolute/path, vault://mount?conn_id=connection, awskms://alias?conn_id=connection "
+    "and pkcs11://token"
+)
 # As in core.sealed_file.keys.
 TYPE_HPKE = 2
-# A slot's id is mount/name, and has 256 bytes at most.
-_MAX_MOUNT_CHARS = 127
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultAddress:
-    """A mount of Vault's Transit engine.
-
-    Attributes:
-        mount: Where the engine is mounted.
-        conn_id: The Airflow connection to its Vault.
-        key: What Transit calls the key, where that is not our name for it.
-    """
-
-    mount: str
-    conn_id: str
-    key: str | None = None
-
-
-def parse_vault_address(address: str, *, default_conn_id: str) -> VaultAddress:
-    """Read `vault://<mount>?conn_id=<connection>&key=<name>`; both parameters may be left out.
-
-    Raises:
-        ConfigurationError: Anything else in it; the message shows no parameter and no user.
-    """
-    try:
-        parts = urlsplit(address)
-        pairs = (
-            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-            if parts.query
-            else []
-        )
-    except ValueError:
-        raise _wrong_vault_address(address) from None
-    query = dict(pairs)
-    mount = parts.netloc + parts.path
-    right = (
-        address.startswith(_VAULT)
-        and len(mount) <= _MAX_MOUNT_CHARS
-        and _MOUNT.fullmatch(mount)
-        and "#" not in address
-        and len(query) == len(pairs)
-        and all(name in _QUERY and _QUERY[name].fullmatch(text) for name, text in pairs)
-    )
-    if not right:
-        raise _wrong_vault_address(address)
-    conn_id = query.get("conn_id", default_conn_id)
-    return VaultAddress(mount=mount, conn_id=conn_id, key=query.get("key"))
 
 
 def open_local_keyring(address: str) -> LocalKeyring:
@@ -117,6 +77,37 @@ def is_in_vault(address: str) -> bool:
     return address.startswith(_VAULT)
 
 
+def is_in_keyring(address: str) -> bool:
+    """Whether an address is that of a keyring file, whose keys the command line makes."""
+    return not address.startswith((_VAULT, _KMS, _TOKEN, _HPKE))
+
+
+def how_to_make(
+    address: str, name: str, purpose: str, *, vault_conn_id: str, aws_conn_id: str
+) -> str:
+    """What makes a key where an address leads, in words for a person.
+
+    Args:
+        address: A key system's, not of a keyring.
+        name: Our name of the key.
+        purpose: `wrap` or `sign`.
+        vault_conn_id: The connection of a Vault address that names none.
+        aws_conn_id: The connection of a KMS address that names none.
+    """
+    if is_in_vault(address):
+        from airflow_secure_ml.adapters.vault.transit_key import how_to_make as in_vault
+
+        vault = parse_vault_address(address, default_conn_id=vault_conn_id)
+        return in_vault(f"{vault.mount}/{vault.key or name}", purpose)
+    if address.startswith(_KMS):
+        from airflow_secure_ml.adapters.aws.kms_key import how_to_make as in_kms
+
+        return in_kms(parse_kms_address(address, default_conn_id=aws_conn_id).key, name, purpose)
+    if address.startswith(_TOKEN):
+        return f"`secure-ml keys create {name} --purpose {purpose}`"
+    return "somebody else has it, and gives only its public half"
+
+
 class NamedKeys:
     """A key system made of several: each name lies in exactly one of them.
 
@@ -126,8 +117,11 @@ class NamedKeys:
             a name is never used.
         connect: Leads to Vault; None: nothing here may lie there.
         vault_conn_id: The connection of a Vault address that names none.
+        connect_aws: Leads to AWS KMS; None: nothing here may lie there.
+        aws_conn_id: The connection of a KMS address that names none.
+        find_token: Leads to PKCS#11 tokens; None: nothing here may lie there.
         wraps: Names of the settings that seal. Of them and of `key_names`, those that lie in
-            Vault may open when nobody names a key: Vault is never asked for a list.
+            Vault, KMS or a token may open when nobody names a key: none is asked for a list.
         signs: Names of the settings that only sign.
         groups: Names that stand for several keys to seal to.
 
@@ -142,19 +136,23 @@ class NamedKeys:
         *,
         connect: Connect | None = None,
         vault_conn_id: str = "vault_default",
+        connect_aws: ConnectAws | None = None,
+        aws_conn_id: str = "aws_default",
+        find_token: FindToken | None = None,
         wraps: Collection[str] = (),
         signs: Collection[str] = (),
         groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._groups = dict(groups or {})
         places = {
-            name: _place(address, vault_conn_id) for name, address in (key_names or {}).items()
+            name: _place(address, vault_conn_id, aws_conn_id)
+            for name, address in (key_names or {}).items()
         }
-        default, key = _place(key_system, vault_conn_id)
+        default, key = _place(key_system, vault_conn_id, aws_conn_id)
         if key is not None:
             raise ConfigurationError(
-                f"key system {_shown(key_system)}: expected no key=, which belongs to one name "
-                "in key_names"
+                f"key system {_shown(key_system)}: expected a place of many keys, found one key's "
+                "address, which belongs to one name in key_names"
             )
         names: dict[_System, dict[str, str]] = {
             default: {name: name for name in wraps if name not in places}
@@ -162,8 +160,9 @@ class NamedKeys:
         for name, (system, at) in places.items():
             names.setdefault(system, {})[name] = at or name
         sealing = set(wraps) | (set(places) - set(signs))
+        ways = _Ways(connect, connect_aws, find_token)
         self._systems = {
-            system: _open(system, there, [name for name in there if name in sealing], connect)
+            system: _open(system, there, [name for name in there if name in sealing], ways)
             for system, there in names.items()
         }
         self._default = self._systems[default]
@@ -176,6 +175,13 @@ class NamedKeys:
     def wrappers(self, name: str) -> Sequence[KeyWrapper]:
         """The same of each key that a name stands for: itself, or a group's."""
         return [self.wrapper(each) for each in self._groups.get(name, (name,))]
+
+    def recipient(self, name: str) -> Recipient | None:
+        """What others seal to under this name; None: that is not what it is for."""
+        find: Callable[[str], Recipient | None] = getattr(
+            self._system(name), "recipient", lambda name: None
+        )
+        return find(name)
 
     def openers(self, names: Collection[str] | None = None) -> Sequence[KeyWrapper]:
         """As `unwrappers`, with keys to receive with: for who demands a signature besides."""
@@ -268,20 +274,35 @@ def _openers(system: RotatingKeys, names: Collection[str] | None = None) -> Sequ
     return openers(names)
 
 
-# A keyring's address, a public key's, or mount and connection of a Vault.
-_System: TypeAlias = str | tuple[str, str]
+# A keyring's address, a public key's, or an address elsewhere without the key.
+_System: TypeAlias = str | VaultAddress | KmsAddress | TokenAddress
 
 
-def _place(address: str, vault_conn_id: str) -> tuple[_System, str | None]:
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What leads to the systems."""
+
+    connect: Connect | None
+    connect_aws: ConnectAws | None
+    find_token: FindToken | None
+
+
+def _place(address: str, vault_conn_id: str, aws_conn_id: str) -> tuple[_System, str | None]:
     """The system at an address, and what it calls the key."""
-    if not is_in_vault(address):
+    at: VaultAddress | KmsAddress | TokenAddress
+    if is_in_vault(address):
+        at = parse_vault_address(address, default_conn_id=vault_conn_id)
+    elif address.startswith(_KMS):
+        at = parse_kms_address(address, default_conn_id=aws_conn_id)
+    elif address.startswith(_TOKEN):
+        at = parse_token_address(address)
+    else:
         return address, None
-    at = parse_vault_address(address, default_conn_id=vault_conn_id)
-    return (at.mount, at.conn_id), at.key
+    return replace(at, key=None), at.key
 
 
 def _open(
-    system: _System, names: Mapping[str, str], wraps: Collection[str], connect: Connect | None
+    system: _System, names: Mapping[str, str], wraps: Collection[str], ways: _Ways
 ) -> RotatingKeys:
     """The adapter; nothing is read or connected before it is used."""
     if isinstance(system, str) and system.startswith(_HPKE):
@@ -290,26 +311,56 @@ def _open(
         return HpkeRecipients(system, names)
     if isinstance(system, str):
         return open_local_keyring(system)
-    mount, conn_id = system
+    if isinstance(system, VaultAddress):
+        return _open_vault(system, names, wraps, ways.connect)
+    return _open_elsewhere(system, names, wraps, ways)
+
+
+def _open_vault(
+    at: VaultAddress, names: Mapping[str, str], wraps: Collection[str], connect: Connect | None
+) -> RotatingKeys:
     if connect is None:
         raise ConfigurationError(
-            f"key system {_VAULT}{mount}: expected a keyring file here; nothing leads to Vault"
+            f"key system {_VAULT}{at.mount}: expected a keyring file here; nothing leads to Vault"
         )
     from airflow_secure_ml.adapters.vault.transit import VaultTransit
 
-    return VaultTransit(partial(connect, conn_id), mount, names=names, wraps=wraps)
+    return VaultTransit(partial(connect, at.conn_id), at.mount, names=names, wraps=wraps)
 
 
-def _wrong_vault_address(address: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"key system {_shown(address)}: expected {_VAULT}<mount>?conn_id=<connection> and nothing "
-        "else in it, but &key=<name in Transit> in key_names where that is another one"
+def _open_elsewhere(
+    at: KmsAddress | TokenAddress,
+    names: Mapping[str, str],
+    wraps: Collection[str],
+    ways: _Ways,
+) -> RotatingKeys:
+    if isinstance(at, TokenAddress):
+        if ways.find_token is None:
+            raise ConfigurationError(
+                f"key system {_TOKEN}{at.token}: expected a keyring file here; nothing leads to "
+                "tokens"
+            )
+        from airflow_secure_ml.adapters.pkcs11.keys import TokenKeys
+
+        return TokenKeys(ways.find_token(at.token), names=names, wraps=wraps)
+    if ways.connect_aws is None:
+        raise ConfigurationError(
+            f"key system {_KMS}: expected a keyring file here; nothing leads to AWS"
+        )
+    from airflow_secure_ml.adapters.aws.kms_client import KmsClient
+    from airflow_secure_ml.adapters.aws.kms_keys import KmsKeys
+
+    client = KmsClient(
+        partial(ways.connect_aws, at.conn_id), region=at.region, grant_token=at.grant_token
     )
+    # A name that the settings do not place lies at the alias of that name.
+    placed = {name: f"alias/{key}" if key == name else key for name, key in names.items()}
+    return KmsKeys(client, names=placed, wraps=wraps)
 
 
 def _shown(address: str) -> str:
     # An address may carry a token in its user part or its query.
     scheme, found, rest = address.partition("://")
     if not found:
-        return repr(address[:60])
+        return repr(re.split("[?#]", address)[0][:60])
     return repr(f"{scheme}://{re.split('[?#]', rest)[0].rpartition('@')[2][:60]}")

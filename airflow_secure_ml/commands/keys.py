@@ -17,8 +17,9 @@ from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS, public_text
+from airflow_secure_ml.core.sealed_file.hpke import SCHEME, recipient_text
 from airflow_secure_ml.errors import ConfigurationError, PolicyError, ServiceRefusedError
-from airflow_secure_ml.key_systems import is_in_vault, parse_vault_address
+from airflow_secure_ml.key_systems import how_to_make, is_in_keyring
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import KeyRef
@@ -30,8 +31,8 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
 
     settings = session.settings
     signer_dir = settings.audit_signer_dir
-    if is_in_vault(settings.key_system):
-        return _init_beside_vault(session)
+    if not is_in_keyring(settings.key_system):
+        return _init_beside(session)
     path = session.keyring.path
     has_log, has_keys = (signer_dir / KEY_FILE).exists(), os.path.lexists(path)
     if has_log and has_keys:
@@ -53,20 +54,20 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=lines)
 
 
-def _init_beside_vault(session: Session) -> Result:
+def _init_beside(session: Session) -> Result:
     """Make the audit log's key; how to make the others is said."""
     from airflow_secure_ml.adapters.log_signer import KEY_FILE, init_log
 
     settings = session.settings
     signer_dir = settings.audit_signer_dir
     ways = [
-        f"make key {name} in Vault: {_in_vault(session, name, purpose)}"
+        f"make key {name} there: {_elsewhere_made(session, name, purpose)}"
         for name, purpose in ((settings.data_key, "wrap"), (settings.signing_key, "sign"))
     ]
     if (signer_dir / KEY_FILE).exists():
         raise ConfigurationError(
             f"{signer_dir / KEY_FILE}: expected nothing, found the audit log's key; it stays as it "
-            f"is. Keys lie in Vault, which alone makes them: {'; '.join(ways)}"
+            f"is. Keys lie elsewhere, and are made there: {'; '.join(ways)}"
         )
     data: dict[str, Any] = {"keyring": None, "signer_dir": str(signer_dir), "keys": []}
     data["origin"] = init_log(signer_dir, settings.audit_log_name)
@@ -74,16 +75,19 @@ def _init_beside_vault(session: Session) -> Result:
     return Result(data=data, lines=[made, *ways])
 
 
-def _in_vault(session: Session, name: str, purpose: str) -> str:
-    """The command of Vault's own tool that makes a key."""
-    from airflow_secure_ml.adapters.vault.transit_key import how_to_make
-
+def _elsewhere_made(session: Session, name: str, purpose: str) -> str:
+    """What makes a key where its name lies."""
     settings = session.settings
     address = settings.key_names.get(name, settings.key_system)
-    if not is_in_vault(address):
+    if is_in_keyring(address):
         return "it lies in a keyring, by key_names"
-    at = parse_vault_address(address, default_conn_id=settings.vault_conn_id)
-    return how_to_make(f"{at.mount}/{at.key or name}", purpose)
+    return how_to_make(
+        address,
+        name,
+        purpose,
+        vault_conn_id=settings.vault_conn_id,
+        aws_conn_id=settings.aws_conn_id,
+    )
 
 
 def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKeyring:
@@ -93,11 +97,13 @@ def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKe
         ConfigurationError: It lies in Vault; says what makes it there.
     """
     settings = session.settings
-    if not is_in_vault(settings.key_names.get(name, settings.key_system)):
+    address = settings.key_names.get(name, settings.key_system)
+    if is_in_keyring(address):
         return session.keyring
-    way = "Vault's own tool does that" if purpose is None else _in_vault(session, name, purpose)
+    own = "that system's own tool does that"
+    way = own if purpose is None else _elsewhere_made(session, name, purpose)
     raise ConfigurationError(
-        f"key {name}: expected one of the keyring, found that it lies in Vault: {way}. Its "
+        f"key {name}: expected one of the keyring, found that it lies elsewhere: {way}. Its "
         "versions are made by `keys rotate`, and retired by KeyUsageOperator"
     )
 
@@ -120,7 +126,9 @@ def create(arguments: argparse.Namespace, session: Session) -> Result:
         session,
         "key.create",
         name,
-        lambda: _keyring(session, name, purpose).create(name, purpose),
+        lambda: _keyring(session, name, purpose).create(
+            name, purpose, post_quantum=arguments.post_quantum
+        ),
         f"made key {{}} to {purpose}",
         purpose=purpose,
     )
@@ -155,7 +163,7 @@ def destroy(arguments: argparse.Namespace, session: Session) -> Result:
 def list_keys(arguments: argparse.Namespace, session: Session) -> Result:
     """Show keys, versions and states."""
     data = []
-    if not is_in_vault(session.settings.key_system):
+    if is_in_keyring(session.settings.key_system):
         data += [
             _row(key.name, key.purpose, version.number, version.state, version.created)
             for key in session.keyring.list_keys()
@@ -165,7 +173,7 @@ def list_keys(arguments: argparse.Namespace, session: Session) -> Result:
         data += _rows_of(session, name)
     width = max((len(str(each["name"])) for each in data), default=0)
     lines = [
-        f"{each['name']:<{width}}  {each['version']:>3}  {each['purpose']:<5}  "
+        f"{each['name']:<{width}}  {each['version']:>3}  {each['purpose']:<9}  "
         f"{each['state']:<9}  {each['created']}"
         for each in data
     ]
@@ -178,7 +186,7 @@ def _elsewhere(session: Session) -> list[str]:
     named = [settings.data_key, settings.signing_key, *settings.trusted_signers]
     if settings.xcom_key:
         named.append(settings.xcom_key)
-    by_default = named if is_in_vault(settings.key_system) else []
+    by_default = [] if is_in_keyring(settings.key_system) else named
     return list(dict.fromkeys([*by_default, *settings.key_names]))
 
 
@@ -190,8 +198,10 @@ def _rows_of(session: Session, name: str) -> list[dict[str, Any]]:
     except ServiceRefusedError:
         return [_row(name, "-", 0, "not shown", "")]
     try:
-        session.keys.unwrappers([name])
-        purpose = "wrap"
+        is_public = session.keys.recipient(name) is not None
+        if not is_public:
+            session.keys.unwrappers([name])
+        purpose = "recipient" if is_public else "wrap"
     except (PolicyError, ConfigurationError):
         purpose = "sign"
     return [
@@ -217,23 +227,28 @@ def _row(name: str, purpose: str, version: int, state: str, created: str) -> dic
 
 
 def export_public(arguments: argparse.Namespace, session: Session) -> Result:
-    """Print the public halves of a sign key."""
+    """Print the public half of a key to receive with, or the public halves of a sign key."""
     # Wherever the key lies.
-    text = public_text(list(session.keys.verifiers([arguments.name]))[::-1])
+    recipient = session.keys.recipient(arguments.name)
+    if recipient is not None:
+        text = recipient_text(recipient)
+    else:
+        text = public_text(list(session.keys.verifiers([arguments.name]))[::-1])
     return Result(data={"name": arguments.name, "public": text}, lines=text.splitlines())
 
 
 def trust(arguments: argparse.Namespace, session: Session) -> Result:
-    """Accept somebody else's signatures."""
+    """Accept somebody else's signatures, or seal to them."""
     text = _read_text(arguments.file)
     name = arguments.name
+    is_recipient = text.startswith(SCHEME)
     return _changed(
         session,
         "key.create",
         name,
         lambda: _keyring(session, name).trust(name, text),
-        "trusting signatures of {}",
-        purpose="trust",
+        "sealing to {} from now on" if is_recipient else "trusting signatures of {}",
+        purpose="recipient" if is_recipient else "trust",
     )
 
 

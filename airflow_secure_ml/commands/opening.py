@@ -24,12 +24,14 @@ from airflow_secure_ml.commands.places import (
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
+from airflow_secure_ml.commands.vouched import check_asked, signed_entry
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT, AnyContext, Expected
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.sealed_header import ReaderKey
 from airflow_secure_ml.services.sealing import Opened, open_object
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.core.manifest import Entry
     from airflow_secure_ml.core.ports import ObjectWriter, PinnedObject
 
 
@@ -37,7 +39,7 @@ def open_sealed(arguments: argparse.Namespace, session: Session) -> Result:
     """Open SRC into DST."""
     if arguments.recursive:
         return trees.open_tree(arguments, session)
-    trees.refuse_without_recursive(arguments, "signed_by", "unsigned", "keep_going", "threads")
+    trees.refuse_without_recursive(arguments, "keep_going", "threads")
     expect = _expected(arguments)
     target = None if arguments.target == PIPE else session.address(arguments.target)
     if target is not None:
@@ -46,7 +48,9 @@ def open_sealed(arguments: argparse.Namespace, session: Session) -> Result:
         source = session.address(arguments.source)
         info = session.store_of(source).info(source)
         if info is not None and info.is_directory:
+            check_asked(arguments, whole=False)
             return _open_folder(session, source, target, expect, arguments)
+    check_asked(arguments, whole=arguments.source != PIPE)
     return _open_file(session, target, expect, arguments)
 
 
@@ -57,10 +61,13 @@ def _open_file(
         source = stack.enter_context(pinned_source(session, arguments.source))
         writer = stack.enter_context(written_target(session, target))
         facts = {} if arguments.source == PIPE else {"uri": source.uri}
+        signed = signed_entry(arguments, session, source, expect)
         with session.act("object.open", object=facts) as outcome:
             keys = reader_keys(session, arguments)
             with Progress(source.size_bytes) as progress:
-                opened = _open(session, source, writer, keys, expect, progress=progress)
+                opened = _open(
+                    session, source, writer, keys, expect, signed=signed, progress=progress
+                )
             outcome.key = key_facts(opened.key)
             outcome.object = {"bytes": opened.plaintext_bytes}
         publish(session, writer, target, replace=arguments.replace)
@@ -113,6 +120,7 @@ def _open(
     keys: Sequence[ReaderKey],
     expect: Expected,
     *,
+    signed: Entry | None = None,
     progress: Progress | None = None,
 ) -> Opened:
     return open_object(
@@ -120,6 +128,8 @@ def _open(
         writer,
         keys=keys,
         expect=expect,
+        expected_payload_digest=None if signed is None else str(signed.digest),
+        expected_payload_bytes=None if signed is None else signed.size_bytes,
         threads=getattr(writer, "threads", 2),
         digest_algorithm=None,
         progress=progress,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from airflow_secure_ml.commands.pipes import PipeWriter, pinned_input
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
+from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.sealed_dataset import KEY_FOLDER, DataSetRoot
 from airflow_secure_ml.services.sealed_header import ReaderKey
 
@@ -43,8 +44,12 @@ def context_pairs(given: Sequence[str] | None) -> dict[str, str]:
 
 
 def reader_keys(session: Session, arguments: argparse.Namespace) -> list[ReaderKey]:
-    """Every key that may open, and the data set's own."""
-    keys = session.keys.unwrappers()
+    """Every key that may open, and the data set's own.
+
+    Those to receive with only where a signature is demanded, or given up by a word.
+    """
+    asked = (getattr(arguments, name, None) for name in ("signed_by", "unsigned", "recursive"))
+    keys = opening_keys(session.keys) if any(asked) else session.keys.unwrappers()
     found: list[ReaderKey] = list(keys)
     found.extend(
         DataSetRoot(session.store_of(root), root, keys=keys, state_of=session.keys.state_of)

@@ -25,6 +25,7 @@ from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.services.key_choice import sealing_keys
 from airflow_secure_ml.services.rewrapping import rewrap_object
 from airflow_secure_ml.services.sealing import seal_object
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 def seal(arguments: argparse.Namespace, session: Session) -> Result:
     """Seal SRC into DST."""
     if arguments.recursive:
+        if arguments.mixed_strength:
+            raise ConfigurationError("--mixed-strength: expected without --recursive")
         return trees.seal_tree(arguments, session)
     trees.refuse_without_recursive(arguments, "sign_key", "keep_going", "threads")
     context = context_pairs(arguments.context)
@@ -46,7 +49,7 @@ def seal(arguments: argparse.Namespace, session: Session) -> Result:
     facts = {"uri": target} if target else {}
     with written_target(session, target) as writer:
         with session.act("object.seal", object=facts, key={"name": names[0]}) as outcome:
-            keys = [session.keys.wrapper(name) for name in names]
+            keys = sealing_keys(session.keys, names, mixed_strength=arguments.mixed_strength)
             with _input(session, arguments.source) as source:
                 total = None if source is None else source.size_bytes
                 with Progress(total) as progress:
@@ -88,7 +91,7 @@ def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
             "object.rewrap", object={"uri": uri}, more={"to_keys": list(arguments.key)}
         ) as outcome,
     ):
-        keys = [session.keys.wrapper(name) for name in arguments.key]
+        keys = sealing_keys(session.keys, arguments.key, mixed_strength=arguments.mixed_strength)
         rewrapped = rewrap_object(
             pinned,
             writer,

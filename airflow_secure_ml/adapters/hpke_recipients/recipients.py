@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from airflow_secure_ml.core.ports import KeyRef, KeyVersion, Signer, Verifier
-from airflow_secure_ml.core.sealed_file.hpke import HpkeWrapper, parse_recipient
+from airflow_secure_ml.core.sealed_file.hpke import HpkeWrapper, Recipient, parse_recipient
 from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE
 from airflow_secure_ml.core.sealed_file.slots import Slot
 from airflow_secure_ml.errors import ConfigurationError, PolicyError, SecureMLError
@@ -41,6 +41,11 @@ class HpkeRecipients:
     def wrapper(self, name: str) -> HpkeWrapper:
         """The public key."""
         return HpkeWrapper(self._recipient, self.ref(self._known(name), 1))
+
+    def recipient(self, name: str) -> Recipient:
+        """The public key itself."""
+        self._known(name)
+        return self._recipient
 
     def unwrappers(self, names: Collection[str] | None = None) -> list[HpkeWrapper]:
         """Nothing of its own; PolicyError (key_not_allowed) where it is named."""

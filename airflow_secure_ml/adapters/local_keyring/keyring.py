@@ -26,6 +26,7 @@ from airflow_secure_ml.core.sealed_file.hpke import (
     SCHEME,
     HpkeOpener,
     HpkeWrapper,
+    Recipient,
     parse_recipient,
     recipient_text,
 )
@@ -85,6 +86,12 @@ class LocalKeyring:
         """As `unwrappers`, with keys to receive with: for who demands a signature besides."""
         with self._keyring() as keyring:
             return keyring.openers(names)
+
+    def recipient(self, name: str) -> Recipient | None:
+        """What others seal to under this name; None: a key for something else."""
+        with self._keyring() as keyring:
+            is_its_use = keyring.key(name).purpose in ("receive", "recipient")
+            return keyring.recipient(name) if is_its_use else None
 
     def signer(self, name: str) -> Ed25519Signer:
         """The newest active version of a sign key."""
