@@ -22,7 +22,7 @@ from airflow_secure_ml.services.journal import in_words
 from airflow_secure_ml.services.opening_below import OpeningBelow, OpeningKeys
 from airflow_secure_ml.services.sealing_below import SealingBelow, SealingKeys
 from airflow_secure_ml.services.signing import Demand, SignedStatement, statements_for
-from airflow_secure_ml.services.tree_work import Tally, Tree
+from airflow_secure_ml.services.tree_work import Tally, Tree, require_directory
 
 _MAX_THREADS = 64
 
@@ -82,6 +82,7 @@ def open_tree(arguments: argparse.Namespace, session: Session) -> Result:
         )
     if arguments.unsigned and arguments.signed_by:
         raise ConfigurationError("expected --signed-by or --unsigned, found both")
+    require_directory(source)
     expect, original = _expected(arguments, session, source)
     began = time.monotonic()
     signed = None if arguments.unsigned else _verified(arguments, session, source, expect, original)

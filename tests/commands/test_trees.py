@@ -176,6 +176,7 @@ def test_a_moved_folder_opens_as_what_it_was(sealed):
         ["open", "--recursive", "plain", "x", "--any-context", "--context", "a=b"],
         ["open", "--recursive", "nowhere", "x", "--unsigned"],
         ["open", "--recursive", "plain", "x", "--unsigned", "--signed-by", "pipeline"],
+        ["open", "--recursive", "plain/a.csv", "x"],
     ],
     ids=" ".join,
 )
