@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from airflow_secure_ml.core.lease import Granted, LeaseLine
+from airflow_secure_ml.core.parquet.projection import ArrowFields
 from airflow_secure_ml.core.policy import Decision, Rules
 from airflow_secure_ml.core.ports import CredentialSource, DataChecker, KeySystem, ObjectStore
 from airflow_secure_ml.errors import FormatError, PolicyError
@@ -92,6 +93,7 @@ class Desk:
         credentials: From the name of a credential source to it; None: the deployment's.
         still_ours: Raises PolicyError (try_replaced) if another try took over.
         now_ms: Wall clock, ms since 1970 UTC.
+        arrow_fields: Prunes Arrow's schema of a Parquet file; None: it is left out there.
     """
 
     keys: KeySystem
@@ -107,6 +109,7 @@ class Desk:
     credentials: Callable[[str | None], CredentialSource]
     still_ours: Callable[[], None]
     now_ms: Callable[[], int]
+    arrow_fields: ArrowFields | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

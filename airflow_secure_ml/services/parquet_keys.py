@@ -28,8 +28,8 @@ from airflow_secure_ml.errors import (
 )
 from airflow_secure_ml.services.sealed_header import StateOf
 
-Forbids = Callable[[str], PolicyError | None]
-"""From a key's name to why this reader may not use it; None: it may."""
+Forbids = Callable[[KeyMaterial], PolicyError | None]
+"""From what a file says of a key to why this reader may not use it; None: it may."""
 
 
 def _no_nonce(count: int) -> bytes:
@@ -58,7 +58,7 @@ class ReaderKeys:
     Args:
         uri: The canonical address for which it was made.
         keys: The reader's list.
-        forbids: What rules say of a key's name.
+        forbids: What rules say of a key.
         state_of: Asked only when no listed key is the one, to say why.
     """
 
@@ -67,7 +67,7 @@ class ReaderKeys:
         uri: str,
         keys: Sequence[KeyWrapper],
         *,
-        forbids: Forbids = lambda name: None,
+        forbids: Forbids = lambda material: None,
         state_of: StateOf | None = None,
     ) -> None:
         self._uri, self._forbids, self._state_of = uri, forbids, state_of
@@ -106,7 +106,7 @@ class ReaderKeys:
             wipe(dek)
 
     def _ask(self, material: KeyMaterial) -> OpenedKek | SecureMLError:
-        forbidden = self._forbids(material.key_name)
+        forbidden = self._forbids(material)
         if forbidden is not None:
             return forbidden
         kek = material.kek

@@ -10,6 +10,7 @@ Source: parquet-format, Encryption.md; docs/parquet.md.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ from airflow_secure_ml.core.parquet.thrift import (
     read_struct,
     write_struct,
 )
-from airflow_secure_ml.core.ports import KeyWrapper, ObjectWriter, PinnedObject
+from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, ObjectWriter, PinnedObject
 from airflow_secure_ml.core.sealed_file.keys import wipe
 from airflow_secure_ml.errors import FormatError, PolicyError
 from airflow_secure_ml.services.parquet_pages import (
@@ -96,6 +97,8 @@ class ColumnKeys:
         self._uri = uri
         self._keys = {FOOTER: footer, **columns}
         self._keks: dict[str, _Kek] = {}
+        # Files of one output are written by several threads.
+        self._lock = threading.Lock()
         self.columns = frozenset(columns)
         self.random_bytes = random_bytes
 
@@ -106,9 +109,26 @@ class ColumnKeys:
         wipe(*(kek.key for kek in self._keks.values()))
         self._keks.clear()
 
+    @property
+    def ref(self) -> KeyRef:
+        """The version that the footer was sealed to."""
+        return self._refs()[FOOTER]
+
+    @property
+    def column_refs(self) -> list[KeyRef]:
+        """The versions that columns were sealed to, each once."""
+        return list(dict.fromkeys(ref for name, ref in self._refs().items() if name != FOOTER))
+
+    def _refs(self) -> dict[str, KeyRef]:
+        return {
+            name: self._keys[name].wrapper.ref_of(kek.wrapped.body)
+            for name, kek in self._keks.items()
+        }
+
     def fresh(self, column: str) -> tuple[ModuleCipher, bytes]:
         """A new data key for a column of one file, and what the file says of it."""
-        named, kek = self._keys[column], self._kek(column)
+        with self._lock:
+            named, kek = self._keys[column], self._kek(column)
         dek = bytearray(self.random_bytes(KEY_BYTES))
         material = KeyMaterial(
             key_name=named.name,

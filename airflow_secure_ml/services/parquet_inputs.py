@@ -1,0 +1,207 @@
+"""Open an input whose Parquet columns have keys of their own.
+
+Every file is copied into scratch as it is and held against the signed manifest; only then a byte
+of any of them is parsed, and what is parsed is the copy.
+
+Source: docs/parquet.md, Reading; SEALED_FILE_FORMAT, Parquet Modular Encryption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_secure_ml.core.manifest import Entry, Manifest
+from airflow_secure_ml.core.parquet.key_material import KeyMaterial
+from airflow_secure_ml.core.parquet.layout import SEALED_MAGIC
+from airflow_secure_ml.core.ports import KeyRef, KeyWrapper
+from airflow_secure_ml.errors import FormatError, PolicyError, SecureMLError
+from airflow_secure_ml.services.artifact import Artifact
+from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.parquet_keys import ReaderKeys
+from airflow_secure_ml.services.parquet_opening import choose, open_columns, read_columns
+from airflow_secure_ml.services.plain import copy_plain
+from airflow_secure_ml.services.run_plan import Input
+from airflow_secure_ml.services.signing import Candidates, Verified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedColumns:
+    """What came of it.
+
+    Attributes:
+        manifest: What was read.
+        verified: The statements that stand for it.
+        key: The version that opened the footers.
+        column_keys: The versions that opened columns with keys of their own, each once.
+        size_bytes: Length of the plain files.
+        left_out: Columns that this reader may not open, with their keys' names.
+    """
+
+    manifest: Manifest
+    verified: Verified
+    key: KeyRef
+    column_keys: tuple[KeyRef, ...]
+    size_bytes: int
+    left_out: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file of the input: its relative name, what it is part of, where its plain form goes."""
+
+    path: str
+    artifact: Artifact
+    place: Path
+
+
+def is_column_sealed(first_bytes: bytes) -> bool:
+    """Whether a file begins as an encrypted Parquet file does."""
+    return first_bytes[: len(SEALED_MAGIC)] == SEALED_MAGIC
+
+
+def check_declared(item: Input, column_sealed: bool) -> None:
+    """Refuse options that do not go with what lies there.
+
+    Raises:
+        FormatError: `columns=` for another file, or stream=True for one with column keys.
+        PolicyError: A quarantine, which would lie under one key for all columns.
+    """
+    if item.columns and not column_sealed:
+        raise FormatError(
+            f"{item.name}: columns= opens columns that have keys of their own, and {item.uri} has "
+            "none; leave columns= out, and read parts of it with stream=True"
+        )
+    if column_sealed and item.stream:
+        raise FormatError(
+            f"{item.name}: the columns of {item.uri} have keys of their own, and such a file is "
+            "not streamed; drop stream=True, or write it without columns="
+        )
+    if column_sealed and item.quarantine is not None:
+        raise PolicyError(
+            f"{item.name}: rows of {item.uri} that fail would lie in quarantine under one key for "
+            "all columns; drop quarantine=",
+            why="key_not_allowed",
+        )
+
+
+def open_column_sealed(
+    work: Work,
+    item: Input,
+    sources: Sequence[Source],
+    *,
+    made_for: str,
+    keys: Sequence[KeyWrapper],
+    candidates: Candidates,
+) -> OpenedColumns:
+    """Verify all files of an input, then decrypt what this reader may read.
+
+    Args:
+        work: The run.
+        item: What was asked for.
+        sources: Its files.
+        made_for: The address that its keys are bound to.
+        keys: The reader's list.
+        candidates: Statements that may stand for it.
+
+    Raises:
+        SecureMLError: Not what was signed, altered, or under a key that this reader may not use.
+    """
+    copies = [source.place.with_name(f"{source.place.name}.sealed") for source in sources]
+    try:
+        entries = [
+            _copy(work, source, copy, candidates.algorithm)
+            for source, copy in zip(sources, copies, strict=True)
+        ]
+        manifest = Manifest.of(entries)
+        verified = candidates.match(manifest)
+        reader = ReaderKeys(
+            made_for,
+            keys,
+            forbids=lambda material: _forbidden(work, item, material),
+            state_of=work.desk.keys.state_of,
+        )
+        with reader:
+            run = _Run(work, item, reader)
+            size = sum(run.open(copy, source) for copy, source in zip(copies, sources, strict=True))
+    finally:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
+    assert run.key is not None
+    return OpenedColumns(
+        manifest=manifest,
+        verified=verified,
+        key=run.key,
+        column_keys=tuple(run.column_keys),
+        size_bytes=size,
+        left_out=tuple(run.left_out),
+    )
+
+
+class _Run:
+    """The files of one input, one after another, with the same keys."""
+
+    def __init__(self, work: Work, item: Input, keys: ReaderKeys) -> None:
+        self._work, self._item, self._keys = work, item, keys
+        self.key: KeyRef | None = None
+        # In the order in which they came; a dict is an ordered set.
+        self.column_keys: dict[KeyRef, None] = {}
+        self.left_out: dict[tuple[str, str], None] = {}
+
+    def open(self, copy: Path, source: Source) -> int:
+        """Decrypt one verified copy to its place; returns the plain length."""
+        scratch = self._work.desk.scratch_store
+        try:
+            with (
+                scratch.open(scratch.canonical(str(copy))) as pinned,
+                scratch.create(scratch.canonical(str(source.place))) as writer,
+            ):
+                columns = read_columns(pinned, self._keys)
+                keep = choose(columns, self._item.columns)
+                size = open_columns(
+                    pinned,
+                    writer,
+                    columns,
+                    self._keys,
+                    keep=keep,
+                    arrow_fields=self._work.desk.arrow_fields,
+                )
+                writer.commit(replace=False)
+        except SecureMLError as error:
+            name = f"{self._item.name}: {source.path}" if source.path else self._item.name
+            raise type(error)(f"{name}: {error}", why=error.why) from error
+        copy.unlink()
+        self.key = columns.key
+        for name, material in columns.own.items():
+            if name in keep:
+                self.column_keys[self._keys.kek(material).ref] = None
+            elif name in columns.denied:
+                self.left_out[name, material.key_name] = None
+        return size
+
+
+def _copy(work: Work, source: Source, copy: Path, algorithm: str) -> Entry:
+    scratch = work.desk.scratch_store
+    with (
+        source.artifact.open(source.path) as pinned,
+        scratch.create(scratch.canonical(str(copy))) as writer,
+    ):
+        entry = copy_plain(pinned, writer, source.path, algorithm=algorithm)
+        writer.commit(replace=False)
+    return entry
+
+
+def _forbidden(work: Work, item: Input, material: KeyMaterial) -> PolicyError | None:
+    """What the platform team's rules say."""
+    rules = work.desk.rules
+    if rules is None:
+        return None
+    if material.is_footer:
+        only = rules.key_for_write(item.uri)
+        if only is None or only == material.key_name:
+            return None
+        denial: str | None = f"{item.uri}: key {material.key_name}, only {only} is allowed here"
+    else:
+        denial = rules.column_denial(item.uri, material.key_name, opened_by=work.plan.dag_id)
+    return None if denial is None else PolicyError(denial, why="key_not_allowed")
