@@ -6,10 +6,8 @@ are read at once; no file is read whole into memory.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from airflow_secure_ml.core.digest import Digest, hasher
@@ -17,7 +15,9 @@ from airflow_secure_ml.core.manifest import MAX_FILES, Entry, Manifest, Outline
 from airflow_secure_ml.core.ports import ObjectStore, PinnedObject
 from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.errors import FormatError, IntegrityError
+from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.sealed_header import read_sealed_header
+from airflow_secure_ml.services.several import several
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ def build_manifest(
         store: Where it lies.
         uri: Its canonical address.
         algorithm: Of the files' digests; the manifest's own is always sha256.
-        threads: How many files are read at once; None: one for each processor.
+        threads: How many files are read at once; None: as many as helps.
 
     Raises:
         FileNotFoundError: Nothing is there.
@@ -43,6 +43,14 @@ def build_manifest(
             file whose header is broken.
         IntegrityError: A file changed while it was read.
     """
+    with pin_artifact(store, uri) as artifact:
+        return manifest_of(artifact, algorithm=algorithm, threads=threads)
+
+
+def manifest_of(
+    artifact: Artifact, *, algorithm: str = "sha256", threads: int | None = None
+) -> Manifest:
+    """As `build_manifest`, of what is pinned already."""
 
     def read(pinned: PinnedObject, path: str, buffer: bytearray) -> Entry:
         start, core_id = _start(pinned)
@@ -51,7 +59,7 @@ def build_manifest(
         size_bytes = pinned.size_bytes - start
         return Entry(path=path, size_bytes=size_bytes, digest=digest, core_id=core_id)
 
-    return Manifest.of(_each_file(store, uri, read, threads))
+    return Manifest.of(_each_file(artifact, read, threads))
 
 
 def build_outline(
@@ -65,18 +73,23 @@ def build_outline(
     Raises:
         FileNotFoundError, FormatError: As `build_manifest`.
     """
+    with pin_artifact(store, uri) as artifact:
+        return outline_of(artifact, threads=threads)
+
+
+def outline_of(artifact: Artifact, *, threads: int | None = None) -> tuple[Outline, ...]:
+    """As `build_outline`, of what is pinned already."""
 
     def read(pinned: PinnedObject, path: str, buffer: bytearray) -> Outline:
         start, core_id = _start(pinned)
         return Outline(path=path, size_bytes=pinned.size_bytes - start, core_id=core_id)
 
-    found = _each_file(store, uri, read, threads)
+    found = _each_file(artifact, read, threads)
     return tuple(sorted(found, key=lambda each: each.path.encode()))
 
 
 def _each_file(
-    store: ObjectStore,
-    uri: str,
+    artifact: Artifact,
     read: Callable[[PinnedObject, str, bytearray], _T],
     threads: int | None,
 ) -> list[_T]:
@@ -86,27 +99,24 @@ def _each_file(
         buffer = bytearray(_BUFFER_BYTES)
         found = []
         for path in paths:
-            with store.open(store.child(uri, path) if path else uri) as pinned:
+            with artifact.open(path) as pinned:
                 found.append(read(pinned, path, buffer))
         return found
 
-    paths = _paths(store, uri)
-    batches = [paths[at : at + _BATCH_FILES] for at in range(0, len(paths), _BATCH_FILES)]
-    if len(batches) <= 1:
-        return [each for batch in batches for each in read_batch(batch)]
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        return [each for found in pool.map(read_batch, batches) for each in found]
+    paths = _paths(artifact)
+    threads = threads or max(len(os.sched_getaffinity(0)), artifact.files_at_once)
+    size = _BATCH_FILES if artifact.files_at_once == 1 else 1
+    batches = [paths[at : at + size] for at in range(0, len(paths), size)]
+    return [each for found in several(read_batch, batches, at_once=threads) for each in found]
 
 
-def _paths(store: ObjectStore, uri: str) -> list[str]:
-    info = store.info(uri)
-    # Nothing there: opening it says so.
-    if info is None or not info.is_directory:
-        return [""]
-    paths = list(itertools.islice(store.walk(uri), MAX_FILES + 1))
+def _paths(artifact: Artifact) -> Sequence[str]:
+    paths = artifact.names()
     if not 1 <= len(paths) <= MAX_FILES:
         found = "none" if not paths else "more"
-        raise FormatError(f"{uri}: expected 1 to {MAX_FILES} files in the directory, found {found}")
+        raise FormatError(
+            f"{artifact.uri}: expected 1 to {MAX_FILES} files in the directory, found {found}"
+        )
     return paths
 
 

@@ -9,7 +9,7 @@ Source: SECURE_TASK, "Order, whatever happens".
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,6 +19,7 @@ from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.ports import KeyRef, ObjectStore
 from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.errors import FormatError, IntegrityError, SecureMLError
+from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.key_choice import opening_keys
@@ -27,8 +28,9 @@ from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
 from airflow_secure_ml.services.sealed_header import ReaderKey
 from airflow_secure_ml.services.sealed_reader import SealedReader
-from airflow_secure_ml.services.sealing import digest_payload, open_object
-from airflow_secure_ml.services.signing import Candidates, Demand, Verified, statements_for
+from airflow_secure_ml.services.sealing import DEFAULT_THREADS, digest_payload, open_object
+from airflow_secure_ml.services.several import several
+from airflow_secure_ml.services.signing import Candidates, Demand, Verified, statements_about
 
 # Anybody accepted may add statements, and an event has room for so many of what they say.
 MAX_LISTED = 32
@@ -56,11 +58,12 @@ class OpenedInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class FoundInput:
     """An input after its statement was found and before it was opened."""
 
     item: Input
     store: ObjectStore
+    artifact: Artifact
     sealed: bool
     candidates: Candidates | None
     object: str
@@ -80,11 +83,13 @@ def size_of(work: Work, item: Input) -> int:
             return 0
         if not info.is_directory:
             return info.size_bytes
-        children = [store.info(store.child(item.uri, name)) for name in store.walk(item.uri)]
+        with store.open_directory(item.uri) as directory:
+            return sum(directory.size_of(name) for name in directory.names())
+    except FileNotFoundError:
+        return 0
     except SecureMLError as error:
         work.journal.refused("object.verify", error, object=object_facts(item))
         raise
-    return sum(child.size_bytes for child in children if child is not None)
 
 
 def open_input(
@@ -106,18 +111,21 @@ def open_input(
     Raises:
         SecureMLError: It is refused, or another system failed; recorded, and not yet durable.
     """
-    found = _find(work, item)
-    before_plaintext()
-    since = work.journal.now()
-    try:
-        opened = _open(work, found, target, stack)
-    except (SecureMLError, FileNotFoundError) as error:
-        refusal = _as_refusal(item, error)
-        act = "object.open" if found.sealed else "object.verify"
-        work.journal.refused(act, refusal, object=object_facts(item), more=pin_facts(item))
-        raise refusal from error.__cause__
-    _tell_opened(work, opened, since)
-    return opened
+    with contextlib.ExitStack() as held:
+        found = _find(work, item, held)
+        before_plaintext()
+        since = work.journal.now()
+        if item.stream:
+            stack.enter_context(held.pop_all())
+        try:
+            opened = _open(work, found, target, stack)
+        except (SecureMLError, FileNotFoundError) as error:
+            refusal = _as_refusal(item, error)
+            act = "object.open" if found.sealed else "object.verify"
+            work.journal.refused(act, refusal, object=object_facts(item), more=pin_facts(item))
+            raise refusal from error.__cause__
+        _tell_opened(work, opened, since)
+        return opened
 
 
 def _as_refusal(item: Input, error: SecureMLError | FileNotFoundError) -> SecureMLError:
@@ -126,11 +134,12 @@ def _as_refusal(item: Input, error: SecureMLError | FileNotFoundError) -> Secure
     return IntegrityError(f"{item.name}: {item.uri} was removed while it was read; read it again")
 
 
-def _find(work: Work, item: Input) -> _Found:
-    """Find out what lies there and whose statement may stand for it, without a key."""
+def _find(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInput:
+    """Pin what lies there and find out whose statement may stand for it, without a key."""
     store, journal = work.desk.store(item.uri), work.journal
     try:
-        sealed = _is_sealed(store, item)
+        artifact = held.enter_context(pin_artifact(store, item.uri))
+        sealed = _is_sealed(artifact, item)
         _ask_rules(work, item, sealed)
         if item.sealed and not sealed:
             raise FormatError(
@@ -140,9 +149,9 @@ def _find(work: Work, item: Input) -> _Found:
             )
         must_be_signed = sealed or item.pin is not None or _named_signers(work, item) is not None
         candidates = (
-            statements_for(store, item.uri, demand_for(work, item)) if must_be_signed else None
+            statements_about(store, artifact, demand_for(work, item)) if must_be_signed else None
         )
-        keys = _reader_keys(work, store, item) if sealed else []
+        keys = _reader_keys(work, store, artifact) if sealed else []
     except FileNotFoundError as error:
         refusal = FormatError(
             f"{item.name}: expected an object at {item.uri}, found nothing; run the task that "
@@ -154,9 +163,10 @@ def _find(work: Work, item: Input) -> _Found:
     except SecureMLError as error:
         journal.refused("object.verify", error, object=object_facts(item), more=pin_facts(item))
         raise
-    return _Found(
+    return FoundInput(
         item=item,
         store=store,
+        artifact=artifact,
         sealed=sealed,
         candidates=candidates,
         object=_original(work, item),
@@ -200,45 +210,38 @@ def _named_signers(work: Work, item: Input) -> tuple[str, ...] | None:
     return item.signed_by or (rules.signers_for_read(item.uri) if rules is not None else None)
 
 
-def _is_sealed(store: ObjectStore, item: Input) -> bool:
+def _is_sealed(artifact: Artifact, item: Input) -> bool:
     """Whether what lies there begins as a sealed file does; a directory: its first file."""
-    info = store.info(item.uri)
-    if info is None:
-        raise FileNotFoundError(item.uri)
-    uri = item.uri
-    if info.is_directory:
-        first = next(iter(store.walk(item.uri)), None)
-        if first is None:
-            raise FormatError(f"{item.name}: {item.uri} is an empty directory; expected files")
-        uri = store.child(item.uri, first)
-    with store.open(uri) as pinned:
+    first = next(iter(artifact.names()), None)
+    if first is None:
+        raise FormatError(f"{item.name}: {item.uri} is an empty directory; expected files")
+    with artifact.open(first) as pinned:
         return pinned.read_at(0, len(MAGIC)) == MAGIC
 
 
-def _reader_keys(work: Work, store: ObjectStore, item: Input) -> list[ReaderKey]:
+def _reader_keys(work: Work, store: ObjectStore, artifact: Artifact) -> list[ReaderKey]:
     """The keys that may open it, in order; a data set's own lie below its root."""
     desk = work.desk
-    only = None if desk.rules is None else desk.rules.key_for_write(item.uri)
+    only = None if desk.rules is None else desk.rules.key_for_write(artifact.uri)
     # Whatever is sealed was verified before it is opened.
     keys = opening_keys(desk.keys, None if only is None else {only})
-    info = store.info(item.uri)
-    is_directory = info is not None and info.is_directory
-    root = item.uri if is_directory else item.uri.rpartition("/")[0]
+    root = artifact.uri if artifact.is_directory else artifact.uri.rpartition("/")[0]
     return [*keys, DataSetRoot(store, root, keys=keys, state_of=desk.keys.state_of)]
 
 
-def _open(work: Work, found: _Found, target: Path, stack: contextlib.ExitStack) -> OpenedInput:
-    item, store = found.item, found.store
+def _open(work: Work, found: FoundInput, target: Path, stack: contextlib.ExitStack) -> OpenedInput:
+    item, artifact = found.item, found.artifact
     if item.stream:
         return _open_stream(work, found, stack)
-    entries: list[Entry] = []
-    key: KeyRef | None = None
-    size = 0
-    for path, uri, place in _files(store, item.uri, target):
-        entry, used, length = _open_file(work, found, path, uri, place)
-        entries.append(entry)
-        key, size = used or key, size + length
-    manifest = Manifest.of(entries)
+    files = [("", target)]
+    if artifact.is_directory:
+        target.mkdir(mode=0o700)
+        files = [(name, target / name) for name in artifact.names()]
+    opened = several(
+        lambda file: _open_file(work, found, *file), files, at_once=artifact.files_at_once
+    )
+    manifest = Manifest.of(entry for entry, _, _ in opened)
+    key, size = opened[-1][1], sum(length for _, _, length in opened)
     return OpenedInput(
         item=item,
         value=target,
@@ -249,26 +252,14 @@ def _open(work: Work, found: _Found, target: Path, stack: contextlib.ExitStack) 
     )
 
 
-def _files(store: ObjectStore, uri: str, target: Path) -> Iterator[tuple[str, str, Path]]:
-    """Relative name, address and place in scratch of each file of an artifact."""
-    info = store.info(uri)
-    if info is None or not info.is_directory:
-        yield "", uri, target
-        return
-    target.mkdir(mode=0o700)
-    for path in store.walk(uri):
-        place = target / path
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        yield path, store.child(uri, path), place
-
-
 def _open_file(
-    work: Work, found: _Found, path: str, uri: str, place: Path
+    work: Work, found: FoundInput, path: str, place: Path
 ) -> tuple[Entry, KeyRef | None, int]:
     """Open or copy one file into scratch, its digest taken in the same pass."""
     scratch = work.desk.scratch_store
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
-        found.store.open(uri) as pinned,
+        found.artifact.open(path) as pinned,
         scratch.create(scratch.canonical(str(place))) as writer,
     ):
         if not found.sealed:
@@ -283,6 +274,7 @@ def _open_file(
             expect={"object": original, **found.item.context},
             state_of=work.desk.keys.state_of,
             digest_algorithm="sha256" if found.candidates is None else found.candidates.algorithm,
+            threads=DEFAULT_THREADS if found.artifact.files_at_once == 1 else 1,
         )
         assert opened.payload_digest is not None
         entry = Entry(
@@ -295,7 +287,7 @@ def _open_file(
         return entry, opened.key, opened.plaintext_bytes
 
 
-def _open_stream(work: Work, found: _Found, stack: contextlib.ExitStack) -> OpenedInput:
+def _open_stream(work: Work, found: FoundInput, stack: contextlib.ExitStack) -> OpenedInput:
     """A reader over the sealed object; its digest is checked before a byte is handed out.
 
     One pin for both: what was digested is what is read.
@@ -305,10 +297,9 @@ def _open_stream(work: Work, found: _Found, stack: contextlib.ExitStack) -> Open
         raise FormatError(
             f"{item.name}: {item.uri} is plain; a stream decrypts as it reads, so drop stream=True"
         )
-    info = found.store.info(item.uri)
-    if info is not None and info.is_directory:
+    if found.artifact.is_directory:
         raise FormatError(f"{item.name}: {item.uri} is a directory; a stream is of one file")
-    pinned = stack.enter_context(found.store.open(item.uri))
+    pinned = stack.enter_context(found.artifact.open(""))
     # The reader first: it keeps header and key, so what is written there after the digest was
     # taken does not open with them.
     reader = SealedReader(

@@ -38,8 +38,9 @@ from airflow_secure_ml.services.key_choice import sealing_keys
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
-from airflow_secure_ml.services.sealing import seal_object
+from airflow_secure_ml.services.sealing import DEFAULT_THREADS, seal_object
 from airflow_secure_ml.services.secured_validation import check_table
+from airflow_secure_ml.services.several import several
 from airflow_secure_ml.services.signing import check_may_replace
 
 _OURS, _STATEMENTS = "_asml", ".sig"
@@ -296,16 +297,19 @@ def _stage_directory(
             keys=wrappers,
             context=shared,
         )
-    entries, size = [], 0
-    for path, place in _walk(item, made):
+    below = [] if dataset is None else [dataset]
+    threads = DEFAULT_THREADS if directory.files_at_once == 1 else 1
+
+    def stage(file: tuple[str, Path]) -> tuple[Entry, int]:
+        path, place = file
         context = {**shared, "object": store.child(item.uri, path)}
         with create_below(item, directory, path) as writer:
-            below = [] if dataset is None else [dataset]
-            entry, length, _ = _write_file(work, place, writer, path, below, context)
+            entry, length, _ = _write_file(work, place, writer, path, below, context, threads)
             writer.commit(replace=False)
-        entries.append(entry)
-        size += length
-    if not entries:
+        return entry, length
+
+    staged = several(stage, list(_walk(item, made)), at_once=directory.files_at_once)
+    if not staged:
         raise PolicyError(
             f"{item.name}: the body made an empty directory; write at least one file into it",
             why="output_missing",
@@ -315,9 +319,9 @@ def _stage_directory(
         store=store,
         writer=directory,
         is_directory=True,
-        manifest=Manifest.of(entries),
+        manifest=Manifest.of(entry for entry, _ in staged),
         key=None if dataset is None else dataset.ref,
-        plaintext_bytes=size,
+        plaintext_bytes=sum(length for _, length in staged),
         report=report,
     )
 
@@ -374,6 +378,7 @@ def _write_file(
     path: str,
     keys: list[KeyWrapper],
     context: dict[str, str],
+    threads: int = DEFAULT_THREADS,
 ) -> tuple[Entry, int, KeyRef | None]:
     """Returns its entry, its plaintext's length, and the key version that opens it."""
     scratch = work.desk.scratch_store
@@ -381,7 +386,7 @@ def _write_file(
         if not keys:
             entry = copy_plain(pinned, writer, path)
             return entry, entry.size_bytes, None
-        sealed = seal_object(pinned, writer, keys=keys, context=context)
+        sealed = seal_object(pinned, writer, keys=keys, context=context, threads=threads)
     assert sealed.payload_digest is not None
     entry = Entry(
         path=path,

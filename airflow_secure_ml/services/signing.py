@@ -20,7 +20,8 @@ from airflow_secure_ml.errors import (
     PolicyError,
     SignatureError,
 )
-from airflow_secure_ml.services.manifests import build_manifest, build_outline
+from airflow_secure_ml.services.artifact import Artifact, pin_artifact
+from airflow_secure_ml.services.manifests import build_manifest, manifest_of, outline_of
 from airflow_secure_ml.services.statement_files import (
     SignedStatement,
     find_statements,
@@ -37,6 +38,7 @@ __all__ = [
     "check_may_replace",
     "find_statements",
     "sign_artifact",
+    "statements_about",
     "statements_for",
     "verify_artifact",
     "verify_manifest",
@@ -147,9 +149,10 @@ def verify_artifact(
         PolicyError: Signed by others only (signer_not_accepted), or as something else
             (context_differs).
     """
-    likely = _likely(store, uri, demand)
-    algorithm = likely[0].statement.manifest.algorithm if likely else "sha256"
-    manifest = build_manifest(store, uri, algorithm=algorithm, threads=threads)
+    with pin_artifact(store, uri) as artifact:
+        likely = _likely(store, artifact, demand)
+        algorithm = likely[0].statement.manifest.algorithm if likely else "sha256"
+        manifest = manifest_of(artifact, algorithm=algorithm, threads=threads)
     return verify_manifest(store, uri, manifest, demand)
 
 
@@ -192,26 +195,35 @@ def _unsigned(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) 
 
 
 def statements_for(store: ObjectStore, uri: str, demand: Demand) -> Candidates:
+    """As `statements_about`, of what lies at an address now."""
+    with pin_artifact(store, uri) as artifact:
+        return statements_about(store, artifact, demand)
+
+
+def statements_about(store: ObjectStore, artifact: Artifact, demand: Demand) -> Candidates:
     """Look for a statement before anything is opened, reading headers only.
 
-    For a caller that digests while it opens: it spares a pass over the data. What it opened counts
-    only after `Candidates.match`.
+    For a caller that digests while it opens: it spares a pass over the data. What it opened, of
+    this same artifact, counts only after `Candidates.match`.
 
     Raises:
         FileNotFoundError, FormatError, IntegrityError, SignatureError, PolicyError: As
             `verify_artifact`; then the whole artifact was read to say exactly what is wrong.
     """
-    likely = _likely(store, uri, demand)
-    statements = likely or verify_artifact(store, uri, demand).statements
-    return Candidates(uri=uri, demand=demand, statements=statements)
+    statements = _likely(store, artifact, demand)
+    if not statements:
+        manifest = manifest_of(artifact)
+        statements = verify_manifest(store, artifact.uri, manifest, demand).statements
+    return Candidates(uri=artifact.uri, demand=demand, statements=statements)
 
 
-def _likely(store: ObjectStore, uri: str, demand: Demand) -> tuple[SignedStatement, ...]:
+def _likely(store: ObjectStore, artifact: Artifact, demand: Demand) -> tuple[SignedStatement, ...]:
     """Statements that meet the demand and fit what the headers tell, newest first."""
+    uri = artifact.uri
     names = find_statements(store, uri, demand.digest)
     if not 1 <= len(names) <= MAX_UNPINNED:
         return ()
-    outline = build_outline(store, uri)
+    outline = outline_of(artifact)
     found = read_statements(store, names, demand.verifiers, about=outline).held
     fitting = [
         each

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.ports import ObjectStore, Verifier
 from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.secured_inputs import demand_for
@@ -68,20 +69,17 @@ class Watch:
 
 def _identity(store: ObjectStore, uri: str, verifiers: Sequence[Verifier]) -> tuple[object, ...]:
     """What changes when the answer may: the files, the statements beside them, and the signers."""
-    info = store.info(uri)
-    if info is None:
-        raise FileNotFoundError(uri)
-    files = (
-        [(name, store.child(uri, name)) for name in store.walk(uri)]
-        if info.is_directory
-        else [("", uri)]
-    )
-    versions = []
-    for name, address in files:
-        with store.open(address) as pinned:
-            versions.append((name, pinned.version))
+    with pin_artifact(store, uri) as artifact:
+        versions = [("", artifact.version)]
+        if not artifact.version:
+            versions = [(name, _version(artifact, name)) for name in artifact.names()]
     signers = [(str(each.ref), each.public_key) for each in verifiers]
     return tuple(versions), tuple(find_statements(store, uri)), tuple(signers)
+
+
+def _version(artifact: Artifact, name: str) -> str:
+    with artifact.open(name) as pinned:
+        return pinned.version
 
 
 class Silence:
