@@ -6,27 +6,21 @@ What is rewritten is recorded object by object, before it happens, with who does
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from airflow_secure_ml.commands import sealed
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
-from airflow_secure_ml.commands.session import Session, user_name
+from airflow_secure_ml.commands.session import Session
+from airflow_secure_ml.commands.trail import trail_of
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.key_rotation import rotate_key
 from airflow_secure_ml.services.key_usage import Place, count_usage
 from airflow_secure_ml.services.rewrapping_below import rewrap_below
 
-if TYPE_CHECKING:
-    from airflow_secure_ml.core.audit.event import Fact
-    from airflow_secure_ml.core.ports import AuditSink
-
 
 def rotate(arguments: argparse.Namespace, session: Session) -> Result:
     """Make a new version of a key."""
-    made = rotate_key(session.keys, arguments.name, _trail(session))
+    made = rotate_key(session.keys, arguments.name, trail_of(session))
     data = {"key": made.name, "version": int(made.version)}
     return Result(data=data, lines=[f"made version {made}"])
 
@@ -72,7 +66,7 @@ def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
             uri,
             keys=session.keys,
             name=arguments.key[0],
-            trail=_trail(session),
+            trail=trail_of(session),
             progress=progress,
         )
     tally.raise_failures(uri)
@@ -89,26 +83,6 @@ def rewrap(arguments: argparse.Namespace, session: Session) -> Result:
         f"it, {tally.others} are for other keys"
     )
     return Result(data=data, lines=[line])
-
-
-def _trail(session: Session) -> Journal:
-    return Journal(_Named(session.sink, user_name()), None, lambda line: None)
-
-
-class _Named:
-    """A sink whose facts say who runs the command."""
-
-    def __init__(self, sink: AuditSink, by: str) -> None:
-        self._sink, self._by = sink, by
-
-    def record(self, fact: Fact) -> str:
-        return self._sink.record(replace(fact, by=self._by))
-
-    def settle(self) -> None:
-        self._sink.settle()
-
-    def close(self) -> None:
-        self._sink.close()
 
 
 def _progress() -> Progress:

@@ -129,6 +129,15 @@ def shred_data_set(
     return Shredded(certificates=tuple(certificates), destructions=tuple(destructions))
 
 
+def certificates_of(store: ObjectStore, uri: str) -> list[str]:
+    """Addresses of a data set's certificates, unread."""
+    folder = store.child(uri, KEY_FOLDER)
+    if store.info(folder) is None:
+        return []
+    names = [name for name in store.walk(folder) if _KEY_FILE.fullmatch(name)]
+    return [store.child(folder, name) for name in names if name.endswith(DESTROYED_SUFFIX)]
+
+
 def read_certificate(store: ObjectStore, uri: str, verifiers: Sequence[Verifier]) -> Destruction:
     """Read a certificate and require an accepted signature on it.
 
