@@ -82,6 +82,11 @@ def is_in_keyring(address: str) -> bool:
     return not address.startswith((_VAULT, _KMS, _TOKEN, _HPKE))
 
 
+def is_in_token(address: str) -> bool:
+    """Whether an address is one of PKCS#11 tokens, whose keys the command line makes, too."""
+    return address.startswith(_TOKEN)
+
+
 def how_to_make(
     address: str, name: str, purpose: str, *, vault_conn_id: str, aws_conn_id: str
 ) -> str:
@@ -229,6 +234,16 @@ class NamedKeys:
             if state is not None and (is_its_name or not isinstance(place, str)):
                 return state
         return None
+
+    def create(self, name: str, purpose: str) -> KeyRef:
+        """Make a key to `wrap` or to `sign` where its name lies; a keyring and a token can."""
+        make: Callable[[str, str], KeyRef] | None
+        make = getattr(self._system(name), "create", None)
+        if make is None:
+            raise ConfigurationError(
+                f"key {name}: expected a name of a keyring or a token; its own system makes it"
+            )
+        return make(name, purpose)
 
     def versions(self, name: str) -> Sequence[KeyVersion]:
         """Every version of a key as it is now, oldest first."""

@@ -8,7 +8,17 @@ import pytest
 
 from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 from airflow_secure_ml.errors import CiphertextError, ConfigurationError, PolicyError
-from airflow_secure_ml.key_systems import NamedKeys, open_local_keyring, parse_vault_address
+from airflow_secure_ml.key_systems import (
+    NamedKeys,
+    how_to_make,
+    open_local_keyring,
+    parse_kms_address,
+    parse_vault_address,
+)
+
+KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+ARN = f"arn:aws:kms:eu-central-1:123456789012:key/{KEY_ID}"
+DEFAULT = ("aws_default", None)
 
 
 @pytest.fixture
@@ -26,7 +36,8 @@ def test_a_local_address_is_a_keyring_file(tmp_path):
 @pytest.mark.parametrize(
     "address",
     [
-        "awskms://alias/x",
+        "gcpkms://x",
+        "AWSKMS://alias",
         "local://k.json",
         "/etc/k.json",
         "",
@@ -88,9 +99,142 @@ def test_a_vault_address_with_anything_else_in_it_is_refused_and_its_secrets_not
     assert caught.value.__cause__ is None
 
 
-def test_all_names_cannot_be_one_key_of_vault():
+@pytest.mark.parametrize(
+    "address",
+    ["vault://transit?key=data", "awskms://alias/data", f"awskms://{ARN}", "pkcs11://team/data"],
+)
+def test_all_names_cannot_be_one_key(address):
     with pytest.raises(ConfigurationError, match="belongs to one name"):
-        NamedKeys("vault://transit?key=data", connect=unreachable)
+        NamedKeys(address, connect=unreachable, connect_aws=unreachable, find_token=unreachable)
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "conn_id", "region"),
+    [
+        ("awskms://alias", None, "aws_default", None),
+        ("awskms://alias/data", "alias/data", "aws_default", None),
+        ("awskms://alias/team/a_b-c?conn_id=a.b%2Fc", "alias/team/a_b-c", "a.b/c", None),
+        ("awskms://alias/x?region=eu-west-1&conn_id=x", "alias/x", "x", "eu-west-1"),
+        (f"awskms://{KEY_ID}?region=eu-west-1", KEY_ID, "aws_default", "eu-west-1"),
+        (f"awskms://{ARN}", ARN, "aws_default", "eu-central-1"),
+        (f"awskms://{ARN}?region=eu-central-1", ARN, "aws_default", "eu-central-1"),
+        (f"awskms://mrk-{KEY_ID.replace('-', '')}", f"mrk-{KEY_ID.replace('-', '')}", *DEFAULT),
+    ],
+)
+def test_an_address_of_kms_names_key_connection_and_region(address, key, conn_id, region):
+    found = parse_kms_address(address, default_conn_id="aws_default")
+
+    assert (found.key, found.conn_id, found.region) == (key, conn_id, region)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "awskms://",
+        "awskms://alias/",
+        "awskms://alias/aws/canary",
+        "awskms://alias/canary.x",
+        "awskms://alias/canary//x",
+        "awskms://canary@alias/x",
+        "awskms://alias/x?token=canary",
+        "awskms://alias/x?conn_id=a&conn_id=canary",
+        "awskms://alias/x?region=canary%20",
+        "awskms://alias/x?region=",
+        "awskms://alias/x?canary",
+        "awskms://alias/x?",
+        "awskms://alias/x#canary",
+        "awskms://alias/../canary",
+        "awskms://alias/x?grant_token=canary%20",
+        f"awskms://{ARN}?region=us-east-1",
+        f"awskms://{ARN.replace(':key/', ':alias/')}",
+        "awskms://alias/" + "a" * 300,
+    ],
+)
+def test_an_address_of_kms_with_anything_else_in_it_is_refused(address):
+    with pytest.raises(ConfigurationError, match="<key ARN>") as caught:
+        NamedKeys("local:///x", {"data": address}, connect_aws=unreachable)
+
+    hidden = "canary" in address.partition("?")[2] + address.partition("#")[2]
+    assert not (hidden and "canary" in str(caught.value))
+    assert "canary@" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "pkcs11://",
+        "pkcs11://team/",
+        "pkcs11://team/data/1",
+        "pkcs11://team/data?pin-value=canary",
+        "pkcs11:token=team;object=data?pin-value=canary",
+        "pkcs11://canary@team/data",
+        "pkcs11://my%20token/data",
+        "pkcs11://team/../data",
+        "pkcs11://team/data?module=/canary.so",
+        "pkcs11://" + "t" * 33,
+    ],
+)
+def test_an_address_of_a_token_with_anything_else_in_it_is_refused_and_not_shown(address):
+    with pytest.raises(ConfigurationError) as caught:
+        NamedKeys("local:///x", {"data": address}, find_token=unreachable)
+
+    assert "canary" not in str(caught.value)
+
+
+def test_a_name_lies_in_kms_or_in_a_token_by_its_address(two):
+    keys = NamedKeys(
+        f"local://{two[0]}",
+        {"health": f"awskms://{ARN}", "other": "awskms://alias/x?region=eu-west-1"},
+        connect_aws=unreachable,
+        wraps=["data"],
+        signs=["other"],
+    )
+
+    slots = [(each.slot_type, each.slot_id) for each in keys.unwrappers()]
+
+    assert slots == [(1, "data/1"), (1, "partner/1"), (4, ARN)]
+    assert not keys.is_blind("health")
+    assert str(keys.ref("health", 1)) == "health/1"
+    assert keys.ref("health", 1).system == "awskms"
+
+
+@pytest.mark.parametrize("address", ["awskms://alias", "pkcs11://team"])
+def test_nothing_leads_elsewhere_where_there_is_no_way(address):
+    with pytest.raises(ConfigurationError, match="nothing leads to"):
+        NamedKeys(address)
+
+
+def test_a_token_is_found_by_its_label_and_holds_the_default_names(softhsm):
+    place = softhsm.place()
+    place.keys().create("data", "wrap")
+    keys = NamedKeys(
+        "pkcs11://team",
+        {"data": f"pkcs11://team/{place.at('data')}"},
+        find_token=softhsm.token,
+        wraps=["data"],
+    )
+
+    body = keys.wrapper("data").wrap(bytes(range(32)), bytes(32))
+
+    (opener,) = keys.unwrappers()
+    assert bytes(opener.unwrap(body, bytes(32))) == bytes(range(32))
+    assert keys.state_of(6, opener.slot_id) == "active"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("vault://transit?key=k", "vault write transit/keys/k type=aes256-gcm96"),
+        ("awskms://alias/x", "--alias-name alias/x"),
+        ("awskms://alias", "--alias-name alias/data"),
+        ("pkcs11://team", "secure-ml keys create data --purpose wrap"),
+    ],
+)
+def test_how_a_key_is_made_is_said_for_each_system(address, words):
+    made = how_to_make(address, "data", "wrap", vault_conn_id="v", aws_conn_id="a")
+
+    assert words in made
 
 
 def test_nothing_leads_to_vault_where_there_is_no_way_to_it(two):

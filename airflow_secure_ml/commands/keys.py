@@ -19,7 +19,7 @@ from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS, public_text
 from airflow_secure_ml.core.sealed_file.hpke import SCHEME, recipient_text
 from airflow_secure_ml.errors import ConfigurationError, PolicyError, ServiceRefusedError
-from airflow_secure_ml.key_systems import how_to_make, is_in_keyring
+from airflow_secure_ml.key_systems import how_to_make, is_in_keyring, is_in_token
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import KeyRef
@@ -100,7 +100,7 @@ def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKe
     address = settings.key_names.get(name, settings.key_system)
     if is_in_keyring(address):
         return session.keyring
-    own = "that system's own tool does that"
+    own = "Vault's own tool, or that of AWS or the token, does that"
     way = own if purpose is None else _elsewhere_made(session, name, purpose)
     raise ConfigurationError(
         f"key {name}: expected one of the keyring, found that it lies elsewhere: {way}. Its "
@@ -122,6 +122,8 @@ def _first_keys(session: Session) -> list[KeyRef]:
 def create(arguments: argparse.Namespace, session: Session) -> Result:
     """Make a key."""
     name, purpose = arguments.name, arguments.purpose
+    if is_in_token(session.settings.key_names.get(name, session.settings.key_system)):
+        return _create_in_token(session, name, purpose)
     return _changed(
         session,
         "key.create",
@@ -132,6 +134,15 @@ def create(arguments: argparse.Namespace, session: Session) -> Result:
         f"made key {{}} to {purpose}",
         purpose=purpose,
     )
+
+
+def _create_in_token(session: Session, name: str, purpose: str) -> Result:
+    key = {"system": "pkcs11", "name": name}
+    with session.act("key.create", key=key, more={"purpose": purpose}) as outcome:
+        ref = session.keys.create(name, purpose)
+        outcome.key = key_facts(ref)
+    data = {"key": ref.name, "version": int(ref.version)}
+    return Result(data=data, lines=[f"made key {ref} to {purpose}, in the token"])
 
 
 def retire(arguments: argparse.Namespace, session: Session) -> Result:

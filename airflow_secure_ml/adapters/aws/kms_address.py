@@ -55,6 +55,7 @@ def parse_kms_address(address: str, *, default_conn_id: str) -> KmsAddress:
     query = dict(pairs)
     right = (
         address.startswith(SCHEME)
+        and bool(pairs) == bool(has_query)
         and len(query) == len(pairs)
         and all(name in _QUERY and _QUERY[name].fullmatch(value) for name, value in pairs)
         and (where == ALL_ALIASES or is_key(where))

@@ -128,6 +128,22 @@ class KmsName:
             raise disabled(self.newest.arn)
 
 
+def how_to_make(key: str | None, name: str, purpose: str) -> str:
+    """The commands of AWS' own tool that make a key with an alias.
+
+    Args:
+        key: The alias; None: that of the name.
+        name: Our name.
+        purpose: `wrap` or `sign`.
+    """
+    spec, usage = (WRAP_SPEC, WRAP_USE) if purpose == "wrap" else (SIGN_SPEC, SIGN_USE)
+    alias = key if key is not None and key.startswith("alias/") else f"alias/{name}"
+    return (
+        f"`aws kms create-key --key-spec {spec} --key-usage {usage}`, then "
+        f"`aws kms create-alias --alias-name {alias} --target-key-id <its KeyId>`"
+    )
+
+
 def describe(client: KmsClient, key: str) -> KmsKey:
     """Look a key up by alias, id or ARN."""
     return KmsKey.of_answer(client.ask(f"describe {key}", "DescribeKey", key=key, KeyId=key))
