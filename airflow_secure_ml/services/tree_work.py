@@ -22,8 +22,9 @@ from airflow_secure_ml.errors import (
 )
 from airflow_secure_ml.services.sealed_lanes import Lanes
 
-# Some stores keep what is not published yet in memory, so a batch of small files is bounded.
-BATCH_FILES = 128
+# What all threads together hold that has no name yet: each such file takes descriptors, of which a
+# process may have 1024, and in some stores memory.
+ASIDE_FILES = 192
 BATCH_BYTES = 64 << 20
 OF_ONE_FILE = (ConfigurationError, FormatError, IntegrityError, PolicyError, FileNotFoundError)
 
@@ -169,11 +170,12 @@ def in_threads(work: Callable[[_T], None], items: Sequence[_T], threads: int) ->
 def batches(items: Sequence[_S], threads: int) -> Iterator[Sequence[_S]]:
     """Cut into batches of bounded count and length, so many that each thread gets its share."""
     # Four for each thread, so that they end together.
-    most = max(1, min(BATCH_FILES, len(items) // (4 * threads)))
+    most = max(1, min(ASIDE_FILES // threads, len(items) // (4 * threads)))
+    most_bytes = BATCH_BYTES // threads
     batch: list[_S] = []
     size = 0
     for each in items:
-        if batch and (len(batch) == most or size + each.size_bytes > BATCH_BYTES):
+        if batch and (len(batch) == most or size + each.size_bytes > most_bytes):
             yield batch
             batch, size = [], 0
         batch.append(each)
