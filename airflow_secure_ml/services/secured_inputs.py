@@ -112,7 +112,7 @@ def open_input(
         SecureMLError: It is refused, or another system failed; recorded, and not yet durable.
     """
     with contextlib.ExitStack() as held:
-        found = _find(work, item, held)
+        found = find_input(work, item, held)
         before_plaintext()
         since = work.journal.now()
         if item.stream:
@@ -120,21 +120,21 @@ def open_input(
         try:
             opened = _open(work, found, target, stack)
         except (SecureMLError, FileNotFoundError) as error:
-            refusal = _as_refusal(item, error)
+            refusal = as_refusal(item, error)
             act = "object.open" if found.sealed else "object.verify"
             work.journal.refused(act, refusal, object=object_facts(item), more=pin_facts(item))
             raise refusal from error.__cause__
-        _tell_opened(work, opened, since)
+        tell_opened(work, opened, since)
         return opened
 
 
-def _as_refusal(item: Input, error: SecureMLError | FileNotFoundError) -> SecureMLError:
+def as_refusal(item: Input, error: SecureMLError | FileNotFoundError) -> SecureMLError:
     if isinstance(error, SecureMLError):
         return error
     return IntegrityError(f"{item.name}: {item.uri} was removed while it was read; read it again")
 
 
-def _find(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInput:
+def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInput:
     """Pin what lies there and find out whose statement may stand for it, without a key."""
     store, journal = work.desk.store(item.uri), work.journal
     try:
@@ -342,7 +342,7 @@ def pin_facts(item: Input) -> dict[str, object]:
     return {"pinned_by": item.pin.by, "expected": item.pin.digest}
 
 
-def _tell_opened(work: Work, opened: OpenedInput, since: float) -> None:
+def tell_opened(work: Work, opened: OpenedInput, since: float) -> None:
     item, journal, verified = opened.item, work.journal, opened.verified
     facts = {
         **object_facts(item),

@@ -25,6 +25,7 @@ from airflow_secure_ml.services.credential import Credential
 from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.leasing import Leased, Leases
+from airflow_secure_ml.services.moving import stage_move
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
 from airflow_secure_ml.services.secured_outputs import (
@@ -166,11 +167,28 @@ class SecuredRun:
             stage_output(work, item, self._made[item.name], self._stack)
             for item in work.plan.outputs
         ]
+        return self._publish(work, staged)
+
+    def move(self) -> Mapping[str, dict[str, Any]]:
+        """Take the one input to the one output: in place of `open`, a body and `publish`.
+
+        Returns:
+            A Reference for the output, by its name.
+
+        Raises:
+            SecureMLError: As `open` and `publish`.
+        """
+        plan = self._begin()
+        work = self._work = Work(desk=self._desk, plan=plan, journal=self._journal)
+        (source,), (target,) = plan.inputs, plan.outputs
+        check_output(work, target)
+        return self._publish(work, [stage_move(work, source, target, self._stack)])
+
+    def _publish(self, work: Work, staged: list[Staged]) -> Mapping[str, dict[str, Any]]:
         bad = self._quarantined
-        if not staged and not bad:
-            self._ended = ("ok", None, "done")
-            return {}
-        published = publish(work, [*bad, *staged], self._refuse_if_stopped)
+        published = []
+        if staged or bad:
+            published = publish(work, [*bad, *staged], self._refuse_if_stopped)
         self._ended = ("ok", None, "done")
         return {one.staged.item.name: _reference(one) for one in published[len(bad) :]}
 
