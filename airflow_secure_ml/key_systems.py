@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from airflow_secure_ml.core.sealed_file.hpke import Recipient
     from airflow_secure_ml.core.sealed_file.slots import Slot
+    from airflow_secure_ml.core.secret import Secret
 
 Connect: TypeAlias = "Callable[[str], VaultClient]"
 """From an Airflow connection's id to the client of Vault that this process keeps for it."""
@@ -54,8 +55,14 @@ _SUPPORTED = (
 TYPE_HPKE = 2
 
 
-def open_local_keyring(address: str) -> LocalKeyring:
+def open_local_keyring(
+    address: str, passphrase: Callable[[], Secret] | None = None
+) -> LocalKeyring:
     """Return the keyring at a `local://` address, with what the command line does to keys.
+
+    Args:
+        address: Where it lies.
+        passphrase: Asked once a process, where the file is under one.
 
     Raises:
         ConfigurationError: Another scheme, or no absolute path.
@@ -69,7 +76,7 @@ def open_local_keyring(address: str) -> LocalKeyring:
     # Imported here: it needs the cryptography library, which reading settings does not.
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 
-    return LocalKeyring(path)
+    return LocalKeyring(path, passphrase=passphrase)
 
 
 def is_in_vault(address: str) -> bool:
@@ -109,7 +116,7 @@ def how_to_make(
 
         return in_kms(parse_kms_address(address, default_conn_id=aws_conn_id).key, name, purpose)
     if address.startswith(_TOKEN):
-        return f"`secure-ml keys create {name} --purpose {purpose}`"
+        return f"`secure-ml keys create {name} --for {purpose}`"
     return "somebody else has it, and gives only its public half"
 
 
@@ -129,6 +136,7 @@ class NamedKeys:
             Vault, KMS or a token may open when nobody names a key: none is asked for a list.
         signs: Names of the settings that only sign.
         groups: Names that stand for several keys to seal to.
+        passphrase: Asked once a process for each keyring that is under one.
 
     Raises:
         ConfigurationError: An address without an adapter.
@@ -147,6 +155,7 @@ class NamedKeys:
         wraps: Collection[str] = (),
         signs: Collection[str] = (),
         groups: Mapping[str, Sequence[str]] | None = None,
+        passphrase: Callable[[], Secret] | None = None,
     ) -> None:
         self._groups = dict(groups or {})
         places = {
@@ -165,7 +174,7 @@ class NamedKeys:
         for name, (system, at) in places.items():
             names.setdefault(system, {})[name] = at or name
         sealing = set(wraps) | (set(places) - set(signs))
-        ways = _Ways(connect, connect_aws, find_token)
+        ways = _Ways(connect, connect_aws, find_token, passphrase)
         self._systems = {
             system: _open(system, there, [name for name in there if name in sealing], ways)
             for system, there in names.items()
@@ -237,13 +246,13 @@ class NamedKeys:
 
     def create(self, name: str, purpose: str) -> KeyRef:
         """Make a key to `wrap` or to `sign` where its name lies; a keyring and a token can."""
-        make: Callable[[str, str], KeyRef] | None
         make = getattr(self._system(name), "create", None)
         if make is None:
             raise ConfigurationError(
                 f"key {name}: expected a name of a keyring or a token; its own system makes it"
             )
-        return make(name, purpose)
+        made: KeyRef = make(name, purpose)
+        return made
 
     def versions(self, name: str) -> Sequence[KeyVersion]:
         """Every version of a key as it is now, oldest first."""
@@ -300,6 +309,7 @@ class _Ways:
     connect: Connect | None
     connect_aws: ConnectAws | None
     find_token: FindToken | None
+    passphrase: Callable[[], Secret] | None
 
 
 def _place(address: str, vault_conn_id: str, aws_conn_id: str) -> tuple[_System, str | None]:
@@ -325,7 +335,7 @@ def _open(
 
         return HpkeRecipients(system, names)
     if isinstance(system, str):
-        return open_local_keyring(system)
+        return open_local_keyring(system, ways.passphrase)
     if isinstance(system, VaultAddress):
         return _open_vault(system, names, wraps, ways.connect)
     return _open_elsewhere(system, names, wraps, ways)

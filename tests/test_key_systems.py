@@ -228,7 +228,7 @@ def test_a_token_is_found_by_its_label_and_holds_the_default_names(softhsm):
         ("vault://transit?key=k", "vault write transit/keys/k type=aes256-gcm96"),
         ("awskms://alias/x", "--alias-name alias/x"),
         ("awskms://alias", "--alias-name alias/data"),
-        ("pkcs11://team", "secure-ml keys create data --purpose wrap"),
+        ("pkcs11://team", "secure-ml keys create data --for wrap"),
     ],
 )
 def test_how_a_key_is_made_is_said_for_each_system(address, words):

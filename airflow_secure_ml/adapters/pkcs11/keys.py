@@ -120,16 +120,15 @@ class TokenKeys:
             purpose: `wrap` or `sign`.
 
         Raises:
-            PolicyError: There is one of that name (key_exists).
+            ConfigurationError: There is one of that name.
         """
         try:
             found = self._key(name)
         except PolicyError:
             return self._make(name, purpose, 1)
-        raise PolicyError(
+        raise ConfigurationError(
             f"key {self._where(name)}: expected none, found {len(found.versions)} versions; make "
-            f"another with `secure-ml keys rotate {name}`",
-            why="key_exists",
+            f"another with `secure-ml keys rotate {name}`"
         )
 
     def rotate(self, name: str) -> KeyRef:

@@ -106,7 +106,7 @@ def read_key(session: Any, where: str, name: str) -> TokenKey:
             return TokenKey(purpose=purpose, versions=tuple(versions))
     raise PolicyError(
         f"key {where}/{name}: expected objects labelled {name}/1 and so on in the token, found "
-        f"none; check the name, or make it: `secure-ml keys create {name}`",
+        f"none; check the name, or make it: `secure-ml keys create {name} --for wrap`, or sign",
         why="key_missing",
     )
 

@@ -253,9 +253,8 @@ def test_a_key_does_only_what_it_was_made_for(keys):
 
 
 def test_a_key_is_not_made_twice(keys):
-    with pytest.raises(PolicyError, match="keys rotate") as caught:
+    with pytest.raises(ConfigurationError, match="keys rotate"):
         keys.create("data", "wrap")
-    assert caught.value.why == "key_exists"
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "", "a b", "x" * 129])
