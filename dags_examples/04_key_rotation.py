@@ -15,7 +15,12 @@ import pendulum
 from airflow.sdk import dag, task
 
 from airflow_secure_ml import secure
-from airflow_secure_ml.operators import KeyUsageOperator, RewrapArtifactOperator, RotateKeyOperator
+from airflow_secure_ml.operators import (
+    FindSealedOperator,
+    KeyUsageOperator,
+    RewrapArtifactOperator,
+    RotateKeyOperator,
+)
 
 LAKE = os.environ.get("SECURE_ML_DEMO_DATA", "/opt/airflow/lake")
 KEY = "data"
@@ -45,12 +50,6 @@ def rotate_data_key():
         """A file alone has a slot of its own."""
         note.write_text(f"{patient}: no visit this quarter\n")
 
-    @task
-    def places() -> list[str]:
-        """Every folder of the lake, whoever wrote it: what is left out here may not open later."""
-        folders = (each for each in Path(LAKE).iterdir() if each.is_dir())
-        return sorted(str(each) for each in folders if each.suffix != ".sig")
-
     @secure(reads={"visits": f"{LAKE}/visits"})
     @task
     def still_opens(visits: Path) -> int:
@@ -64,9 +63,18 @@ def rotate_data_key():
         print(f"retired below version: {usage['retired_below']}")
 
     rotated = RotateKeyOperator(task_id="rotate", key=KEY)
-    found = places()
-    rewrapped = RewrapArtifactOperator.partial(task_id="rewrap", key=KEY).expand(prefix=found)
-    proven = KeyUsageOperator(task_id="nothing_old", key=KEY, prefixes=[LAKE], retire_unused=True)
+    # Every place of the lake, whoever wrote it: what is left out here may not open later.
+    found = FindSealedOperator(task_id="places", prefix=LAKE, key=KEY)
+    rewrapped = RewrapArtifactOperator.partial(task_id="rewrap", key=KEY).expand(
+        prefix=found.output
+    )
+    proven = KeyUsageOperator(
+        task_id="nothing_old",
+        key=KEY,
+        prefixes=[LAKE],
+        retire_unused=True,
+        trigger_rule="none_failed",  # an empty list of places is no reason to prove nothing
+    )
 
     [write_visits(), write_note.expand(patient=PATIENTS)] >> rotated >> found
     rewrapped >> proven >> still_opens()

@@ -10,6 +10,7 @@ from airflow_secure_ml.operators.datasets import ValidateDatasetOperator
 from airflow_secure_ml.operators.erasure import FindExpiredOperator, ShredDataSetOperator
 from airflow_secure_ml.operators.files import DecryptFileOperator, EncryptFileOperator
 from airflow_secure_ml.operators.keys import (
+    FindSealedOperator,
     KeyUsageOperator,
     RewrapArtifactOperator,
     RotateKeyOperator,
@@ -19,6 +20,7 @@ __all__ = [
     "DecryptFileOperator",
     "EncryptFileOperator",
     "FindExpiredOperator",
+    "FindSealedOperator",
     "KeyUsageOperator",
     "RewrapArtifactOperator",
     "RotateKeyOperator",

@@ -16,6 +16,7 @@ from airflow_secure_ml.securing.key_acting import KeyOperator, key_name
 from airflow_secure_ml.services.key_rotation import retire_unused, rotate_key
 from airflow_secure_ml.services.key_usage import KeyUsage, count_usage
 from airflow_secure_ml.services.rewrapping_below import rewrap_below
+from airflow_secure_ml.services.rotation_places import places_to_rewrap
 
 Address = str | os.PathLike[str]
 
@@ -88,6 +89,39 @@ class RewrapArtifactOperator(KeyOperator):
                 "already": tally.already,
                 "others": tally.others,
             }
+
+
+class FindSealedOperator(KeyOperator):
+    """List the places below an address where older versions of a key are in use.
+
+    Data sets, and folders of sealed files; none lies in another, so tasks can share them out:
+    `RewrapArtifactOperator.partial(key=…).expand(prefix=found.output)`. Needs no key, but a right
+    to ask for the key's versions. Returns addresses.
+
+    Args:
+        prefix: Address of a folder, or of one object.
+        key: The key's name.
+    """
+
+    template_fields: Sequence[str] = ("prefix", "key")
+
+    def __init__(self, *, prefix: Address, key: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.prefix, self.key = _text(prefix), key
+
+    def execute(self, context: Any) -> list[str]:
+        """Look; nothing is changed."""
+        with self.acting(context) as (here, work):
+            uri, name = here.canonical(_address(self.prefix)), key_name(self.key)
+            found = places_to_rewrap(
+                here.store(uri),
+                uri,
+                keys=here.keys,
+                name=name,
+                progress=told(work, "objects"),
+            )
+            work.journal.tell(f"{uri}: older versions of {name} are in use at {len(found)} places")
+            return found
 
 
 class KeyUsageOperator(KeyOperator):

@@ -11,7 +11,7 @@ EXPECTED = Expected(
     runs={"vault_credentials": 1, "rotate_data_key": 1},
     last=("rotate_data_key",),
     refusals={},
-    not_secured=frozenset({("rotate_data_key", "places"), ("rotate_data_key", "tell")}),
+    not_secured=frozenset({("rotate_data_key", "tell")}),
     counts={"sealed": 5, "signed": 5, "opened": 8},
 )
 

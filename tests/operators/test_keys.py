@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import PolicyError, ServiceUnavailableError
 from airflow_secure_ml.operators import (
+    FindSealedOperator,
     KeyUsageOperator,
     RewrapArtifactOperator,
     RotateKeyOperator,
@@ -244,3 +245,14 @@ def test_one_prefix_may_stand_alone_or_come_from_a_template(secure_ml, run):
     done = run(lambda: KeyUsageOperator(task_id="t", key="data", prefixes="/lake/{{ ds }}"))
 
     assert done.returned["sealed_files"] == 1
+
+
+def test_places_to_rewrap_are_addresses_for_a_mapped_task(secure_ml, run):
+    secure_ml.put("/lake/notes/a.csv", TABLE)
+    secure_ml.put("/lake/others/b.csv", TABLE, key="other")
+    run(rotate())
+    secure_ml.put("/lake/new/c.csv", TABLE)
+
+    done = run(lambda: FindSealedOperator(task_id="t", prefix="/lake", key="data"))
+
+    assert done.returned == [deployment().canonical("/lake/notes")]
