@@ -18,6 +18,7 @@ from airflow_secure_ml.errors import (
     ServiceRefusedError,
     SignatureError,
 )
+from tests.adapters.pkcs11.bringing import put_secret
 
 FILE_KEY, CORE_ID, OTHER_ID = bytes(range(32)), b"c" * 32, b"d" * 32
 ED25519 = bytes.fromhex("06032b6570")
@@ -36,29 +37,8 @@ def keys(place):
     return made
 
 
-def put_secret(place, label, **more):
-    """An AES key that somebody brings along."""
-    flags = {
-        "SENSITIVE": True,
-        "EXTRACTABLE": False,
-        "PRIVATE": True,
-        "ENCRYPT": True,
-        "DECRYPT": True,
-    } | more
-    value = flags.pop("VALUE", bytes(range(32)))
-    template = {getattr(Attribute, name): flag for name, flag in flags.items()}
-    place.session(
-        lambda session: session.create_object(
-            {
-                Attribute.CLASS: ObjectClass.SECRET_KEY,
-                Attribute.KEY_TYPE: KeyType.AES,
-                Attribute.TOKEN: True,
-                Attribute.LABEL: label,
-                Attribute.VALUE: value,
-            }
-            | template
-        )
-    )
+def put(place, label, **more):
+    put_secret(place.token, label, more.pop("VALUE", bytes(range(32))), **more)
 
 
 def test_a_key_that_was_made_never_leaves_the_token(place, keys):
@@ -148,7 +128,7 @@ def test_of_a_key_that_the_settings_do_not_name_nobody_is_asked(softhsm, slot_ty
     ids=["extractable", "readable", "public", "aes-128"],
 )
 def test_a_key_that_does_not_stay_in_the_token_wraps_and_opens_nothing(place, flags):
-    put_secret(place, f"{place.at('data')}/1", **flags)
+    put(place, f"{place.at('data')}/1", **flags)
     wrapper = place.keys().wrapper("data")
 
     with pytest.raises(ConfigurationError, match="expected"):
@@ -158,7 +138,7 @@ def test_a_key_that_does_not_stay_in_the_token_wraps_and_opens_nothing(place, fl
 
 
 def test_a_second_object_of_the_same_label_stops_everything(place, keys):
-    put_secret(place, f"{place.at('data')}/1")
+    put(place, f"{place.at('data')}/1")
 
     for ask in (
         lambda: keys.wrapper("data"),
