@@ -16,13 +16,19 @@ from typing import BinaryIO, cast
 
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
-from airflow_secure_ml.core.ports import KeyRef, ObjectStore
+from airflow_secure_ml.core.ports import KeyRef, ObjectInfo, ObjectStore
 from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.errors import FormatError, IntegrityError, SecureMLError
 from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.key_choice import opening_keys
+from airflow_secure_ml.services.parquet_inputs import (
+    Source,
+    check_declared,
+    is_column_sealed,
+    open_column_sealed,
+)
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
@@ -47,6 +53,8 @@ class OpenedInput:
         verified: The statements that stand for it; None: plain, and nobody's signature was asked.
         key: What opened it; None: plain.
         size_bytes: Length of the plaintext.
+        column_keys: What opened Parquet columns that have keys of their own.
+        left_out: Such columns that may not be opened, with their keys' names.
     """
 
     item: Input
@@ -55,6 +63,8 @@ class OpenedInput:
     verified: Verified | None
     key: KeyRef | None
     size_bytes: int
+    column_keys: tuple[KeyRef, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,7 @@ class FoundInput:
     store: ObjectStore
     artifact: Artifact
     sealed: bool
+    column_sealed: bool
     candidates: Candidates | None
     object: str
     keys: list[ReaderKey]
@@ -81,15 +92,26 @@ def size_of(work: Work, item: Input) -> int:
         info = store.info(item.uri)
         if info is None or item.stream:
             return 0
-        if not info.is_directory:
-            return info.size_bytes
-        with store.open_directory(item.uri) as directory:
-            return sum(directory.size_of(name) for name in directory.names())
+        return _scratch_bytes(store, item.uri, info)
     except FileNotFoundError:
         return 0
     except SecureMLError as error:
         work.journal.refused("object.verify", error, object=object_facts(item))
         raise
+
+
+def _scratch_bytes(store: ObjectStore, uri: str, info: ObjectInfo) -> int:
+    """What a copy takes; with column keys, one of what was signed and one of what is read."""
+    with pin_artifact(store, uri) as artifact:
+        first = next(iter(artifact.names()), None)
+        if first is None:
+            return 0
+        with artifact.open(first) as pinned:
+            copies = 2 if is_column_sealed(pinned.read_at(0, len(MAGIC))) else 1
+    if not info.is_directory:
+        return copies * info.size_bytes
+    with store.open_directory(uri) as directory:
+        return copies * sum(directory.size_of(name) for name in directory.names())
 
 
 def open_input(
@@ -139,7 +161,9 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
     store, journal = work.desk.store(item.uri), work.journal
     try:
         artifact = held.enter_context(pin_artifact(store, item.uri))
-        sealed = _is_sealed(artifact, item)
+        first = _first_bytes(artifact, item)
+        column_sealed = is_column_sealed(first)
+        sealed = first == MAGIC or column_sealed
         _ask_rules(work, item, sealed)
         if item.sealed and not sealed:
             raise FormatError(
@@ -147,11 +171,12 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
                 "or say Reads(…, sealed=False) if plain data is meant",
                 why="not_sealed",
             )
+        check_declared(item, column_sealed)
         must_be_signed = sealed or item.pin is not None or _named_signers(work, item) is not None
         candidates = (
             statements_about(store, artifact, demand_for(work, item)) if must_be_signed else None
         )
-        keys = _reader_keys(work, store, artifact) if sealed else []
+        keys = _reader_keys(work, store, artifact) if sealed and not column_sealed else []
     except FileNotFoundError as error:
         refusal = FormatError(
             f"{item.name}: expected an object at {item.uri}, found nothing; run the task that "
@@ -168,6 +193,7 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
         store=store,
         artifact=artifact,
         sealed=sealed,
+        column_sealed=column_sealed,
         candidates=candidates,
         object=_original(work, item),
         keys=keys,
@@ -210,13 +236,13 @@ def _named_signers(work: Work, item: Input) -> tuple[str, ...] | None:
     return item.signed_by or (rules.signers_for_read(item.uri) if rules is not None else None)
 
 
-def _is_sealed(artifact: Artifact, item: Input) -> bool:
-    """Whether what lies there begins as a sealed file does; a directory: its first file."""
+def _first_bytes(artifact: Artifact, item: Input) -> bytes:
+    """How what lies there begins, which tells whether it is sealed; a directory: its first file."""
     first = next(iter(artifact.names()), None)
     if first is None:
         raise FormatError(f"{item.name}: {item.uri} is an empty directory; expected files")
     with artifact.open(first) as pinned:
-        return pinned.read_at(0, len(MAGIC)) == MAGIC
+        return pinned.read_at(0, len(MAGIC))
 
 
 def _reader_keys(work: Work, store: ObjectStore, artifact: Artifact) -> list[ReaderKey]:
@@ -237,6 +263,8 @@ def _open(work: Work, found: FoundInput, target: Path, stack: contextlib.ExitSta
     if artifact.is_directory:
         target.mkdir(mode=0o700)
         files = [(name, target / name) for name in artifact.names()]
+    if found.column_sealed:
+        return _open_columns(work, found, files, target)
     opened = several(
         lambda file: _open_file(work, found, *file), files, at_once=artifact.files_at_once
     )
@@ -249,6 +277,32 @@ def _open(work: Work, found: FoundInput, target: Path, stack: contextlib.ExitSta
         verified=None if found.candidates is None else found.candidates.match(manifest),
         key=key,
         size_bytes=size,
+    )
+
+
+def _open_columns(
+    work: Work, found: FoundInput, files: list[tuple[str, Path]], target: Path
+) -> OpenedInput:
+    assert found.candidates is not None
+    for _, place in files:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opened = open_column_sealed(
+        work,
+        found.item,
+        [Source(path=path, artifact=found.artifact, place=place) for path, place in files],
+        made_for=found.object,
+        keys=opening_keys(work.desk.keys),
+        candidates=found.candidates,
+    )
+    return OpenedInput(
+        item=found.item,
+        value=target,
+        manifest=opened.manifest,
+        verified=opened.verified,
+        key=opened.key,
+        size_bytes=opened.size_bytes,
+        column_keys=opened.column_keys,
+        left_out=opened.left_out,
     )
 
 
@@ -364,7 +418,11 @@ def tell_opened(work: Work, opened: OpenedInput, since: float) -> None:
             key=key_facts(opened.key),
             more={"signer": signer, "stream": item.stream or None},
         )
+    for ref in opened.column_keys:
+        journal.did("object.open", since=since, object=facts, key=key_facts(ref))
     took = round((journal.now() - since) * 1000)
     by = f", signed by {', '.join(signers)}" if signers else ", not signed"
     word = "opened" if opened.key is not None else "read plain"
     journal.tell(f"{word} {item.name}: {in_words(opened.size_bytes)} in {took} ms{by}")
+    for column, key in opened.left_out:
+        journal.tell(f"left out column {column} of {item.name}: it is under key {key}")

@@ -35,6 +35,8 @@ from airflow_secure_ml.errors import (
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.key_choice import sealing_keys
+from airflow_secure_ml.services.parquet_outputs import column_keys, data_files, tell_columns
+from airflow_secure_ml.services.parquet_sealing import ColumnKeys, seal_parquet
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
@@ -58,6 +60,7 @@ class Staged:
         manifest: What it consists of.
         key: What it was sealed to; None: plain.
         plaintext_bytes: Length of what the body wrote.
+        column_keys: What Parquet columns with keys of their own were sealed to.
         report: The verdict on it, if it was held against expectations.
     """
 
@@ -69,6 +72,7 @@ class Staged:
     key: KeyRef | None
     plaintext_bytes: int
     report: ValidationReport | None
+    column_keys: Sequence[KeyRef] = ()
 
     @property
     def facts(self) -> dict[str, object]:
@@ -94,7 +98,9 @@ def check_output(work: Work, item: Output) -> None:
         work.obey(desk.rules.decide_write(item.uri, key=key, today=work.today), "write", item.name)
     try:
         _check_name(item)
-        if item.sealed:
+        if item.columns:
+            column_keys(work, item, _key_name(work, item))
+        elif item.sealed:
             wrappers_of(work, item)
         desk.keys.signer(desk.signing_key)
         check_is_replaceable(work, item)
@@ -168,6 +174,7 @@ def stage_output(work: Work, item: Output, made: Path, stack: contextlib.ExitSta
         raise
     if staged.key is not None:
         work.journal.did("object.seal", since=since, object=staged.facts, key=key_facts(staged.key))
+        tell_columns(work, staged.facts, staged.column_keys, since)
     took = round((work.journal.now() - since) * 1000)
     how = f"sealed to {staged.key}" if staged.key is not None else "left plain"
     work.journal.tell(f"{how} {item.name}: {in_words(staged.plaintext_bytes)} in {took} ms")
@@ -253,6 +260,15 @@ def _check_made(item: Output, made: Path) -> str:
     )
 
 
+def _file_keys(
+    work: Work, item: Output, stack: contextlib.ExitStack
+) -> list[KeyWrapper] | ColumnKeys:
+    """What each file is sealed with; empty: it is not."""
+    if not item.columns:
+        return wrappers_of(work, item)
+    return stack.enter_context(column_keys(work, item, _key_name(work, item)))
+
+
 def _stage_file(
     work: Work,
     item: Output,
@@ -262,9 +278,9 @@ def _stage_file(
 ) -> Staged:
     store = work.desk.store(item.uri)
     writer = stack.enter_context(store.create(item.uri))
-    wrappers = wrappers_of(work, item)
+    keys = _file_keys(work, item, stack)
     context = {**context_of(work, item), "object": item.uri}
-    entry, size, key = _write_file(work, made, writer, "", wrappers, context)
+    entry, size, key = _write_file(work, made, writer, "", keys, context)
     return Staged(
         item=item,
         store=store,
@@ -272,6 +288,7 @@ def _stage_file(
         is_directory=False,
         manifest=Manifest.of([entry]),
         key=key,
+        column_keys=keys.column_refs if isinstance(keys, ColumnKeys) else (),
         plaintext_bytes=size,
         report=report,
     )
@@ -287,17 +304,17 @@ def _stage_directory(
     """Seal file by file under a key of the directory's own."""
     store = work.desk.store(item.uri)
     directory = stack.enter_context(store.create_directory(item.uri))
-    wrappers = wrappers_of(work, item)
+    below = _file_keys(work, item, stack)
     dataset: KeyWrapper | None = None
     shared = {**context_of(work, item), "dataset": item.uri}
-    if wrappers:
+    if below and not isinstance(below, ColumnKeys):
         dataset = create_dataset_key(
             DirectoryAsStore(directory),  # type: ignore[arg-type] # the two methods that it needs
             item.uri,
-            keys=wrappers,
+            keys=below,
             context=shared,
         )
-    below = [] if dataset is None else [dataset]
+        below = [dataset]
     threads = DEFAULT_THREADS if directory.files_at_once == 1 else 1
 
     def stage(file: tuple[str, Path]) -> tuple[Entry, int]:
@@ -308,7 +325,10 @@ def _stage_directory(
             writer.commit(replace=False)
         return entry, length
 
-    staged = several(stage, list(_walk(item, made)), at_once=directory.files_at_once)
+    files = _walk(item, made)
+    if item.columns:
+        files = data_files(work, item, files)
+    staged = several(stage, list(files), at_once=directory.files_at_once)
     if not staged:
         raise PolicyError(
             f"{item.name}: the body made an empty directory; write at least one file into it",
@@ -320,10 +340,15 @@ def _stage_directory(
         writer=directory,
         is_directory=True,
         manifest=Manifest.of(entry for entry, _ in staged),
-        key=None if dataset is None else dataset.ref,
+        key=below.ref if isinstance(below, ColumnKeys) else _ref(dataset),
+        column_keys=below.column_refs if isinstance(below, ColumnKeys) else (),
         plaintext_bytes=sum(length for _, length in staged),
         report=report,
     )
+
+
+def _ref(key: KeyWrapper | None) -> KeyRef | None:
+    return None if key is None else key.ref
 
 
 def create_below(item: Output, directory: DirectoryWriter, path: str) -> ObjectWriter:
@@ -376,13 +401,16 @@ def _write_file(
     made: Path,
     writer: ObjectWriter,
     path: str,
-    keys: list[KeyWrapper],
+    keys: list[KeyWrapper] | ColumnKeys,
     context: dict[str, str],
     threads: int = DEFAULT_THREADS,
 ) -> tuple[Entry, int, KeyRef | None]:
     """Returns its entry, its plaintext's length, and the key version that opens it."""
     scratch = work.desk.scratch_store
     with scratch.open(scratch.canonical(str(made))) as pinned:
+        if isinstance(keys, ColumnKeys):
+            entry = seal_parquet(pinned, writer, keys=keys, path=path)
+            return entry, pinned.size_bytes, keys.ref
         if not keys:
             entry = copy_plain(pinned, writer, path)
             return entry, entry.size_bytes, None
