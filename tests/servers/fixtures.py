@@ -115,6 +115,15 @@ def softhsm(tmp_path_factory):
         yield hsm
 
 
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    """A Spark session in this machine's JVM, with the class that takes lent Parquet keys."""
+    from tests.servers.spark import running_spark
+
+    with running_spark(tmp_path_factory.mktemp("spark")) as session:
+        yield session
+
+
 def _left(running):
     deadline = time.monotonic() + ENDED_S
     while (left := running.left()) and time.monotonic() < deadline:
