@@ -209,6 +209,7 @@ class S3DirectoryWriter:
         there = {each.name: each.etag for each in keys_below(self._root)}
         for name, file in self._files.items():
             if there.get(name) != f'"{file.etag}"':
+                self._require_ours()
                 raise IntegrityError(
                     f"{self._root.uri}: expected {name!r} as it was uploaded, found it changed or "
                     "gone; somebody else writes there. Write again, alone"
