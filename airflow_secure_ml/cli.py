@@ -78,6 +78,11 @@ _POST_QUANTUM = _arg(
     action="store_true",
     help="to receive: ML-KEM-768 with X25519, which a quantum computer does not break either",
 )
+_PASSPHRASE_FILE = _arg(
+    "--passphrase-file",
+    metavar="FILE",
+    help="the new passphrase, in a file of mode 0600; else it is asked for at the terminal",
+)
 _MIXED = _arg(
     "--mixed-strength",
     action="store_true",
@@ -90,7 +95,20 @@ _ROOT = _arg(
 )
 
 _KEY_COMMANDS = (
-    _command("init", "make the keyring, its first keys, and the audit log's key", "keys.init"),
+    _command(
+        "init",
+        "make the keyring, its first keys, and the audit log's key",
+        "keys.init",
+        _arg("--passphrase", action="store_true", help="put the keyring under a passphrase"),
+        _PASSPHRASE_FILE,
+    ),
+    _command(
+        "passphrase",
+        "put the keyring under a passphrase, or another one",
+        "keys.passphrase",
+        _PASSPHRASE_FILE,
+        _arg("--remove", action="store_true", help="take the keyring out of its passphrase"),
+    ),
     _command(
         "create",
         "make a key",

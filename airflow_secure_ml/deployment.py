@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         DataChecker,
         ObjectStore,
     )
+    from airflow_secure_ml.core.secret import Secret
     from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
     from airflow_secure_ml.services.governed_keys import GovernedKeys
     from airflow_secure_ml.services.journal import Journal
@@ -49,6 +50,8 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # A command asks the person who runs it.
+        self.ask_passphrase: Callable[[], Secret] | None = None
 
     @cached_property
     def keys(self) -> GovernedKeys:
@@ -68,6 +71,7 @@ class Deployment:
             wraps=[name for name in (settings.data_key, settings.xcom_key) if name],
             signs=[settings.signing_key, *settings.trusted_signers],
             groups=settings.key_groups,
+            passphrase=self.passphrase,
         )
         return GovernedKeys(keys, settings.crypto_policy)
 
@@ -76,6 +80,24 @@ class Deployment:
 
         settings = self.settings
         return Token(label, module=settings.pkcs11_module, pin_path=settings.pkcs11_pin_path)
+
+    def passphrase(self) -> Secret:
+        """The keyring's passphrase, from its file or from a person at a terminal.
+
+        Raises:
+            ConfigurationError: Neither is there.
+        """
+        path = self.settings.keyring_passphrase_path
+        if path is not None:
+            from airflow_secure_ml.adapters.local_keyring.passphrase_file import read_passphrase
+
+            return read_passphrase(path)
+        if self.ask_passphrase is not None:
+            return self.ask_passphrase()
+        raise ConfigurationError(
+            "the keyring is under a passphrase; set [secure_ml] keyring_passphrase_path to a "
+            "file (0600) that holds it"
+        )
 
     @cached_property
     def local_objects(self) -> ObjectStore:

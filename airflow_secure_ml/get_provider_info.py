@@ -159,6 +159,13 @@ def _options() -> dict[str, dict[str, object]]:
             "opens with each of them. Empty: a name is one key.",
             example='{"partners": ["data", "ann", "bob"]}',
         ),
+        "keyring_passphrase_path": _option(
+            "",
+            "Path of a file, mode 0600, with the passphrase of keyrings that are under one, such "
+            "as a mounted secret of the orchestrator. Empty: keyrings have none, or a person is "
+            "asked at a terminal.",
+            example="/run/secrets/secure_ml_passphrase",
+        ),
         "policy_file": _option(
             "",
             "Path of a TOML file with the rules for data by prefix. Empty: no rules.",

@@ -47,6 +47,7 @@ class Settings:
         trusted_signers: Keys whose signature is accepted by default.
         key_names: Names that lie in another key system, with its address.
         key_groups: Names that stand for several keys to seal to.
+        keyring_passphrase_path: A private file with the keyring's passphrase; None: it has none.
         policy_file: The rules; None: no rules.
         crypto_policy: What may be written, and still read: suites, slots, signatures, digests.
         vault_conn_id: The Airflow connection to Vault where no other is named.
@@ -76,6 +77,7 @@ class Settings:
     trusted_signers: tuple[str, ...]
     key_names: Mapping[str, str]
     key_groups: Mapping[str, tuple[str, ...]]
+    keyring_passphrase_path: Path | None
     policy_file: Path | None
     crypto_policy: CryptoPolicy
     vault_conn_id: str
@@ -303,6 +305,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "trusted_signers": _names,
     "key_names": _key_names,
     "key_groups": _key_groups,
+    "keyring_passphrase_path": _path_or_none,
     "policy_file": _path_or_none,
     "crypto_policy": _crypto_policy,
     "vault_conn_id": _conn_id,

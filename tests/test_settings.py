@@ -50,6 +50,7 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         trusted_signers=("pipeline",),
         key_names={},
         key_groups={},
+        keyring_passphrase_path=None,
         policy_file=None,
         crypto_policy=CryptoPolicy(),
         vault_conn_id="vault_default",

@@ -1,9 +1,13 @@
-"""Ask a person before what cannot be undone; without one, only `--yes` goes on."""
+"""Ask a person: before what cannot be undone, where only `--yes` goes on without one, and for a
+passphrase, which is never an argument.
+"""
 
 from __future__ import annotations
 
+import getpass
 import sys
 
+from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import ConfigurationError
 
 
@@ -27,3 +31,30 @@ def ask(question: str, *, answer: str, refused: str, yes: bool) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip() != answer:
         raise ConfigurationError(refused)
+
+
+def ask_passphrase(question: str = "Passphrase of the keyring: ") -> Secret:
+    """What a person types at the terminal, unseen.
+
+    Raises:
+        ConfigurationError: Nobody is there.
+    """
+    # From a pipe getpass would read, and warn, in place of the data that stands there.
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "the keyring is under a passphrase, and nobody is there to ask; set [secure_ml] "
+            "keyring_passphrase_path to a file (0600) that holds it"
+        )
+    return Secret(getpass.getpass(question))
+
+
+def ask_new_passphrase() -> Secret:
+    """A new passphrase, typed twice.
+
+    Raises:
+        ConfigurationError: Nobody is there, or two different ones.
+    """
+    first = ask_passphrase("New passphrase of the keyring: ")
+    if ask_passphrase("The same again: ") != first:
+        raise ConfigurationError("two different passphrases were typed; nothing was changed")
+    return first

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.adapters.local_keyring.keyring import FIRST_KEYS, SYSTEM, LocalKeyring
-from airflow_secure_ml.commands.asking import ask
+from airflow_secure_ml.adapters.local_keyring.passphrase_file import read_passphrase
+from airflow_secure_ml.commands.asking import ask, ask_new_passphrase
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session, key_facts
 from airflow_secure_ml.core.ed25519 import MAX_TEXT_CHARS, public_text
@@ -23,6 +24,7 @@ from airflow_secure_ml.key_systems import how_to_make, is_in_keyring, is_in_toke
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import KeyRef
+    from airflow_secure_ml.core.secret import Secret
 
 
 def init(arguments: argparse.Namespace, session: Session) -> Result:
@@ -33,6 +35,7 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     signer_dir = settings.audit_signer_dir
     if not is_in_keyring(settings.key_system):
         return _init_beside(session)
+    new = _new_passphrase(arguments) if arguments.passphrase else None
     path = session.keyring.path
     has_log, has_keys = (signer_dir / KEY_FILE).exists(), os.path.lexists(path)
     if has_log and has_keys:
@@ -47,7 +50,7 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
         data["origin"] = init_log(signer_dir, settings.audit_log_name)
         lines.append(f"made the audit log {data['origin']}, its key in {signer_dir}")
     if not has_keys:
-        for ref in _first_keys(session):
+        for ref in _first_keys(session, new):
             data["keys"].append({"name": ref.name, "version": ref.version})
             lines.append(f"made key {ref}")
         lines.append(f"in {path}: keep a copy where nobody else can read it")
@@ -108,12 +111,12 @@ def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKe
     )
 
 
-def _first_keys(session: Session) -> list[KeyRef]:
+def _first_keys(session: Session, passphrase: Secret | None) -> list[KeyRef]:
     (first, purpose), *others = FIRST_KEYS
     more = {"purpose": ", ".join(f"{name}: {kind}" for name, kind in FIRST_KEYS)}
     more["keyring"] = str(session.keyring.path)
     with session.act("key.create", key={"system": SYSTEM, "name": first}, more=more) as outcome:
-        made = session.keyring.init(((first, purpose), *others))
+        made = session.keyring.init(((first, purpose), *others), passphrase=passphrase)
         outcome.key = key_facts(made[0])
         outcome.more["count"] = len(made)
     return made
@@ -143,6 +146,27 @@ def _create_in_token(session: Session, name: str, purpose: str) -> Result:
         outcome.key = key_facts(ref)
     data = {"key": ref.name, "version": int(ref.version)}
     return Result(data=data, lines=[f"made key {ref} to {purpose}, in the token"])
+
+
+def passphrase(arguments: argparse.Namespace, session: Session) -> Result:
+    """Put the keyring under a passphrase, or another one, or out of it."""
+    keyring = session.keyring
+    if arguments.remove and arguments.passphrase_file:
+        raise ConfigurationError("expected --remove or --passphrase-file, found both")
+    new = None if arguments.remove else _new_passphrase(arguments)
+    word = "removed" if new is None else "changed" if keyring.has_passphrase else "set"
+    facts = {"system": SYSTEM, "name": "*"}
+    with session.act("key.protect", key=facts, more={"state": word}):
+        keyring.change_passphrase(new)
+    line = f"{word} the passphrase of {keyring.path}; copies of the file are as they were"
+    return Result(data={"keyring": str(keyring.path), "passphrase": word}, lines=[line])
+
+
+def _new_passphrase(arguments: argparse.Namespace) -> Secret:
+    """From a file, or typed twice."""
+    if not arguments.passphrase_file:
+        return ask_new_passphrase()
+    return read_passphrase(Path(arguments.passphrase_file).absolute())
 
 
 def retire(arguments: argparse.Namespace, session: Session) -> Result:

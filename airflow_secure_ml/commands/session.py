@@ -17,6 +17,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_secure_ml.commands.asking import ask_passphrase
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import SecureMLError
@@ -26,6 +27,7 @@ from airflow_secure_ml.recording import close_sink, sink_of_this_process
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
     from airflow_secure_ml.core.ports import AuditSink, KeyRef, ObjectStore
+    from airflow_secure_ml.deployment import Deployment
     from airflow_secure_ml.services.governed_keys import GovernedKeys
     from airflow_secure_ml.settings import Settings
 
@@ -62,12 +64,18 @@ class Session:
     @cached_property
     def keys(self) -> GovernedKeys:
         """Every key that the settings name a system for."""
-        return deployment().keys
+        return self._keyed().keys
 
     @cached_property
     def keyring(self) -> LocalKeyring:
         """The keyring that `keys` commands change."""
-        return open_local_keyring(self.settings.key_system)
+        return open_local_keyring(self.settings.key_system, self._keyed().passphrase)
+
+    def _keyed(self) -> Deployment:
+        """The deployment, with somebody to ask for a passphrase."""
+        made = deployment()
+        made.ask_passphrase = ask_passphrase
+        return made
 
     @property
     def sink(self) -> AuditSink:

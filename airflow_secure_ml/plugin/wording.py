@@ -36,6 +36,7 @@ VERBS = {
     "key.rotate": ("rotate the key", "rotated the key"),
     "key.disable": ("disable the key", "disabled the key"),
     "key.destroy": ("destroy the key", "destroyed the key"),
+    "key.protect": ("change the keyring's passphrase", "changed the keyring's passphrase"),
     "task.secure": ("secure the task", "finished the secured task"),
     "rule.decide": ("decide by rule", "decided by rule"),
     "trail.start": ("start the log", "started the log"),

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from airflow_secure_ml.core.keyring.text import MAX_TEXT_BYTES
+from airflow_secure_ml.core.keyring.passphrase import MAX_FILE_BYTES
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 
 _SERVICE = "local keyring"
@@ -197,7 +197,7 @@ class KeyFile:
 
 def _read_all(descriptor: int, path: Path) -> bytearray:
     size = os.fstat(descriptor).st_size
-    if size > MAX_TEXT_BYTES:
+    if size > MAX_FILE_BYTES:
         raise ConfigurationError(f"{path}: expected a keyring, found a file of {size} bytes")
     data = bytearray(size)
     done = 0

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow_secure_ml.adapters.local_keyring import protection
 from airflow_secure_ml.adapters.local_keyring.keyfile import KeyFile
+from airflow_secure_ml.adapters.local_keyring.protection import AskPassphrase
 from airflow_secure_ml.core.ed25519 import (
     Ed25519Signer,
     Ed25519Verifier,
@@ -20,6 +22,7 @@ from airflow_secure_ml.core.ed25519 import (
 )
 from airflow_secure_ml.core.keyring import changes, versions
 from airflow_secure_ml.core.keyring.model import Key, Keyring, Purpose
+from airflow_secure_ml.core.keyring.passphrase import Kdf, parse_sealed
 from airflow_secure_ml.core.keyring.text import decode, encode
 from airflow_secure_ml.core.ports import KeyRef, KeyVersion
 from airflow_secure_ml.core.sealed_file.hpke import (
@@ -32,6 +35,7 @@ from airflow_secure_ml.core.sealed_file.hpke import (
 )
 from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, KekWrapper, wipe
 from airflow_secure_ml.core.sealed_file.slots import Slot
+from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 
 SYSTEM = "local"
@@ -49,18 +53,21 @@ class LocalKeyring:
         path: The file's absolute path.
         now: The time, UTC.
         random_bytes: Where keys come from.
+        passphrase: Asked once a process, where the file is under one.
     """
 
     def __init__(
         self,
         path: Path,
         *,
+        passphrase: AskPassphrase | None = None,
         now: Callable[[], datetime] = _utcnow,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         if not path.is_absolute():
             raise ConfigurationError(f"{path}: expected the keyring's absolute path")
         self._file = KeyFile(path)
+        self._passphrase = passphrase or self._no_passphrase
         self._now = now
         self._random_bytes = random_bytes
 
@@ -142,8 +149,13 @@ class LocalKeyring:
         """Disable the versions below this one; `enable` takes it back."""
         self._change(name, lambda keyring: versions.retire_below(keyring, name, version))
 
-    def init(self, keys: Sequence[tuple[str, Purpose]] = FIRST_KEYS) -> list[KeyRef]:
-        """Make the file with its first keys.
+    def init(
+        self,
+        keys: Sequence[tuple[str, Purpose]] = FIRST_KEYS,
+        *,
+        passphrase: Secret | None = None,
+    ) -> list[KeyRef]:
+        """Make the file with its first keys, under a passphrase if there is one.
 
         Raises:
             ConfigurationError: A file is there already; it stays as it is.
@@ -153,11 +165,32 @@ class LocalKeyring:
         for name, purpose in keys:
             keyring = self._created(keyring, name, purpose)
         try:
+            kdf = None if passphrase is None else protection.new_protection(passphrase)
             with self._file.locked():
-                self._file.make(encode(keyring))
+                self._file.make(protection.seal_file(encode(keyring), kdf))
         finally:
             keyring.wipe()
         return [keyring.ref(key, key.newest) for key in keyring.keys.values()]
+
+    def change_passphrase(self, passphrase: Secret | None) -> None:
+        """Put the keyring under a passphrase, or another one; None: under none.
+
+        The old file's bytes are overwritten; backups of it stay under what they were under.
+        """
+        kdf = None if passphrase is None else protection.new_protection(passphrase)
+        with self._opened():
+            pass
+        with self._file.locked(), self._opened() as (keyring, _):
+            self._file.replace(protection.seal_file(encode(keyring), kdf))
+
+    @property
+    def has_passphrase(self) -> bool:
+        """Whether the file is under one; needs none."""
+        data = self._file.read()
+        try:
+            return parse_sealed(data, where=str(self.path)) is not None
+        finally:
+            wipe(data)
 
     def list_keys(self) -> list[Key]:
         """Every key with its versions and states, by name; their secrets are wiped."""
@@ -224,24 +257,40 @@ class LocalKeyring:
 
     @contextmanager
     def _keyring(self) -> Iterator[Keyring]:
-        data = self._file.read()
+        with self._opened() as (keyring, _):
+            yield keyring
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Keyring, Kdf | None]]:
+        """The keyring, and what its file is under."""
+        where, data = str(self.path), self._file.read()
         try:
-            keyring = decode(data, system=SYSTEM, where=str(self.path))
+            text, kdf = protection.open_file(data, self._passphrase, where=where)
+            try:
+                keyring = decode(text, system=SYSTEM, where=where)
+            finally:
+                wipe(text)
         finally:
             wipe(data)
         try:
-            yield keyring
+            yield keyring, kdf
         finally:
             keyring.wipe()
+
+    def _no_passphrase(self) -> Secret:
+        raise ConfigurationError(
+            f"{self.path}: this keyring is under a passphrase; set [secure_ml] "
+            "keyring_passphrase_path to a file (0600) that holds it"
+        )
 
     def _change(self, name: str, change: Callable[[Keyring], Keyring]) -> KeyRef:
         # Read first: where no keyring is, no lock file should appear.
         with self._keyring():
             pass
-        with self._file.locked(), self._keyring() as keyring:
+        with self._file.locked(), self._opened() as (keyring, kdf):
             changed = change(keyring)
             try:
-                self._file.replace(encode(changed))
+                self._file.replace(protection.seal_file(encode(changed), kdf))
             finally:
                 changed.wipe()
             key = changed.key(name)

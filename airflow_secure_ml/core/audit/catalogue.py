@@ -154,6 +154,7 @@ ACTIVITIES: Mapping[str, Activity] = {
     "key.rotate": _both("a key gets a new version", _KEY),
     "key.disable": _both("a version of a key changes state, and may come back", _KEY),
     "key.destroy": _both("a version of a key is destroyed", _KEY),
+    "key.protect": _both("a keyring is put under a passphrase, or out of it", _KEY),
     "trail.start": _act(
         "a log begins",
         seen="format:int origin forerunner forerunner_size:int forerunner_root",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from airflow_secure_ml.core.keyring.model import Keyring
 from airflow_secure_ml.core.keyring.text import decode, encode
 from airflow_secure_ml.errors import ConfigurationError
 
+VECTORS = Path(__file__).parents[2] / "vectors" / "v1" / "keyring"
 NOW = "2026-11-22T03:00:00Z"
 GOOD = {
     "secure_ml_keyring": 1,
@@ -140,3 +142,16 @@ def test_another_key_id_than_a_name_and_a_version_is_refused(key_id):
         _decode(_changed(change))
     public["key_id"] = "pipeline/1"
     assert _decode(_changed(change)).verifiers(["data"])[0].key_id == "pipeline/1"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("plain.json", 1), ("with-recipients.json", 2)], ids=["first", "second"]
+)
+def test_the_frozen_keyrings_are_read_and_written_the_same(name, number):
+    data = (VECTORS / name).read_bytes()
+    keyring = decode(data, system="local", where="f")
+
+    assert json.loads(data)["secure_ml_keyring"] == number
+    assert encode(keyring) == data
+    kinds = {slot.slot_type for slot in keyring.openers()}
+    assert kinds == ({1} if number == 1 else {1, 2})
