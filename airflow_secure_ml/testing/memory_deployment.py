@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_secure_ml.core.audit.event import RunRef
 from airflow_secure_ml.core.lease import Granted, LeaseLine
@@ -49,6 +50,12 @@ class WatchedRun(SecuredRun):
         bound = super().open()
         self.body_ran = True
         return bound
+
+    def move(self) -> Mapping[str, dict[str, Any]]:
+        """As in SecuredRun; what has no body has had its turn when it is done."""
+        moved = super().move()
+        self.body_ran = True
+        return moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

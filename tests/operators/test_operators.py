@@ -69,7 +69,7 @@ def test_encrypt_seals_a_plain_file_and_returns_a_reference(secure_ml, run):
         ds="2026-01-01",
     )
 
-    assert done.error is None
+    assert (done.error, done.body_ran) == (None, True)
     assert done.returned["uri"].endswith("/out/2026-01-01.csv")
     assert done.returned["signed_by"] == ["pipeline"]
     assert secure_ml.open("/out/2026-01-01.csv") == TABLE
@@ -96,6 +96,7 @@ def test_encrypt_refuses_an_altered_source(secure_ml, run):
     done = run(lambda: EncryptFileOperator(task_id="t", source="/in/a.csv", target="/out/a.csv"))
 
     assert refused(done) == (True, True)
+    assert not done.body_ran
 
 
 def test_decrypt_delivers_in_plain_and_returns_nothing(secure_ml, run):
