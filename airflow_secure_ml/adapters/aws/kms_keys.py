@@ -37,6 +37,9 @@ from airflow_secure_ml.errors import (
 
 log = logging.getLogger(__name__)
 
+# How long a KMS that did not answer is not waited for where other keys may open.
+SILENT_S = 20.0
+
 
 class KmsKeys:
     """Keys of one account in one region.
@@ -62,6 +65,7 @@ class KmsKeys:
         self._wraps = tuple(dict.fromkeys(wraps))
         self._clock, self._pause = clock, pause
         self._known: dict[str, tuple[float, KmsName]] = {}
+        self._silent_until: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return "KmsKeys()"
@@ -80,11 +84,15 @@ class KmsKeys:
         """
         found: list[KmsWrapper] = []
         for name in self._wraps if names is None else names:
+            if names is None and self._clock() < self._silent_until.get(name, 0.0):
+                continue
             try:
                 found += self._unwrappers(name)
             except (ServiceError, PolicyError) as error:
                 if names is not None:
                     raise
+                # Not waited for again at each file that other keys open.
+                self._silent_until[name] = self._clock() + SILENT_S
                 log.warning("key %s opens nothing now: %s", name, error)
         # Two names of ours for one key are one slot.
         return list({each.slot_id: each for each in found}.values())

@@ -17,7 +17,7 @@ class KeyRef:
     """Which version of which key, as events and references name it.
 
     Attributes:
-        system: `local`, `vault`, `awskms`.
+        system: `local`, `vault`, `awskms`, `pkcs11`, …
         name: The key's name, such as `data`.
         version: Its version as text, such as `3`.
     """

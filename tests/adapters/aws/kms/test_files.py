@@ -9,11 +9,13 @@ import moto
 import pytest
 from botocore.stub import Stubber
 
+from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import CiphertextError, PolicyError, SecureMLError
 from airflow_secure_ml.key_systems import NamedKeys
 from airflow_secure_ml.services.sealed_reader import SealedReader
+from airflow_secure_ml.settings import parse_settings
 from airflow_secure_ml.testing.ports import MemoryObjects
-from tests.servers.kms_place import KmsPlace
+from tests.servers.kms_place import REGION, KmsPlace
 from tests.services.sealing.lake import Lake
 
 VECTOR = json.loads(
@@ -111,3 +113,23 @@ def test_a_folder_is_rewrapped_as_a_reader_counted_and_the_old_key_disabled(plac
     assert (tally.rewrapped, tally.failed, left) == (2, 0, 2)
     assert [each.state for each in lake.keys.versions("data")] == ["disabled", "active"]
     assert lake.read("loose/1.bin") == lake.read("set/00/0.bin", "set") == b"hello"
+
+
+def test_a_deployment_finds_kms_through_its_connection(place, monkeypatch):
+    arn = place.make()
+    connection = {
+        "conn_type": "aws",
+        "login": "AKIAPROD",
+        "password": "secret-4711",
+        "extra": {"region_name": "us-east-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_KMS_PROD", json.dumps(connection))
+    # The address' region goes before the connection's.
+    address = f"awskms://alias?conn_id=kms_prod&region={REGION}"
+    keys = Deployment(parse_settings({"key_system": address})).keys
+
+    wrapper = keys.wrapper("data")
+
+    assert wrapper.slot_id == arn
+    body = wrapper.wrap(FILE_KEY, bytes(32))
+    assert bytes(keys.unwrappers()[0].unwrap(body, bytes(32))) == FILE_KEY

@@ -16,6 +16,7 @@ from botocore.stub import ANY, Stubber
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from airflow_secure_ml.adapters.aws.kms_keys import SILENT_S
 from airflow_secure_ml.adapters.aws.kms_rotation import SETTLE_S
 from airflow_secure_ml.core.sealed_file.slots import Slot, check_slot
 from airflow_secure_ml.errors import (
@@ -363,6 +364,25 @@ def test_without_kms_other_keys_still_open_and_who_asks_is_told(place, stubbed):
     assert keys.unwrappers() == []
     with pytest.raises(ServiceRefusedError):
         keys.state_of(4, ARN)
+
+
+def test_a_silent_kms_is_not_waited_for_at_each_file_that_other_keys_open(place):
+    now, asked = [100.0], []
+    keys = place.keys(clock=lambda: now[0])
+
+    def silent(*words, **arguments):
+        asked.append(words)
+        raise ServiceUnavailableError("no answer", service="aws kms", action="look", reason="x")
+
+    keys._client.ask = silent
+    for _ in range(5):
+        assert keys.unwrappers() == []
+    with pytest.raises(ServiceUnavailableError):
+        keys.unwrappers(["data"])
+    now[0] += SILENT_S
+    keys.unwrappers()
+
+    assert len(asked) == 3
 
 
 def signing(place, stubbed, key, signature=None, answered=ARN):
