@@ -90,6 +90,7 @@ def make_plan(
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
+        is_remote=declaration.is_remote,
     )
 
 

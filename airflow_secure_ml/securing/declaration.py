@@ -42,11 +42,13 @@ class Declaration:
         reads: Name to Reads; a name given without options has empty ones.
         writes: Name to Writes.
         leases: Name to Lease.
+        is_remote: The body runs elsewhere.
     """
 
     reads: Mapping[str, Reads]
     writes: Mapping[str, Writes]
     leases: Mapping[str, Lease] = field(default_factory=dict)
+    is_remote: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,18 +76,13 @@ def declare(reads: Any, writes: Any, credentials: Any, remote: bool) -> Declarat
         ConfigurationError: Anything that "Refused at parse time" lists and that can be seen
             without the task.
     """
-    if remote:
-        raise ConfigurationError(
-            "secure(remote=True): this release secures only tasks whose body runs on the worker; "
-            "verify a remote job's inputs with VerifyArtifactOperator and sign its outputs with "
-            "SignArtifactOperator instead"
-        )
     found = Declaration(
         reads={name: _as_reads(name, entry) for name, entry in _entries("reads", reads)},
         writes={name: _as_writes(name, entry) for name, entry in _entries("writes", writes)},
         leases={
             name: _as_lease(name, entry) for name, entry in _entries("credentials", credentials)
         },
+        is_remote=remote,
     )
     if not found.names:
         raise ConfigurationError(
@@ -102,7 +99,28 @@ def declare(reads: Any, writes: Any, credentials: Any, remote: bool) -> Declarat
         raise ConfigurationError(
             "secure(): two credentials are for one connection; give one of them another conn_id"
         )
+    if remote:
+        _check_remote(found)
     return found
+
+
+def _check_remote(found: Declaration) -> None:
+    """Refuse options that need the data here."""
+    here = "needs the data on the worker, and with remote=True nothing is opened there"
+    for name, read in found.reads.items():
+        for option in ("stream", "expect", "quarantine", "columns"):
+            if getattr(read, option):
+                raise ConfigurationError(
+                    f"secure(): reads[{name!r}].{option} {here}; validate it in a task before, "
+                    "or drop it"
+                )
+    for name, write in found.writes.items():
+        for option in ("expect", "columns"):
+            if getattr(write, option):
+                raise ConfigurationError(
+                    f"secure(): writes[{name!r}].{option} {here}; validate it in a task behind, "
+                    "or drop it"
+                )
 
 
 def _entries(kind: str, given: Any) -> Iterable[tuple[str, Any]]:

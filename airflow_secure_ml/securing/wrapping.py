@@ -44,7 +44,9 @@ def secure(
         credentials: Name to Vault path or `Lease`. The Airflow connection of that name gets the
             leased login while the body runs, and has none before and after; a parameter of that
             name gets a `Credential`.
-        remote: For tasks whose body runs elsewhere; not in this release.
+        remote: For a body that runs elsewhere (a pod, Spark, a cloud job). Nothing is opened here:
+            inputs are verified and pinned before, outputs verified and signed after, and each name
+            is its address.
 
     Returns:
         The same kind of thing as `task`, secured.

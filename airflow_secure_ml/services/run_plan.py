@@ -126,6 +126,7 @@ class Plan:
         task_id: The task.
         run_id: The DAG run.
         map_index: -1 if unmapped.
+        is_remote: The body works elsewhere, on addresses; nothing is opened here.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -136,3 +137,4 @@ class Plan:
     task_id: str = ""
     run_id: str = ""
     map_index: int = -1
+    is_remote: bool = False

@@ -26,6 +26,7 @@ from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Wo
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.leasing import Leased, Leases
 from airflow_secure_ml.services.moving import stage_move
+from airflow_secure_ml.services.remote_work import RemoteWork
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
 from airflow_secure_ml.services.secured_outputs import (
@@ -42,7 +43,8 @@ from airflow_secure_ml.services.vouching import reference_to, vouch
 MAX_NAMED = 8
 # Names alone, of the longest kind.
 MAX_UNPLACED = 64
-Bound = Mapping[str, Path | list[Path] | BinaryIO | Credential]
+# An address, where the body works elsewhere.
+Bound = Mapping[str, Path | list[Path] | BinaryIO | Credential | str | list[str]]
 
 
 class Ending(enum.Enum):
@@ -94,6 +96,7 @@ class SecuredRun:
         self._work: Work | None = None
         self._guard: RunGuard | None = None
         self._leases: Leases | None = None
+        self._remote: RemoteWork | None = None
         self._scratch: ScratchDirectory | None = None
         self._opened: dict[str, OpenedInput] = {}
         self._reports: dict[str, ValidationReport | None] = {}
@@ -137,6 +140,8 @@ class SecuredRun:
         """
         plan = self._begin()
         work = self._work = Work(desk=self._desk, plan=plan, journal=self._journal)
+        if plan.is_remote:
+            return self._open_remote(work)
         scratch = self._prepare_scratch(work)
         outputs = [*plan.outputs, *_quarantine_outputs(plan)]
         check_outputs_apart(work, outputs)
@@ -163,6 +168,10 @@ class SecuredRun:
         work = self._work
         if self._leases is not None:
             self._leases.end_use()
+        if self._remote is not None:
+            references = self._remote.after(self._refuse_if_stopped)
+            self._ended = ("ok", None, "done")
+            return references
         staged = [
             stage_output(work, item, self._made[item.name], self._stack)
             for item in work.plan.outputs
@@ -183,6 +192,20 @@ class SecuredRun:
         (source,), (target,) = plan.inputs, plan.outputs
         check_output(work, target)
         return self._publish(work, [stage_move(work, source, target, self._stack)])
+
+    def _open_remote(self, work: Work) -> Bound:
+        """As `open`, for a body that gets addresses."""
+        scratch = self._prepare_scratch(work) if work.plan.leases else None
+        check_outputs_apart(work, work.plan.outputs)
+        for output in work.plan.outputs:
+            check_output(work, output)
+        self._remote = RemoteWork(work)
+        bound = self._remote.before()
+        if scratch is not None:
+            self._await_guard()
+        credentials = self._take_leases(work)
+        self._journal.settle()
+        return {**bound, **credentials}
 
     def _publish(self, work: Work, staged: list[Staged]) -> Mapping[str, dict[str, Any]]:
         bad = self._quarantined

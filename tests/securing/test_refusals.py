@@ -171,19 +171,27 @@ REFUSED = {
     ),
     "a remote operator": (
         lambda: secure(KubernetesPodOperator(task_id="pod"), reads={"table": TABLE}),
-        "'pod'.*KubernetesPodOperator.*VerifyArtifactOperator",
+        "'pod'.*KubernetesPodOperator.*remote=True",
     ),
     "a remote operator's subclass": (
         lambda: secure(TeamsOwnPodOperator(task_id="pod"), reads={"table": TABLE}),
-        "'pod'.*KubernetesPodOperator.*VerifyArtifactOperator",
+        "'pod'.*KubernetesPodOperator.*remote=True",
     ),
     "a mapped remote operator": (
         lambda: secure(KubernetesPodOperator.partial(task_id="pod"), reads={"table": TABLE}),
         "'pod'.*KubernetesPodOperator",
     ),
-    "remote=True": (
-        lambda: bash(reads={"table": TABLE}, remote=True),
-        "remote=True.*VerifyArtifactOperator",
+    "remote=True with a stream": (
+        lambda: bash(reads={"table": Reads(TABLE, stream=True)}, remote=True),
+        "reads['table'].stream.*remote=True",
+    ),
+    "remote=True with expectations": (
+        lambda: bash(reads={"table": Reads(TABLE, expect="suite.json")}, remote=True),
+        "reads['table'].expect.*remote=True",
+    ),
+    "remote=True with columns": (
+        lambda: bash(writes={"table": Writes(TABLE, columns={"a": "pii"})}, remote=True),
+        "writes['table'].columns.*remote=True",
     ),
     "credentials= without names": (
         lambda: bash(credentials=["database/creds/reader"]),
