@@ -18,7 +18,7 @@ from pathlib import Path
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.ports import DirectoryWriter, KeyRef, KeyWrapper, ObjectWriter
-from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.passing import (
@@ -88,6 +88,8 @@ def stage_move(work: Work, source: Input, target: Output, stack: contextlib.Exit
         since = work.journal.now()
         move = _Move(work=work, found=found, item=target)
         with _recording(work, source, target, found.sealed) as reading:
+            with reading():
+                _check_movable(found)
             staged = _stage(move, stack, reading)
             with reading():
                 opened = _opened(move)
@@ -97,6 +99,15 @@ def stage_move(work: Work, source: Input, target: Output, stack: contextlib.Exit
     how = f"sealed to {staged.key}" if staged.key is not None else "left plain"
     work.journal.tell(f"{how} {target.name}: {in_words(staged.plaintext_bytes)}, piece by piece")
     return staged
+
+
+def _check_movable(found: FoundInput) -> None:
+    # Parquet is read from its end, and a reader may be let see some of its columns alone.
+    if found.column_sealed:
+        raise ConfigurationError(
+            f"{found.item.name}: {found.item.uri} is Parquet with keys of its columns, which are "
+            "not moved piece by piece; read it with Reads and write it with Writes in a task"
+        )
 
 
 class _Reading:

@@ -172,6 +172,20 @@ def test_a_plain_source_must_have_the_digest_that_pins_it(bench, move, refusal):
     assert said[0][0] == "object.verify"
 
 
+def test_parquet_with_column_keys_is_refused_and_a_way_told(bench, plan, refusal):
+    import pandas as pd
+
+    bench.keyring.create("pii", "wrap")
+    output = Output(name="out", uri=bench.uri("people"), columns={"ssn": "pii"})
+    frame = pd.DataFrame({"id": [1], "ssn": ["123-45-6789"]})
+    bench.run(plan(outputs=[output]), lambda bound: frame.to_parquet(bound["out"]))
+
+    error, said = refusal("people", "out")
+
+    assert "read it with Reads" in str(error)
+    assert said[0] == ("object.open", "misconfigured")
+
+
 class Failing:
     """A store of which one kind of call fails after so many bytes."""
 
