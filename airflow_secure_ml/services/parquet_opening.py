@@ -21,7 +21,6 @@ from airflow_secure_ml.core.parquet.modules import (
 )
 from airflow_secure_ml.core.parquet.projection import ArrowFields, project
 from airflow_secure_ml.core.parquet.thrift import (
-    I32,
     I64,
     LIST,
     STRUCT,
@@ -172,6 +171,7 @@ def open_columns(
     data = write_struct(footer)
     sink.write(data)
     sink.write(len(data).to_bytes(4, "little") + layout.PLAIN_MAGIC)
+    sink.flush()
     return sink.at
 
 
@@ -250,9 +250,7 @@ class _Opener:
                 made.put(layout.DICTIONARY_AT, I64, sink.at)
             elif data_at is None:
                 data_at = sink.at
-            header = page.header.copy()
-            header.put(layout.PAGE_COMPRESSED, I32, len(page.body))
-            sink.write(write_struct(header))
+            sink.write(layout.page_header(page.header, page.raw, len(page.body)))
             sink.write(page.body)
             shrunk += 2 * OVERHEAD_BYTES
         made.put(layout.DATA_AT, I64, sink.at if data_at is None else data_at)

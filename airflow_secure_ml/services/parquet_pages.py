@@ -25,6 +25,8 @@ from airflow_secure_ml.errors import FormatError
 
 # Nearly every header fits; one with long statistics is read again.
 _HEADER_BYTES = 1024
+# Pages are small beside what a store takes at once.
+_HELD_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8 << 20
 
 
@@ -34,12 +36,14 @@ class Page:
 
     Attributes:
         header: Its header, plain.
+        raw: The bytes of its header.
         body: Its bytes, plain; compressed or not.
         is_dictionary: Whether it is the chunk's dictionary.
         ordinal: Of a data page, from 0.
     """
 
     header: Struct
+    raw: bytes | bytearray
     body: bytes | bytearray
     is_dictionary: bool
     ordinal: int
@@ -78,17 +82,27 @@ class Sink:
         self._writer = writer
         self._algorithm = algorithm
         self._state = None if algorithm is None else hasher(algorithm)
+        self._held = bytearray()
         self.at = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append."""
-        if self._state is not None:
-            self._state.update(data)
-        self._writer.write_at(self.at, data)
+        self._held += data
         self.at += len(data)
+        if len(self._held) >= _HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what is held; due at the end."""
+        if self._state is not None:
+            self._state.update(self._held)
+        # Another buffer: a store may still be sending this one.
+        held, self._held = self._held, bytearray()
+        self._writer.write_at(self.at - len(held), held)
 
     def entry(self, path: str) -> Entry:
-        """What was written, for a manifest."""
+        """What was written, all of it, for a manifest."""
+        self.flush()
         assert self._state is not None
         assert self._algorithm is not None
         digest = Digest(algorithm=self._algorithm, hex=self._state.hexdigest())
@@ -105,13 +119,13 @@ def plain_pages(pinned: PinnedObject, meta: Struct) -> Iterator[Page]:
     ordinal = 0
     first = True
     while at < end:
-        header, length = _plain_header(pinned, at, end)
+        header, raw = _plain_header(pinned, at, end)
         is_dictionary = _is_dictionary(header, first)
         size = header.integer(layout.PAGE_COMPRESSED)
-        at += length
+        at += len(raw)
         body = _take(pinned, at, size, end)
         at += size
-        yield Page(header=header, body=body, is_dictionary=is_dictionary, ordinal=ordinal)
+        yield Page(header=header, raw=raw, body=body, is_dictionary=is_dictionary, ordinal=ordinal)
         ordinal += not is_dictionary
         first = False
 
@@ -142,6 +156,7 @@ def sealed_pages(
             raise FormatError("Parquet: a page has another length than its header says")
         yield Page(
             header=header,
+            raw=plain,
             body=cipher.open(body, aads[1], "a page"),
             is_dictionary=is_dictionary,
             ordinal=ordinal,
@@ -168,12 +183,13 @@ def _is_dictionary(header: Struct, may_be: bool) -> bool:
     )
 
 
-def _plain_header(pinned: PinnedObject, at: int, end: int) -> tuple[Struct, int]:
+def _plain_header(pinned: PinnedObject, at: int, end: int) -> tuple[Struct, bytes]:
     wanted = _HEADER_BYTES
     while True:
         data = pinned.read_at(at, min(wanted, end - at))
         try:
-            return read_struct(data)
+            header, length = read_struct(data)
+            return header, data[:length]
         except CutShortError:
             if wanted >= min(MAX_HEADER_BYTES, end - at):
                 raise

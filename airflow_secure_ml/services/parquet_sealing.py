@@ -34,7 +34,6 @@ from airflow_secure_ml.core.parquet.modules import (
 from airflow_secure_ml.core.parquet.thrift import (
     BINARY,
     I16,
-    I32,
     I64,
     LIST,
     STRUCT,
@@ -303,11 +302,8 @@ def _write_page(sink: Sink, page: Page, cipher: ModuleCipher, place: Place) -> i
     """Returns the bytes by which encryption made it longer."""
     aads = place.page_aads((page.is_dictionary, page.ordinal))
     body = cipher.seal(page.body, aads[1])
-    header = page.header.copy()
-    # The checksum is of bytes that are not there any more, and the tag does more.
-    header.drop(layout.PAGE_CRC)
-    header.put(layout.PAGE_COMPRESSED, I32, len(body))
-    sink.write(cipher.seal(write_struct(header), aads[0]))
+    header = layout.page_header(page.header, page.raw, len(body))
+    sink.write(cipher.seal(header, aads[0]))
     sink.write(body)
     return 2 * OVERHEAD_BYTES
 

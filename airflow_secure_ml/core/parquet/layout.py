@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from airflow_secure_ml.core.parquet.thrift import (
     BINARY,
+    I32,
     STRUCT,
     TRUE,
     Struct,
     read_struct,
+    varint,
     write_struct,
 )
 from airflow_secure_ml.errors import FormatError
@@ -46,6 +48,8 @@ BLOOM_FILTER = (14, 15)
 WITH_FOOTER_KEY, WITH_COLUMN_KEY = 1, 2
 KEY_PATH, KEY_METADATA = 1, 2
 # PageHeader
+# A field one above the last, of type i32.
+_SHORT_I32 = 0x15
 PAGE_TYPE, PAGE_COMPRESSED, PAGE_CRC = 1, 3, 4
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3
 
@@ -178,6 +182,38 @@ def _name(element: Struct) -> str:
         return element.binary(NAME).decode()
     except UnicodeDecodeError as error:
         raise FormatError("Parquet: a column's name is not UTF-8") from error
+
+
+def page_header(header: Struct, raw: bytes | bytearray, length: int) -> bytes:
+    """A page's header for a body of another length; its checksum, of other bytes, left out.
+
+    Args:
+        header: As read.
+        raw: The bytes that it was read from.
+        length: Of the new body.
+    """
+    # Pages are many and their statistics long: mostly one number is exchanged in the bytes.
+    if PAGE_CRC not in header and raw[0] == _SHORT_I32:
+        begin = _behind_field(raw, _behind_field(raw, 0)) if _is_short(raw) else 0
+        if begin and raw[begin] == _SHORT_I32:
+            end = _behind_field(raw, begin)
+            return bytes(raw[: begin + 1]) + varint(2 * length) + bytes(raw[end:])
+    made = header.copy()
+    made.drop(PAGE_CRC)
+    made.put(PAGE_COMPRESSED, I32, length)
+    return write_struct(made)
+
+
+def _is_short(raw: bytes | bytearray) -> bool:
+    """Whether the first two fields are 1 and 2, as every writer has them."""
+    return raw[0] == _SHORT_I32 == raw[_behind_field(raw, 0)]
+
+
+def _behind_field(raw: bytes | bytearray, at: int) -> int:
+    at += 1
+    while raw[at] > 0x7F:
+        at += 1
+    return at + 1
 
 
 def chunk_path(meta: Struct) -> tuple[str, ...]:

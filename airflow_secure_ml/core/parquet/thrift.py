@@ -119,6 +119,13 @@ def write_struct(struct: Struct) -> bytes:
     return bytes(out)
 
 
+def varint(value: int) -> bytes:
+    """An integer that is not negative in groups of seven bits."""
+    out = bytearray()
+    _write_varint(out, value)
+    return bytes(out)
+
+
 class _Reader:
     """A position in bytes; running off their end is an IndexError."""
 
