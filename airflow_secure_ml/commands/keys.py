@@ -103,7 +103,7 @@ def _keyring(session: Session, name: str, purpose: str | None = None) -> LocalKe
     address = settings.key_names.get(name, settings.key_system)
     if is_in_keyring(address):
         return session.keyring
-    own = "Vault's own tool, or that of AWS or the token, does that"
+    own = "that system's own tool does that"
     way = own if purpose is None else _elsewhere_made(session, name, purpose)
     raise ConfigurationError(
         f"key {name}: expected one of the keyring, found that it lies elsewhere: {way}. Its "

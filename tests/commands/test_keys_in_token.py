@@ -72,4 +72,4 @@ def test_what_a_token_does_itself_is_said(desk):
     destroyed = desk.refused(2, "keys", "destroy", "data", "--yes")["message"]
 
     assert "keys rotate" in again
-    assert "the token" in destroyed
+    assert "own tool" in destroyed
