@@ -56,7 +56,7 @@ def open_artifact(
 
     here, run = deployment(), body_run()
     secured = here.secured_run(
-        lambda: _plan(here.canonical, source, signed_by, context, run),
+        lambda: plan_of(here.canonical, source, signed_by, context, run),
         reads=[_NAME],
         writes=[],
         operator="open_artifact",
@@ -81,13 +81,14 @@ def open_artifact(
         raise _surfaced(error) from error.__cause__
 
 
-def _plan(
+def plan_of(
     canonical: Any,
     source: Any,
     signed_by: str | Collection[str] | None,
     context: Mapping[str, str],
     run: RunRef | None,
 ) -> Plan:
+    """The plan of whoever opens one artifact by its address or Reference."""
     from airflow_secure_ml.securing.addresses import check_reference, check_signers
 
     pin = None

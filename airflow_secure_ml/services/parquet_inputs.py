@@ -119,7 +119,7 @@ def open_column_sealed(
         reader = ReaderKeys(
             made_for,
             keys,
-            forbids=lambda material: _forbidden(work, item, material),
+            forbids=lambda material: forbidden(work, item, material),
             state_of=work.desk.keys.state_of,
         )
         with reader:
@@ -192,7 +192,7 @@ def _copy(work: Work, source: Source, copy: Path, algorithm: str) -> Entry:
     return entry
 
 
-def _forbidden(work: Work, item: Input, material: KeyMaterial) -> PolicyError | None:
+def forbidden(work: Work, item: Input, material: KeyMaterial) -> PolicyError | None:
     """What the platform team's rules say."""
     rules = work.desk.rules
     if rules is None:
