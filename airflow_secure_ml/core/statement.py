@@ -92,6 +92,8 @@ class Statement:
         producer: The task; None outside of tasks (command line).
         context: The encryption context, and for plain artifacts what would have been it.
         suites: What it passed.
+        replaces: Digest of the artifact that these bytes were sealed anew from; None: they were
+            not.
     """
 
     object: str
@@ -101,6 +103,7 @@ class Statement:
     producer: Producer | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     suites: tuple[Suite, ...] = ()
+    replaces: str | None = None
 
     def __post_init__(self) -> None:
         if self.act not in ACTS:
@@ -111,6 +114,8 @@ class Statement:
             raise _wrong(f"an address of 1 to {MAX_TEXT_BYTES} bytes is needed")
         if len(self.suites) > MAX_SUITES or len(self.context) > MAX_CONTEXT_PAIRS:
             raise _wrong(f"more than {MAX_SUITES} suites or {MAX_CONTEXT_PAIRS} context pairs")
+        if self.replaces is not None:
+            Digest.parse(self.replaces)
         texts = [*self.context, *self.context.values(), *(suite.name for suite in self.suites)]
         if any(_size(text) > MAX_TEXT_BYTES for text in texts):
             raise _wrong(f"a text over {MAX_TEXT_BYTES} bytes")
@@ -132,6 +137,8 @@ class Statement:
         }
         if self.producer is not None:
             predicate["producer"] = self.producer.as_record()
+        if self.replaces is not None:
+            predicate["replaces"] = self.replaces
         subject = {
             "name": self.object,
             "digest": {"sha256": self.manifest.digest.removeprefix("sha256:")},
@@ -186,8 +193,15 @@ def _from_predicate(predicate: dict[str, Any]) -> Statement:
                 else None,
                 context=context,
                 suites=tuple(_suite(each) for each in suites),
+                replaces=_replaces(predicate.get("replaces")),
             )
     raise _wrong("a field is missing or of another type")
+
+
+def _replaces(given: object) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise _wrong("replaces is no digest")
 
 
 def _suite(record: object) -> Suite:

@@ -15,13 +15,16 @@ from airflow_secure_ml.operators.keys import (
     RewrapArtifactOperator,
     RotateKeyOperator,
 )
+from airflow_secure_ml.operators.resealing import CryptoUsageOperator, ResealArtifactOperator
 
 __all__ = [
+    "CryptoUsageOperator",
     "DecryptFileOperator",
     "EncryptFileOperator",
     "FindExpiredOperator",
     "FindSealedOperator",
     "KeyUsageOperator",
+    "ResealArtifactOperator",
     "RewrapArtifactOperator",
     "RotateKeyOperator",
     "ShredDataSetOperator",
