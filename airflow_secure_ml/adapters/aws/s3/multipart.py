@@ -6,14 +6,13 @@ buffer is sent as it is, however often, and used again only when the store has i
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_secure_ml.adapters.aws.failures import Failure, Kind
@@ -57,11 +56,12 @@ class Multipart:
             raise
 
     def _begin(self, terms: Terms) -> None:
-        # A part that the store copies has no checksum that could be sent: such an upload has MD5
-        # for each part that is sent, and the whole is compared afterwards.
+        # A part that the store copies has no checksum that could be announced when the parts are
+        # joined, so such an upload announces none; the whole is compared afterwards.
         checksum: dict[str, Any] = {}
         if not self._has_copies:
             checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        began_s = time.monotonic()
         answer = self._place.ask(
             "begin an upload to",
             "create_multipart_upload",
@@ -70,6 +70,9 @@ class Multipart:
         )
         self._upload_id = answer["UploadId"]
         self._mark.name(self._upload_id)
+        if answer["AskedAgain"]:
+            took = timedelta(seconds=time.monotonic() - began_s)
+            uploads.sweep_lost(self._place, answer, took)
         terms.check_encrypted(answer, self._place.uri)
 
     def buffer(self, size_bytes: int) -> bytearray:
@@ -121,13 +124,8 @@ class Multipart:
 
     def _upload(self, part: Part) -> None:
         crc = crc_of(part.buffer)
-        sum_: dict[str, Any]
-        if self._has_copies:
-            # Not for security: the store compares what arrived with what was sent.
-            md5 = hashlib.md5(part.buffer, usedforsecurity=False).digest()
-            sum_ = {"ContentMD5": base64.b64encode(md5).decode()}
-        else:
-            sum_ = {"ChecksumCRC64NVME": to_text(crc)}
+        # Given as a header: else botocore makes one of its own while it sends, in another framing.
+        sum_: dict[str, Any] = {"ChecksumCRC64NVME": to_text(crc)}
         answer = self._parts_place.ask(
             "upload a part of", "upload_part", UploadId=self._upload_id, PartNumber=part.number,
             Body=part.buffer, **sum_,

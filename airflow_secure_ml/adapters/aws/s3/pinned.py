@@ -193,6 +193,14 @@ class PinnedS3:
             self._ahead.read(offset + done, view[done:])
         return len(view)
 
+    def read_once(self, offset: int, view: memoryview) -> None:
+        """Fill `view`, whole; nothing behind it will be read."""
+        done = max(0, min(len(view), len(self._head) - offset))
+        if done:
+            view[:done] = memoryview(self._head)[offset : offset + done]
+        if done < len(view):
+            self.fetch(offset + done, view[done:])
+
     def fetch(self, offset: int, view: memoryview) -> None:
         """Fill `view` by a request of its own."""
         _fill(self, self.request(offset, len(view)), offset, view)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from airflow_secure_ml.adapters.aws.failures import Failure, Kind
 from airflow_secure_ml.adapters.aws.s3.checksums import crc_of, in_answer, to_text
 from airflow_secure_ml.adapters.aws.s3.multipart import Multipart
-from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, version_of
+from airflow_secure_ml.adapters.aws.s3.pinned import version_of
 from airflow_secure_ml.adapters.aws.s3.place import Place
 from airflow_secure_ml.adapters.aws.s3.terms import TOKEN, Terms
 from airflow_secure_ml.errors import (
@@ -78,7 +78,6 @@ class Publishing:
         *,
         replace: bool,
         if_version: str | None,
-        known: PinnedS3 | None,
         is_looked_at: bool,
     ) -> tuple[dict[str, str], Mapping[str, Any] | None]:
         """The condition as arguments, and what it replaces where that was looked at.
@@ -86,7 +85,6 @@ class Publishing:
         Args:
             replace: As `ObjectWriter.commit`.
             if_version: As `ObjectWriter.commit`.
-            known: The object that is rewritten, if it is pinned.
             is_looked_at: Whether what is replaced has to be known.
 
         Raises:
@@ -95,10 +93,10 @@ class Publishing:
         self._replace, self._if_version = replace, if_version
         if if_version is None:
             return ({} if replace else {"IfNoneMatch": "*"}), None
-        if known is not None and known.version == if_version:
-            return {"IfMatch": known.etag}, known.answer
         if if_version.startswith(_ETAG) and not is_looked_at:
             return {"IfMatch": if_version.removeprefix(_ETAG)}, None
+        # Looked at although the condition follows: it names an ETag, which two versions may share,
+        # and some stores let it pass where the newest version is a delete marker.
         head = self._look()
         if head is None or version_of(head)[1] != if_version:
             raise self._other("nothing" if head is None else f"version {version_of(head)[1]}")

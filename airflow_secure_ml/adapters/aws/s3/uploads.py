@@ -15,9 +15,10 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,28 @@ def sweep_abandoned(place: Place, now: datetime) -> None:
                     abort(place, upload["UploadId"])
     except ServiceError as error:
         log.info("%s: uploads that were abandoned are not looked for: %s", place.uri, error.reason)
+
+
+def sweep_lost(place: Place, answer: Mapping[str, Any], took: timedelta) -> None:
+    """Abort the uploads of requests that were repeated because their answers were lost.
+
+    Args:
+        place: Where the upload goes.
+        answer: The last request's, with the upload that is used.
+        took: How long it was asked for, all tries together.
+    """
+    with contextlib.suppress(ServiceError, KeyError, TypeError, ValueError):
+        # By the store's clock: its own time of the answer, in whole seconds.
+        until = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        since = until - took - timedelta(seconds=2)
+        for upload in _uploads(place):
+            is_other = upload["UploadId"] != answer["UploadId"]
+            if (
+                is_other
+                and since <= upload["Initiated"]
+                and not _is_live(place, upload["UploadId"])
+            ):
+                abort(place, upload["UploadId"])
 
 
 def abort(place: Place, upload_id: str) -> bool:

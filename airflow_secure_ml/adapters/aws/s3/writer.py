@@ -17,7 +17,13 @@ from typing import Any, Self
 from airflow_secure_ml.adapters.aws.s3 import uploads
 from airflow_secure_ml.adapters.aws.s3.checksums import combine, crc_of, in_answer, rest_of
 from airflow_secure_ml.adapters.aws.s3.multipart import Multipart
-from airflow_secure_ml.adapters.aws.s3.parts import MAX_OBJECT_BYTES, MIN_PART_BYTES, Layout, Part
+from airflow_secure_ml.adapters.aws.s3.parts import (
+    MAX_OBJECT_BYTES,
+    MIN_PART_BYTES,
+    PART_BYTES,
+    Layout,
+    Part,
+)
 from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3
 from airflow_secure_ml.adapters.aws.s3.place import Place
 from airflow_secure_ml.adapters.aws.s3.publishing import (
@@ -34,7 +40,6 @@ from airflow_secure_ml.errors import IntegrityError
 MAX_OPEN_PARTS = 16
 # The store copies up to 5 GiB by one request; one that takes minutes would time out.
 COPY_BYTES = 1 << 30
-_PASSED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +135,11 @@ class S3Writer:
         self._upload.send(part)
 
     def _begin_upload(self) -> None:
-        self._terms = self._make_terms(None if self._source is None else self._source.pinned.answer)
+        kept = None
+        if self._source is not None:
+            # Not what came with its bytes: some stores tell of locks only who asks for no bytes.
+            kept = self._source.pinned.look() or None
+        self._terms = self._make_terms(kept)
         self._upload = Multipart(self._place, self._terms, has_copies=self._source is not None)
 
     def _make_terms(self, kept: Mapping[str, Any] | None) -> Terms:
@@ -179,22 +188,16 @@ class S3Writer:
 
     def _pass(self, source: PinnedS3, source_offset: int, offset: int, count: int) -> None:
         assert self._source is not None
-        crc = self._source.head_crc
-        buffer = memoryview(bytearray(min(_PASSED_BYTES, max(count, source_offset))))
         # What is replaced counts too: the checksum of the rest follows from it and the whole's.
-        at = self._source.head_bytes
-        while at < source_offset:
-            part = buffer[: min(len(buffer), source_offset - at)]
-            source.readinto_at(at, part)
-            crc, at = crc_of(part, crc), at + len(part)
-        done = 0
-        while done < count:
-            part = buffer[: min(len(buffer), count - done)]
-            source.readinto_at(source_offset + done, part)
-            crc = crc_of(part, crc)
-            self.write_at(offset + done, part)
-            done += len(part)
-        self._source = _Source(pinned=source, head_bytes=source_offset + count, head_crc=crc)
+        at, crc = self._source.head_bytes, self._source.head_crc
+        for begin, end in ((at, source_offset), (source_offset, source_offset + count)):
+            while (at := max(at, begin)) < end:
+                data = bytearray(min(PART_BYTES, end - at))
+                source.read_once(at, memoryview(data))
+                if begin == source_offset:
+                    self.write_at(offset + at - source_offset, data)
+                crc, at = crc_of(data, crc), at + len(data)
+        self._source = _Source(pinned=source, head_bytes=at, head_crc=crc)
 
     def _copy(self, source: PinnedS3, source_offset: int, offset: int, length: int) -> int:
         assert self._upload is not None
@@ -219,10 +222,7 @@ class S3Writer:
                     raise taken(self._place.uri)
                 publishing = Publishing(self._place, self._token)
                 condition, there = publishing.condition(
-                    replace=replace,
-                    if_version=if_version,
-                    known=None if self._source is None else self._source.pinned,
-                    is_looked_at=self._upload is None,
+                    replace=replace, if_version=if_version, is_looked_at=self._upload is None
                 )
                 self.stored = self._publish(publishing, condition, there)
             finally:

@@ -1,0 +1,106 @@
+"""A writer killed at any moment leaves the old object whole, and no upload after the next one."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[4]
+SIZE = 9 << 20
+# Started once: it forks a writer for each moment, which is killed by a timer of its own.
+SCRIPT = """
+import os, random, signal, sys, threading, time
+import boto3
+from botocore.config import Config
+from airflow_secure_ml.adapters.aws.s3 import S3Objects
+
+url, ca, bucket, size = sys.argv[1:5]
+key, secret = sys.stdin.readline().split()
+
+def write(number, moment):
+    client = boto3.client(
+        "s3", endpoint_url=url, verify=ca, region_name="us-east-1", aws_access_key_id=key,
+        aws_secret_access_key=secret, config=Config(s3={"addressing_style": "path"}),
+    )
+    store = S3Objects(lambda _: client)
+    data = bytes([number % 251 + 1]) * int(size)
+    client.head_bucket(Bucket=bucket)
+    signal.setitimer(signal.ITIMER_REAL, moment)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with store.create(f"s3://{bucket}/x") as writer:
+        writer.write_at(0, data)
+        writer.commit(replace=True)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+print("ready", flush=True)
+for line in sys.stdin:
+    number, moment = line.split()
+    pid = os.fork()
+    if not pid:
+        try:
+            write(int(number), float(moment))
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture
+def writer(s3, bucket):
+    command = [sys.executable, "-c", SCRIPT, s3.url, str(s3.ca), bucket, str(SIZE)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        print(s3.access_key, str(s3.secret_key), file=process.stdin, flush=True)
+        assert process.stdout.readline() == "ready\n"
+
+        def write(number, moment):
+            print(number, moment, file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield write
+        process.stdin.close()
+
+
+def kill_at_moments(count, writer, bucket, store, put, client):
+    uri = f"s3://{bucket}/x"
+    put(uri, b"\xff" * SIZE)
+    began = time.monotonic()
+    assert writer(0, 60.0) == 0
+    took = time.monotonic() - began
+    there, rng, killed = 1, random.Random(7), 0
+    for number in range(1, count + 1):
+        status = writer(number, max(0.001, rng.uniform(0, took)))
+        assert status in (0, -9)
+        killed += status == -9
+        with store.open(uri) as pinned:
+            data = pinned.read_at(0, pinned.size_bytes)
+        assert len(data) == SIZE
+        # One writer's bytes from end to end: the one before's, or this one's.
+        assert data[:1] * SIZE == data
+        assert data[0] in (there, number % 251 + 1)
+        there = data[0]
+        with store.create(uri):
+            pass
+        assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+    # Some may have been quicker than their moment; most were not.
+    return killed
+
+
+@pytest.mark.parametrize("bucket", ["versioned"], indirect=True)
+def test_a_killed_writer_leaves_one_whole_object(writer, bucket, store, put, client):
+    assert kill_at_moments(40, writer, bucket, store, put, client) >= 1
+
+
+@pytest.mark.long
+def test_a_writer_killed_two_hundred_times_leaves_one_whole_object(
+    writer, bucket, store, put, client
+):
+    assert kill_at_moments(200, writer, bucket, store, put, client) >= 1
