@@ -8,6 +8,7 @@ import pkcs11
 import pytest
 from pkcs11 import Attribute, KeyType, ObjectClass
 
+from airflow_secure_ml.adapters.pkcs11 import objects
 from airflow_secure_ml.adapters.pkcs11.wrapper import TokenWrapper
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.slots import Slot, check_slot
@@ -252,3 +253,25 @@ def test_nothing_secret_is_logged(place, keys, caplog):
     assert place.hsm.pin not in caplog.text
     assert FILE_KEY.hex() not in caplog.text
     assert "key=***" in repr(wrapper)
+
+
+@pytest.mark.parametrize("purpose", ["wrap", "sign"])
+def test_of_two_who_rotate_at_once_one_takes_back_what_it_made(place, keys, monkeypatch, purpose):
+    name = {"wrap": "data", "sign": "pipeline"}[purpose]
+    whole = getattr(objects, f"_make_{purpose}")
+
+    def both(session, label):
+        whole(session, label)
+        return whole(session, label)
+
+    # Patched: the other one comes between two calls of ours.
+    monkeypatch.setattr(objects, f"_make_{purpose}", both)
+    with pytest.raises(ServiceRefusedError, match="somebody else"):
+        keys.rotate(name)
+
+    assert [each.number for each in keys.versions(name)] == [1, 2]
+    if purpose == "wrap":
+        wrapper = keys.wrapper(name)
+        assert wrapper.unwrap(wrapper.wrap(FILE_KEY, CORE_ID), CORE_ID) == FILE_KEY
+    else:
+        keys.verifiers([name])[0].verify(keys.signer(name).sign(b"message"), b"message")
