@@ -21,6 +21,9 @@ from airflow_secure_ml.adapters.local_objects.writers import DirectoryBuilder, F
 from airflow_secure_ml.core.ports import ObjectInfo
 from airflow_secure_ml.errors import FormatError
 
+# The process's, not a store's: a store is made for each use, and without state.
+_sweeps = aside.Sweeps()
+
 
 class LocalObjects:
     """A store without state: an address is all it needs."""
@@ -138,7 +141,7 @@ def _prepared(uri: str) -> str:
         raise FormatError(f"{uri}: expected the address of an object, found the root directory")
     try:
         aside.make_parents(folder)
-        aside.sweep(folder)
+        _sweeps.sweep(folder)
     except (FileExistsError, NotADirectoryError) as error:
         raise FormatError(f"{uri}: expected a directory above it, found a file") from error
     except OSError as error:
