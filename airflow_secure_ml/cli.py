@@ -76,7 +76,7 @@ _UNSIGNED = _arg("--unsigned", action="store_true", help="demand nobody's signat
 _POST_QUANTUM = _arg(
     "--post-quantum",
     action="store_true",
-    help="to receive: ML-KEM-768 with X25519, which a quantum computer does not break either",
+    help="receive: ML-KEM-768 with X25519; sign: ML-DSA-65 beside Ed25519",
 )
 _PASSPHRASE_FILE = _arg(
     "--passphrase-file",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from airflow_secure_ml.core.canonical import Limits, decode, encode
+from airflow_secure_ml.core.ml_dsa import SIGNATURE_BYTES, SUFFIX
 from airflow_secure_ml.core.ports import KeyRef, Signer, Verifier
 from airflow_secure_ml.errors import FormatError, PolicyError, SignatureError
 
@@ -22,7 +23,9 @@ MAX_ENVELOPE_BYTES = 72 << 20
 MAX_SIGNATURES = 16
 _MAX_KEYID_BYTES = 256
 _START = b'{"payload":"'
-_MAX_REST_BYTES = 16384
+# 16 signatures of ML-DSA-65 in base64, their names, and what stands around them.
+_MAX_REST_BYTES = 81920
+_SIGNATURE_BYTES = (64, SIGNATURE_BYTES)
 _LIMITS = Limits(max_bytes=MAX_ENVELOPE_BYTES, max_depth=3, key=None)
 
 
@@ -32,7 +35,7 @@ class Signature:
 
     Attributes:
         key: Which key its maker says it is, `name/version`; nothing vouches for that.
-        value: 64 bytes of Ed25519.
+        value: 64 bytes of Ed25519, or 3309 of ML-DSA-65.
     """
 
     key: str
@@ -72,19 +75,16 @@ def pre_authentication(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign(payload: bytes, signers: Sequence[Signer]) -> Envelope:
-    """Sign an in-toto statement's bytes with each of the keys."""
+    """Sign an in-toto statement's bytes with each of the keys, and with its second half."""
     message = pre_authentication(PAYLOAD_TYPE, payload)
-    signatures = tuple(
-        Signature(key=str(signer.ref), value=signer.sign(message)) for signer in signers
-    )
+    signatures = tuple(each for signer in signers for each in _signed(message, signer))
     return Envelope(payload_type=PAYLOAD_TYPE, signatures=signatures, _payload=payload)
 
 
 def add_signature(envelope: Envelope, signer: Signer) -> Envelope:
     """The same envelope with one more signature."""
     message = pre_authentication(envelope.payload_type, envelope._payload)
-    added = Signature(key=str(signer.ref), value=signer.sign(message))
-    return replace(envelope, signatures=(*envelope.signatures, added))
+    return replace(envelope, signatures=(*envelope.signatures, *_signed(message, signer)))
 
 
 def parse(data: bytes) -> Envelope:
@@ -137,6 +137,7 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
                 continue
             try:
                 verifier.verify(signature.value, message)
+                _verify_second(envelope, verifier, message)
             except SignatureError as error:
                 failed = error
             except PolicyError as error:
@@ -146,7 +147,7 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
     if held:
         return envelope._payload, tuple(held.values())
     if failed is not None:
-        raise SignatureError("envelope: the signature does not hold for these bytes") from failed
+        raise SignatureError(f"envelope: {failed}") from failed
     if denied is not None:
         raise denied
     names = ", ".join(sorted({each.key for each in envelope.signatures}))
@@ -156,14 +157,41 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
     )
 
 
+def _signed(message: bytes, signer: Signer) -> list[Signature]:
+    made = [Signature(key=str(signer.ref), value=signer.sign(message))]
+    second: Signer | None = getattr(signer, "second", None)
+    if second is not None:
+        made.append(Signature(key=str(signer.ref) + SUFFIX, value=second.sign(message)))
+    return made
+
+
+def _verify_second(envelope: Envelope, verifier: Verifier, message: bytes) -> None:
+    """Require the second signature of a key that has one: whoever breaks the first strips it."""
+    second: Verifier | None = getattr(verifier, "second", None)
+    if second is None:
+        return
+    found = [each for each in envelope.signatures if each.key == second.key_id]
+    if not found:
+        raise SignatureError(
+            f"{verifier.ref}: this key signs twice, and its second signature (ML-DSA-65) is missing; "
+            "it was taken away, or never made"
+        )
+    for each in found:
+        second.verify(each.value, message)
+
+
 def _signature(record: object) -> Signature:
     match record:
         case {"keyid": str(key), "sig": str(text), **rest} if not rest:
             value = _bytes(text)
             # Names of keys are plain words; anything else would reach messages and logs.
-            if len(value) == 64 and 1 <= len(key) <= _MAX_KEYID_BYTES and _is_plain(key):
+            if (
+                len(value) in _SIGNATURE_BYTES
+                and 1 <= len(key) <= _MAX_KEYID_BYTES
+                and _is_plain(key)
+            ):
                 return Signature(key=key, value=value)
-    raise FormatError("envelope: a signature needs keyid, and sig of 64 bytes; no more")
+    raise FormatError("envelope: a signature needs keyid, and sig of 64 or 3309 bytes; no more")
 
 
 def _is_plain(key: str) -> bool:

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_public_key,
 )
 
+from airflow_secure_ml.core.ml_dsa import SUFFIX, MlDsaSigner, MlDsaVerifier
 from airflow_secure_ml.core.ports import KeyRef, Verifier
 from airflow_secure_ml.errors import ConfigurationError, SignatureError
 
 SEED_BYTES = 32
-# 64 KiB: some hundred keys; a file of another kind is refused before it is parsed.
-MAX_TEXT_CHARS = 65536
+# 1 MiB: 255 versions of two halves; a file of another kind is refused before it is parsed.
+MAX_TEXT_CHARS = 1 << 20
 _BLOCK = re.compile(
-    r"(?:^# (?P<key_id>[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8})\n)?"
+    r"(?:^# (?P<key_id>[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8})"
+    r"(?P<second>\+ml-dsa-65)?\n)?"
     r"(?P<pem>^-----BEGIN PUBLIC KEY-----$.*?^-----END PUBLIC KEY-----$)",
     re.MULTILINE | re.DOTALL,
 )
@@ -40,11 +43,14 @@ def public_of(seed: bytes | bytearray) -> bytes:
 class Ed25519Signer:
     """One version of a signing key held in memory."""
 
-    __slots__ = ("_key", "_ref")
+    __slots__ = ("_key", "_ref", "second")
 
-    def __init__(self, seed: bytes | bytearray, ref: KeyRef) -> None:
+    def __init__(
+        self, seed: bytes | bytearray, ref: KeyRef, second: MlDsaSigner | None = None
+    ) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self._ref = ref
+        self.second = second
 
     def __repr__(self) -> str:
         return f"Ed25519Signer({str(self._ref)!r}, key=***)"
@@ -66,11 +72,19 @@ class Ed25519Signer:
 class Ed25519Verifier:
     """The public half of one version of a signing key."""
 
-    __slots__ = ("_key", "_key_id", "_public_key", "_ref")
+    __slots__ = ("_key", "_key_id", "_public_key", "_ref", "second")
 
-    def __init__(self, public_key: bytes, ref: KeyRef, key_id: str | None = None) -> None:
+    def __init__(
+        self,
+        public_key: bytes,
+        ref: KeyRef,
+        key_id: str | None = None,
+        second: bytes | None = None,
+    ) -> None:
         self._public_key = bytes(public_key)
         self._key_id = key_id or str(ref)
+        # Where a key has one, its signature counts only beside the other.
+        self.second = None if second is None else MlDsaVerifier(second, ref, self._key_id)
         self._key = Ed25519PublicKey.from_public_bytes(self._public_key)
         self._ref = ref
 
@@ -114,11 +128,13 @@ class PublicKey:
         version: Its owner's number.
         public: 32 bytes.
         key_id: What its signatures call it, `name/version`; None where the text does not say.
+        second: The 1952 bytes of its second half, ML-DSA-65; None: it has none.
     """
 
     version: int
     public: bytes
     key_id: str | None = None
+    second: bytes | None = None
 
 
 def public_text(keys: Sequence[Verifier]) -> str:
@@ -129,6 +145,12 @@ def public_text(keys: Sequence[Verifier]) -> str:
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
         )
         blocks.append(f"# {key.key_id}\n{pem.decode()}")
+        second: Verifier | None = getattr(key, "second", None)
+        if second is not None:
+            pem = MLDSA65PublicKey.from_public_bytes(second.public_key).public_bytes(
+                Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+            )
+            blocks.append(f"# {second.key_id}\n{pem.decode()}")
     return "".join(blocks)
 
 
@@ -143,6 +165,9 @@ def parse_public_text(text: str) -> list[PublicKey]:
     blocks = list(_BLOCK.finditer(text.replace("\r\n", "\n")))
     keys: dict[int, PublicKey] = {}
     for block in blocks:
+        if block["second"]:
+            _add_second(keys, block["key_id"], block["pem"])
+            continue
         key_id = block["key_id"]
         if key_id is None and len(blocks) > 1:
             raise ConfigurationError(
@@ -160,11 +185,28 @@ def parse_public_text(text: str) -> list[PublicKey]:
     return [keys[version] for version in sorted(keys)]
 
 
+def _add_second(keys: dict[int, PublicKey], key_id: str, pem: str) -> None:
+    """Give a key its second half, which stands right behind it."""
+    last = next(reversed(keys.values()), None)
+    if last is None or last.key_id != key_id or last.second is not None:
+        raise ConfigurationError(
+            f"public keys: {key_id}{SUFFIX} stands there without its first half before it"
+        )
+    found = _load_pem(pem)
+    if not isinstance(found, MLDSA65PublicKey):
+        raise ConfigurationError(f"public keys: {key_id}{SUFFIX}: expected ML-DSA-65")
+    keys[last.version] = replace(last, second=found.public_bytes_raw())
+
+
 def _load(pem: str) -> bytes:
-    try:
-        key = load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError("public keys: a PEM block that cannot be read") from error
+    key = _load_pem(pem)
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigurationError("public keys: expected Ed25519, found another algorithm")
     return key.public_bytes_raw()
+
+
+def _load_pem(pem: str) -> object:
+    try:
+        return load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError("public keys: a PEM block that cannot be read") from error

@@ -180,6 +180,12 @@ class GovernedSigner:
         """The key as events name it."""
         return self._signer.ref
 
+    @property
+    def second(self) -> GovernedSigner | None:
+        """The half that makes the second signature, under the same policy."""
+        found: Signer | None = getattr(self._signer, "second", None)
+        return None if found is None else GovernedSigner(found, self.crypto_policy)
+
     def sign(self, message: bytes) -> bytes:
         """Sign.
 
@@ -213,6 +219,12 @@ class GovernedVerifier:
     def public_key(self) -> bytes:
         """The raw public key."""
         return self._verifier.public_key
+
+    @property
+    def second(self) -> GovernedVerifier | None:
+        """What verifies the second signature, under the same policy."""
+        found: Verifier | None = getattr(self._verifier, "second", None)
+        return None if found is None else GovernedVerifier(found, self.crypto_policy)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if the signature holds.

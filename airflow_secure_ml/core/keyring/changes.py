@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from airflow_secure_ml.core import ml_dsa
 from airflow_secure_ml.core.ed25519 import PublicKey, public_of
 from airflow_secure_ml.core.keyring.model import (
     MAX_KEYS,
@@ -48,13 +49,15 @@ def create(
         raise ConfigurationError(
             f"key {name}: expected a purpose, wrap, sign or receive; found {purpose!r}"
         )
-    if post_quantum and purpose != "receive":
+    if post_quantum and purpose == "wrap":
         raise ConfigurationError(
-            f"key {name}: --post-quantum is for keys to receive with; a wrap key is AES-256, which "
-            "a quantum computer does not break"
+            f"key {name}: --post-quantum is for keys that receive or sign; a wrap key is AES-256, "
+            "which a quantum computer does not break"
         )
     algorithm = (HYBRID if post_quantum else X25519) if purpose == "receive" else None
     first = _fresh(purpose, 1, now, random_bytes, algorithm)
+    if post_quantum and purpose == "sign":
+        first = _with_second(first, random_bytes)
     return keyring.with_key(Key(name=name, purpose=purpose, versions=(first,)))
 
 
@@ -75,7 +78,11 @@ def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -
     old = {each.number: each for each in known.versions} if known else {}
     given = {each.version: each for each in keys}
     for number, version in old.items():
-        if number in given and given[number].public != version.public:
+        # A second half that comes or goes is another key: without it less would be demanded.
+        if number in given and (given[number].public, given[number].second) != (
+            version.public,
+            version.second_public,
+        ):
             raise PolicyError(
                 f"key {name}/{number}: known with another public key; a version never changes. "
                 "Ask its owner, and destroy the old one if the new one is right",
@@ -85,7 +92,12 @@ def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -
             old[number] = replace(version, state="disabled")
     for number, key in given.items():
         fresh = Version(
-            number=number, state="active", created=now, public=key.public, key_id=key.key_id
+            number=number,
+            state="active",
+            created=now,
+            public=key.public,
+            key_id=key.key_id,
+            second_public=key.second,
         )
         old.setdefault(number, fresh)
     versions = tuple(old[number] for number in sorted(old))
@@ -122,7 +134,10 @@ def rotate(keyring: Keyring, name: str, *, now: str, random_bytes: RandomBytes) 
     if key.purpose in OTHERS:
         raise ConfigurationError(f"key {name}: somebody else's; only its owner can rotate it")
     number, algorithm = key.newest.number + 1, key.newest.algorithm
-    return _with_next(keyring, key, _fresh(key.purpose, number, now, random_bytes, algorithm))
+    fresh = _fresh(key.purpose, number, now, random_bytes, algorithm)
+    if key.newest.second_public is not None:
+        fresh = _with_second(fresh, random_bytes)
+    return _with_next(keyring, key, fresh)
 
 
 def retire(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
@@ -154,7 +169,7 @@ def destroy(keyring: Keyring, name: str, number: int | None = None) -> Keyring:
 
 
 def _destroyed(version: Version) -> Version:
-    return replace(version, state="destroyed", secret=None)
+    return replace(version, state="destroyed", secret=None, second_secret=None)
 
 
 def _to(version: Version, state: State, sources: tuple[State, ...]) -> Version:
@@ -207,6 +222,11 @@ def _fresh(
         public=public,
         algorithm=algorithm,
     )
+
+
+def _with_second(version: Version, random_bytes: RandomBytes) -> Version:
+    seed = Secret(random_bytes(SECRET_BYTES))
+    return replace(version, second_secret=seed, second_public=ml_dsa.public_of(seed.value))
 
 
 def _version_of(recipient: Recipient, number: int, now: str) -> Version:

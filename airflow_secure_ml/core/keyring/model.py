@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from airflow_secure_ml.core.ed25519 import Ed25519Signer, Ed25519Verifier
+from airflow_secure_ml.core.ml_dsa import MlDsaSigner
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.hpke import HpkeOpener, HpkeWrapper, Recipient
 from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, TYPE_LOCAL_KEK, KekWrapper
@@ -73,6 +74,8 @@ class Version:
             public half is here.
         public: The public key; None for a wrap key.
         key_id: What its owner's signatures call it, where that is not this keyring's name for it.
+        second_secret: The seed of a sign key's second half, ML-DSA-65; None: it has none.
+        second_public: Its public key.
         algorithm: Of a key to receive with, or of a recipient: `core.sealed_file.hpke`'s name.
     """
 
@@ -83,6 +86,8 @@ class Version:
     public: bytes | None = None
     key_id: str | None = None
     algorithm: str | None = None
+    second_secret: Secret | None = None
+    second_public: bytes | None = None
 
     @property
     def recipient(self) -> Recipient:
@@ -149,8 +154,9 @@ class Keyring:
         """Overwrite every key with zeros; what was made from them holds copies of its own."""
         for key in self.keys.values():
             for version in key.versions:
-                if version.secret is not None:
-                    version.secret.wipe()
+                for secret in (version.secret, version.second_secret):
+                    if secret is not None:
+                        secret.wipe()
 
     def wrapper(self, name: str) -> KekWrapper | HpkeWrapper:
         """The newest active version of a key that seals: ours, or a recipient's."""
@@ -195,13 +201,17 @@ class Keyring:
         """The newest active version of a sign key."""
         key = self._of_purpose(name, "sign")
         version = self._active(key)
-        return Ed25519Signer(_secret(key, version).value, self.ref(key, version))
+        ref, seed = self.ref(key, version), version.second_secret
+        second = None if seed is None else MlDsaSigner(seed.value, ref)
+        return Ed25519Signer(_secret(key, version).value, ref, second)
 
     def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
         """Every version of these keys whose signatures are accepted, newest first in each."""
         keys = [self._of_purpose(name, "sign", "trust") for name in dict.fromkeys(names)]
         found = [
-            Ed25519Verifier(version.public, self.ref(key, version), version.key_id)
+            Ed25519Verifier(
+                version.public, self.ref(key, version), version.key_id, version.second_public
+            )
             for key in keys
             for version in reversed(key.versions)
             if version.state in _USABLE and version.public is not None

@@ -4,8 +4,8 @@
 {"keys": {"data": {"purpose": "wrap", "versions": [{"created": "…", "number": 1,
   "secret": "<base64>", "state": "active"}]}}, "secure_ml_keyring": 1}
 ```
-Format 2 has keys to receive with and recipients besides; it is written only where there is one, so
-that an older release reads what it knows, and refuses the rest by its number.
+Format 2 has keys to receive with, recipients and second signatures besides; it is written only
+where there is one, so that an older release reads what it knows, and refuses the rest by number.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from airflow_secure_ml.core.keyring.model import (
     Version,
     check_name,
 )
+from airflow_secure_ml.core.ml_dsa import PUBLIC_BYTES as SECOND_PUBLIC_BYTES
 from airflow_secure_ml.core.sealed_file.hpke import ALGORITHMS, PUBLIC_BYTES
 from airflow_secure_ml.errors import ConfigurationError
 
@@ -39,7 +40,14 @@ FORMAT, FORMAT_RECIPIENTS = 1, 2
 _FIRST_PURPOSES: tuple[Purpose, ...] = ("wrap", "sign", "trust")
 _FIELDS = {
     FORMAT: {"secret", "public", "key_id"},
-    FORMAT_RECIPIENTS: {"secret", "public", "key_id", "algorithm"},
+    FORMAT_RECIPIENTS: {
+        "secret",
+        "public",
+        "key_id",
+        "algorithm",
+        "second_secret",
+        "second_public",
+    },
 }
 # 1,000 keys of some versions each; a larger file is not one that this release wrote.
 MAX_TEXT_BYTES = 4 << 20
@@ -50,7 +58,11 @@ _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8}", re.ASC
 def encode(keyring: Keyring) -> bytes:
     """The file's bytes."""
     keys = {name: _key_record(key) for name, key in keyring.keys.items()}
-    is_first = all(key.purpose in _FIRST_PURPOSES for key in keyring.keys.values())
+    is_first = all(
+        key.purpose in _FIRST_PURPOSES and each.second_public is None
+        for key in keyring.keys.values()
+        for each in key.versions
+    )
     record = {"secure_ml_keyring": FORMAT if is_first else FORMAT_RECIPIENTS, "keys": keys}
     return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -107,6 +119,10 @@ def _version_record(version: Version) -> dict[str, Any]:
         record["public"] = base64.b64encode(version.public).decode()
     if version.algorithm is not None:
         record["algorithm"] = version.algorithm
+    if version.second_secret is not None:
+        record["second_secret"] = base64.b64encode(version.second_secret.value).decode()
+    if version.second_public is not None:
+        record["second_public"] = base64.b64encode(version.second_public).decode()
     return record
 
 
@@ -134,6 +150,7 @@ def _version(record: object, where: str, fields: Set[str]) -> Version:
             for known in STATES:
                 if known == state:
                     secret = _bytes(rest, "secret", where)
+                    second = _bytes(rest, "second_secret", where)
                     algorithm = _algorithm(rest.get("algorithm"), where)
                     return Version(
                         number=number,
@@ -143,6 +160,8 @@ def _version(record: object, where: str, fields: Set[str]) -> Version:
                         public=_bytes(rest, "public", where, PUBLIC_BYTES.get(algorithm or "", 32)),
                         key_id=_key_id(rest.get("key_id"), where),
                         algorithm=algorithm,
+                        second_secret=None if second is None else Secret(second),
+                        second_public=_bytes(rest, "second_public", where, SECOND_PUBLIC_BYTES),
                     )
     raise ConfigurationError(f"{where}: a version with a missing, unknown or wrong field")
 
@@ -158,11 +177,21 @@ def _check(key: Key, where: str) -> None:
         if each.key_id is not None and key.purpose != "trust":
             raise ConfigurationError(f"{where}: version {each.number}: key_id is for trusted keys")
         fits = has_secret == wants_secret and has_public == (key.purpose != "wrap")
-        if not fits or (each.algorithm is not None) != wants_algorithm:
+        fits = fits and (each.algorithm is not None) == wants_algorithm
+        if not fits or not _second_fits(key, each):
             raise ConfigurationError(
                 f"{where}: version {each.number} is {each.state}, and the bytes it holds "
                 "do not fit that; restore the file from a backup"
             )
+
+
+def _second_fits(key: Key, version: Version) -> bool:
+    """A second half stands only where a key signs; its seed goes where the first one goes."""
+    if version.second_public is None:
+        return version.second_secret is None
+    wants_secret = key.purpose == "sign" and version.state != "destroyed"
+    is_place = key.purpose in ("sign", "trust")
+    return is_place and (version.second_secret is not None) == wants_secret
 
 
 def _key_id(found: object, where: str) -> str | None:
