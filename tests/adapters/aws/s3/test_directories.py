@@ -8,15 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
+from airflow_secure_ml.adapters.aws.s3 import S3Objects
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
     IntegrityError,
     PolicyError,
     SecureMLError,
+    ServiceUnavailableError,
 )
+from airflow_secure_ml.services.sealed_walk import addresses_below
 
 FILES = {"a.csv": b"first a", "b/c.csv": b"first c", "gone.csv": b"first gone"}
 NEXT = {"a.csv": b"next a", "b/c.csv": b"next c", "new.csv": b"next new"}
@@ -417,3 +420,97 @@ def test_a_file_costs_one_request_to_write_and_one_to_read(store, read, requests
     del requests[:]
     assert read(uri) == files
     assert requests == ["GetObject"] * 41
+
+
+@pytest.fixture
+def lose(client, monkeypatch):
+    """Lose the answers to the next writes of a listing, once they were carried out."""
+    monkeypatch.setattr("airflow_secure_ml.adapters.aws.s3.place._FIRST_WAIT_S", 0.001)
+    left = []
+
+    def note(params, context, **kwargs):
+        context["is_listing"] = str(params.get("Key", "")).endswith("_asml/listing")
+
+    def strike(context, **kwargs):
+        if context.get("is_listing") and left:
+            left.pop()()
+            raise ConnectionClosedError(endpoint_url="https://s3")
+
+    client.meta.events.register("before-parameter-build.s3.PutObject", note)
+    client.meta.events.register("after-call.s3.PutObject", strike)
+
+    def lose(times, meanwhile=lambda: None):
+        left[:] = [lambda: None] * (times - 1) + [meanwhile]
+
+    return lose
+
+
+def test_a_commit_whose_answer_was_lost_is_a_commit(store, read, lose, bucket):
+    uri = f"s3://{bucket}/d"
+    with store.create_directory(uri) as builder:
+        _fill(builder, FILES)
+        lose(1)
+        version = builder.commit(replace=False)
+
+    assert read(uri) == FILES
+    with store.open_directory(uri) as directory:
+        assert directory.version == version
+
+
+@pytest.mark.parametrize("then", ["begins", "commits"])
+def test_a_commit_whose_answer_was_lost_keeps_its_files_when_another_writer_follows(
+    s3, store, read, client, lose, versioned, then
+):
+    uri = f"s3://{versioned}/d"
+    other_client = s3.client()
+    other = S3Objects(lambda bucket: other_client)
+    builders = []
+
+    def follow():
+        builders.append(other.create_directory(uri))
+        if then == "commits":
+            _fill(builders[0], NEXT)
+            builders[0].commit(replace=True)
+
+    with store.create_directory(uri) as builder:
+        _fill(builder, FILES)
+        lose(1, follow)
+        builder.commit(replace=False)
+
+    assert read(uri) == (NEXT if then == "commits" else FILES)
+    kept = {key for key, _ in _versions(client, versioned)}
+    assert {f"d/{name}" for name in FILES} <= kept
+    builders[0].abort()
+
+
+def test_a_commit_without_any_answer_takes_nothing_back(store, read, lose, client, versioned):
+    uri = f"s3://{versioned}/d"
+    with store.create_directory(uri) as builder:
+        _fill(builder, FILES)
+        before = _versions(client, versioned)
+        lose(1000)
+        with pytest.raises(ServiceUnavailableError):
+            builder.commit(replace=False)
+
+    assert _versions(client, versioned) == before
+    assert read(uri) == FILES
+
+
+def test_a_begin_whose_answer_was_lost_is_a_begin(store, read, lose, versioned):
+    uri = f"s3://{versioned}/d"
+    lose(1)
+    with store.create_directory(uri) as builder:
+        _fill(builder, FILES)
+        builder.commit(replace=False)
+
+    assert read(uri) == FILES
+
+
+def test_rotation_finds_every_listed_file_and_the_keys(store, write, client, bucket):
+    uri = f"s3://{bucket}/d"
+    write(uri, {**FILES, "_asml/k.asmk": b"key"})
+    client.put_object(Bucket=bucket, Key="d/unlisted", Body=b"evil")
+
+    found = list(addresses_below(store, uri))
+
+    assert found == [f"{uri}/{name}" for name in sorted(FILES)] + [f"{uri}/_asml/k.asmk"]
