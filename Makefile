@@ -41,7 +41,7 @@ packages: setup
 	@.ci/need-package postgresql '/usr/lib/postgresql/*/bin/initdb'
 	@.ci/need-package slapd /usr/sbin/slapd
 	@.ci/need-package softhsm2 /usr/bin/softhsm2-util
-	@.ci/need-package openjdk-17-jre-headless /usr/bin/java
+	@.ci/need-package openjdk-17-jdk-headless /usr/bin/javac
 
 servers: setup
 	@exec $(PYTHON) tests/servers/build.py vault s3 >/dev/null

@@ -116,7 +116,7 @@ def _has_softhsm():
 
 
 def _has_java():
-    return shutil.which("java") is not None
+    return shutil.which("javac") is not None
 
 
 def _has_postgres():
@@ -133,7 +133,7 @@ PARTS = (
     ("vault", functools.cache(_has_vault), "vault or bao on PATH, or Go and then make servers"),
     ("s3", functools.cache(_has_s3), "versitygw on PATH, or Go and then make servers"),
     ("softhsm", _has_softhsm, "SoftHSM; apt-get install softhsm2"),
-    ("spark", _has_java, "Java; apt-get install openjdk-17-jre-headless"),
+    ("spark", _has_java, "a Java compiler; apt-get install openjdk-17-jdk-headless"),
     ("postgres", _has_postgres, "PostgreSQL's server; apt-get install postgresql"),
     ("ldap", _has_slapd, "slapd; apt-get install slapd"),
     ("browser", _has_chromium, "chromium; apt-get install chromium"),

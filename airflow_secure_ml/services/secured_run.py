@@ -317,7 +317,8 @@ class SecuredRun:
         plan = work.plan
         if not plan.outputs and not plan.leases and all(item.stream for item in plan.inputs):
             return None
-        need = sum(size_of(work, item) for item in work.plan.inputs)
+        # Of a body that runs elsewhere only its credentials lie here.
+        need = 0 if plan.is_remote else sum(size_of(work, item) for item in plan.inputs)
         self._scratch = self._desk.make_scratch(need)
         self._guard = self._desk.guard(self._scratch.root)
         return self._scratch
