@@ -9,7 +9,12 @@ import pytest
 
 from airflow_secure_ml.adapters.parquet import decryption_properties
 from airflow_secure_ml.core.parquet.key_material import KeyMaterial, WrappedKek
-from airflow_secure_ml.errors import FormatError, PolicyError
+from airflow_secure_ml.errors import (
+    FormatError,
+    PolicyError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
 from airflow_secure_ml.services.parquet_keys import ReaderKeys
 from airflow_secure_ml.services.parquet_opening import read_columns
 from tests.services.parquet.conftest import DATA, PII, URI, people, table_of, written
@@ -187,3 +192,30 @@ def test_key_material_reads_back():
     )
 
     assert KeyMaterial.parse(material.as_json(), column="größe . ~") == material
+
+
+def test_a_key_system_that_does_not_answer_leaves_nothing_out(bench):
+    sealed = bench.seal(written(people()))
+
+    class Silent:
+        slot_type, slot_id, ref = PII.slot_type, PII.slot_id, PII.ref
+
+        def unwrap(self, body, core_id):
+            raise ServiceUnavailableError(service="vault", action="decrypt", reason="timeout")
+
+    with pytest.raises(ServiceUnavailableError):
+        bench.open(sealed, [DATA, Silent()])
+
+
+def test_a_key_system_that_says_no_leaves_the_column_out(bench):
+    sealed = bench.seal(written(people()))
+
+    class Denying:
+        slot_type, slot_id, ref = PII.slot_type, PII.slot_id, PII.ref
+
+        def unwrap(self, body, core_id):
+            raise ServiceRefusedError(service="vault", action="decrypt", reason="denied")
+
+    opened = bench.open(sealed, [DATA, Denying()])
+
+    assert table_of(opened).equals(people().drop(["ssn"]))
