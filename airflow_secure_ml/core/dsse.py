@@ -173,8 +173,8 @@ def _verify_second(envelope: Envelope, verifier: Verifier, message: bytes) -> No
     found = [each for each in envelope.signatures if each.key == second.key_id]
     if not found:
         raise SignatureError(
-            f"{verifier.ref}: this key signs twice, and its second signature (ML-DSA-65) is missing; "
-            "it was taken away, or never made"
+            f"{verifier.ref}: this key signs twice, and its second signature is missing (it was "
+            "taken away, or never made)"
         )
     for each in found:
         second.verify(each.value, message)
