@@ -8,7 +8,7 @@ no way around it. Numbers belong to docs/sealed-file-format.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +24,8 @@ _SLOTS = {1: "local", 3: "vault", 4: "aws-kms", 5: "data-set-key", 6: "pkcs11"}
 SLOTS = (_SLOTS[1], *_KEMS.values(), *(_SLOTS[each] for each in (3, 4, 5, 6)))
 SIGNATURES = ("ed25519", "ml-dsa-65")
 DIGESTS = ("sha256", "blake3")
+# What verifies as one type has its length: a signature cannot pass for another's.
+_SIGNATURE_BYTES = {64: SIGNATURES[0], 3309: SIGNATURES[1]}
 _KNOWN = {
     "suites": tuple(SUITES.values()),
     "slots": SLOTS,
@@ -101,6 +103,16 @@ class CryptoPolicy:
         """Return if a slot of this type may be written or read; PolicyError (rule_denied)."""
         self._check("slots", slot_name(slot_type, body), act)
 
+    def check_held(self, signatures: Sequence[bytes]) -> None:
+        """Return if one of a key's signatures, all of which hold, is of a type that is read.
+
+        Raises:
+            PolicyError: None is (rule_denied).
+        """
+        names = [signature_name(each) for each in signatures]
+        if not set(names) & set(self.read.signatures):
+            self.check_signature(names[0], "read")
+
     def check_signature(self, name: str, act: str) -> None:
         """Return if signatures of this type may be made or count; PolicyError (rule_denied)."""
         self._check("signatures", name, act)
@@ -147,6 +159,11 @@ def slot_name(slot_type: int, body: bytes) -> str:
         kem = int.from_bytes(body[:2], "big")
         return _KEMS.get(kem, f"hpke of kem {kem:04x}")
     return _SLOTS.get(slot_type, f"type {slot_type}")
+
+
+def signature_name(signature: bytes) -> str:
+    """What a policy calls a signature of this length."""
+    return _SIGNATURE_BYTES.get(len(signature), f"a signature of {len(signature)} bytes")
 
 
 def parse_crypto_policy(text: str) -> CryptoPolicy:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from airflow_secure_ml.core.canonical import Limits, decode, encode
+from airflow_secure_ml.core.crypto_policy import governing
 from airflow_secure_ml.core.ml_dsa import SIGNATURE_BYTES, SUFFIX
 from airflow_secure_ml.core.ports import KeyRef, Signer, Verifier
 from airflow_secure_ml.errors import FormatError, PolicyError, SignatureError
@@ -137,7 +138,8 @@ def verify(envelope: Envelope, verifiers: Sequence[Verifier]) -> tuple[bytes, tu
                 continue
             try:
                 verifier.verify(signature.value, message)
-                _verify_second(envelope, verifier, message)
+                second = _verify_second(envelope, verifier, message)
+                governing([verifier]).check_held([signature.value, *second])
             except SignatureError as error:
                 failed = error
             except PolicyError as error:
@@ -165,11 +167,11 @@ def _signed(message: bytes, signer: Signer) -> list[Signature]:
     return made
 
 
-def _verify_second(envelope: Envelope, verifier: Verifier, message: bytes) -> None:
+def _verify_second(envelope: Envelope, verifier: Verifier, message: bytes) -> list[bytes]:
     """Require the second signature of a key that has one: whoever breaks the first strips it."""
     second: Verifier | None = getattr(verifier, "second", None)
     if second is None:
-        return
+        return []
     found = [each for each in envelope.signatures if each.key == second.key_id]
     if not found:
         raise SignatureError(
@@ -178,6 +180,7 @@ def _verify_second(envelope: Envelope, verifier: Verifier, message: bytes) -> No
         )
     for each in found:
         second.verify(each.value, message)
+    return [each.value for each in found]
 
 
 def _signature(record: object) -> Signature:

@@ -1,6 +1,6 @@
 """A key system under a crypto policy: every key that it gives out brings the policy along.
 
-Sealing and opening ask the keys for it (`core.crypto_policy.governing`), signers and verifiers
+Sealing, opening and verifying ask the keys for it (`core.crypto_policy.governing`), and signers
 enforce it themselves. A deployment has no other keys, so no way leads around it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from airflow_secure_ml.core.crypto_policy import CryptoPolicy
+from airflow_secure_ml.core.crypto_policy import CryptoPolicy, signature_name
 from airflow_secure_ml.core.ports import (
     KeyRef,
     KeyVersion,
@@ -19,11 +19,8 @@ from airflow_secure_ml.core.ports import (
     Verifier,
 )
 from airflow_secure_ml.core.sealed_file.slots import Slot
-from airflow_secure_ml.errors import PolicyError, SecureMLError
+from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.services.key_choice import opening_keys, sealing_keys
-
-# What verifies as one type has its length: a signature cannot pass for another's.
-_SIGNATURE_BYTES = {64: "ed25519", 3309: "ml-dsa-65"}
 
 
 class GovernedKeys:
@@ -166,7 +163,7 @@ class GovernedKey:
 
 
 class GovernedSigner:
-    """A signing key that makes only signatures which may be written."""
+    """A signing key that makes only signatures which may be written; its second half too."""
 
     def __init__(self, signer: Signer, crypto_policy: CryptoPolicy) -> None:
         self._signer = signer
@@ -197,13 +194,23 @@ class GovernedSigner:
         self.crypto_policy.check_signature(signature_name(signature), "write")
         return signature
 
+    def __reduce__(self) -> str:
+        # A pickle would carry the key into an XCom or a queue.
+        raise TypeError("GovernedSigner holds a key and cannot be pickled")
+
 
 class GovernedVerifier:
-    """A public key that accepts only signatures which are still read."""
+    """A public key and the policy it is under; `core.dsse.verify` holds to that."""
 
     def __init__(self, verifier: Verifier, crypto_policy: CryptoPolicy) -> None:
         self._verifier = verifier
         self.crypto_policy = crypto_policy
+
+    def __getattr__(self, name: str) -> Any:
+        """What a kind of key has besides the port, such as its second half."""
+        if name == "_verifier":
+            raise AttributeError(name)
+        return getattr(self._verifier, name)
 
     @property
     def ref(self) -> KeyRef:
@@ -220,26 +227,6 @@ class GovernedVerifier:
         """The raw public key."""
         return self._verifier.public_key
 
-    @property
-    def second(self) -> GovernedVerifier | None:
-        """What verifies the second signature, under the same policy."""
-        found: Verifier | None = getattr(self._verifier, "second", None)
-        return None if found is None else GovernedVerifier(found, self.crypto_policy)
-
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature holds.
-
-        Raises:
-            SignatureError: It does not.
-            PolicyError: It does, and its type is not read any more (rule_denied).
-        """
+        """As the key's."""
         self._verifier.verify(signature, message)
-        try:
-            self.crypto_policy.check_signature(signature_name(signature), "read")
-        except PolicyError as error:
-            raise PolicyError(f"signed by {self.ref}: {error}", why=error.why) from error
-
-
-def signature_name(signature: bytes) -> str:
-    """What a policy calls a signature of this length."""
-    return _SIGNATURE_BYTES.get(len(signature), f"a signature of {len(signature)} bytes")

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -16,8 +17,13 @@ from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.core.statement import Statement
-from airflow_secure_ml.errors import CiphertextError, ConfigurationError, PolicyError
-from airflow_secure_ml.services.governed_keys import GovernedKeys, GovernedVerifier
+from airflow_secure_ml.errors import (
+    CiphertextError,
+    ConfigurationError,
+    PolicyError,
+    SignatureError,
+)
+from airflow_secure_ml.services.governed_keys import GovernedKeys
 from airflow_secure_ml.services.key_choice import opening_keys, sealing_keys
 from airflow_secure_ml.services.rewrapping import rewrap_object
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot, create_dataset_key
@@ -252,37 +258,55 @@ def test_a_statement_signed_only_with_a_type_no_longer_accepted_does_not_count(s
     assert verify_artifact(site.store, URI, Demand(verifiers=verifiers)).statements
 
     late = site.keys(read={"signatures": ["ml-dsa-65"]}).verifiers(["pipeline"])
-    with denied(r"signed by pipeline/1: ed25519: .*read.signatures.* only ml-dsa-65") as caught:
+    with denied(r"pipeline.1: ed25519: .*read.signatures.* only ml-dsa-65") as caught:
         verify_artifact(site.store, URI, Demand(verifiers=late))
     assert caught.value.why == "rule_denied"
 
 
-class Accepting:
-    """Stands for a key whose signatures hold; what counts here is their type."""
-
-    def __init__(self, ref):
-        self.ref, self.key_id, self.public_key = ref, str(ref), b""
-
-    def verify(self, signature, message):
-        return
+ONLY_ED, ONLY_PQ = {"signatures": ["ed25519"]}, {"signatures": ["ml-dsa-65"]}
 
 
-def test_beside_a_signature_that_still_counts_the_older_one_does_no_harm(site):
-    """And an attacker who strips the newer one is left with what does not count."""
+@pytest.fixture
+def twice(site):
+    """A key that signs twice, and an envelope that it signed."""
+    site.system.create("both", "sign", post_quantum=True)
+    return dsse.sign(b"{}", [site.keys().signer("both")])
+
+
+@pytest.mark.parametrize("read", [{}, ONLY_ED, ONLY_PQ], ids=["both", "ed25519", "ml-dsa-65"])
+def test_a_key_that_signs_twice_counts_while_either_type_is_read(site, twice, read):
+    verifiers = site.keys(read=read).verifiers(["both"])
+
+    assert [len(each.value) for each in twice.signatures] == [64, 3309]
+    assert dsse.verify(twice, verifiers)[0] == b"{}"
+
+
+@pytest.mark.parametrize("read", [{}, ONLY_ED, ONLY_PQ], ids=["both", "ed25519", "ml-dsa-65"])
+@pytest.mark.parametrize("left", [0, 1], ids=["first", "second"])
+def test_no_policy_lets_one_of_two_signatures_be_stripped(site, twice, left, read):
+    stripped = replace(twice, signatures=(twice.signatures[left],))
+
+    with pytest.raises((SignatureError, PolicyError)):
+        dsse.verify(stripped, site.keys(read=read).verifiers(["both"]))
+
+
+def test_a_key_that_signs_once_does_not_pass_for_one_of_another_type(site):
+    """Ed25519 under a name and length of one's choosing is no ML-DSA."""
     signer = site.keys().signer("pipeline")
     envelope = dsse.sign(b"{}", [signer])
-    policy = site.keys(read={"signatures": ["ml-dsa-65"]}).crypto_policy
-    newer = dsse.Signature(key=str(signer.ref), value=bytes(3309))
-    both = dsse.Envelope(
-        payload_type=envelope.payload_type,
-        signatures=(*envelope.signatures, newer),
-        _payload=b"{}",
+    padded = replace(
+        envelope,
+        signatures=(dsse.Signature(key=str(signer.ref), value=bytes(3309)), *envelope.signatures),
     )
-    verifiers = [GovernedVerifier(Accepting(signer.ref), policy)]
 
-    assert dsse.verify(both, verifiers) == (b"{}", (signer.ref,))
-    with denied("ed25519: .*read.signatures"):
-        dsse.verify(envelope, verifiers)
+    with pytest.raises((SignatureError, PolicyError)):
+        dsse.verify(padded, site.keys(read=ONLY_PQ).verifiers(["pipeline"]))
+
+
+@pytest.mark.parametrize("write", [ONLY_ED, ONLY_PQ], ids=["ed25519", "ml-dsa-65"])
+def test_a_key_that_signs_twice_does_not_quietly_sign_once(site, twice, write):
+    with denied("write.signatures"):
+        dsse.sign(b"{}", [site.keys(write=write).signer("both")])
 
 
 def test_a_digest_that_is_not_written_or_read_is_refused_in_statements(site):
