@@ -109,3 +109,23 @@ def test_no_lent_key_stands_in_a_plan_or_a_repr(spark, tmp_path):
 
     assert len(texts) == 2
     assert not [text for text in texts if text in shown]
+
+
+def test_what_spark_wrote_is_sealed_and_opened_to_spark_again(spark, tmp_path):
+    rows = [(n, f"{n:03d}-26", [n, None], {"city": f"c{n}"}) for n in range(50)]
+    frame = spark.createDataFrame(
+        rows, "id long, ssn string, visits array<int>, home map<string,string>"
+    )
+    frame.coalesce(1).write.parquet(str(tmp_path / "plain"))
+    (part,) = (tmp_path / "plain").glob("part-*.parquet")
+    bench = ParquetBench()
+
+    sealed = bench.seal(part.read_bytes())
+    for name, keys in (("all", [DATA, PII]), ("others", [DATA])):
+        (tmp_path / f"{name}.parquet").write_bytes(bench.open(sealed, keys))
+
+    everything = spark.read.parquet(str(tmp_path / "all.parquet"))
+    others = spark.read.parquet(str(tmp_path / "others.parquet"))
+    assert everything.schema == frame.schema
+    assert everything.orderBy("id").collect() == frame.collect()
+    assert others.orderBy("id").collect() == frame.drop("ssn").collect()
