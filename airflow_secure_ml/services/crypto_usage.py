@@ -15,7 +15,7 @@ from airflow_secure_ml.core.crypto_policy import SUITES, CryptoPolicy, slot_name
 from airflow_secure_ml.core.ports import ObjectStore
 from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.errors import MAX_NAMES, PolicyError
-from airflow_secure_ml.services.sealed_walk import addresses_below, pin_sealed
+from airflow_secure_ml.services.sealed_walk import objects_below, pin_below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +93,9 @@ def count_crypto(
     sealed = 0
     for uri in uris:
         here = store(uri)
-        for address in addresses_below(here, uri):
-            found = None if address in seen else pin_sealed(here, address)
+        for each in objects_below(here, uri):
+            address = each.uri
+            found = None if address in seen else pin_below(each)
             seen.add(address)
             if found is None:
                 continue

@@ -17,7 +17,7 @@ from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.sealed_dataset import DESTROYED_SUFFIX, KEY_FOLDER
-from airflow_secure_ml.services.sealed_walk import addresses_below, pin_sealed
+from airflow_secure_ml.services.sealed_walk import objects_below, pin_below
 
 # A record goes through XCom: of more places only their number.
 MAX_PLACES = 1000
@@ -138,8 +138,9 @@ def count_usage(
     seen: set[str] = set()
     for uri in uris:
         here = store(uri)
-        for address in addresses_below(here, uri):
-            found = None if address in seen else pin_sealed(here, address)
+        for each in objects_below(here, uri):
+            address = each.uri
+            found = None if address in seen else pin_below(each)
             seen.add(address)
             if found is None:
                 counting.skip(address)

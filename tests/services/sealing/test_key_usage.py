@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from airflow_secure_ml.adapters.local_objects.pinned_directory import PinnedFolder
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.keys import DataSetKeyWrapper
 from airflow_secure_ml.errors import (
@@ -126,14 +127,14 @@ def test_what_cannot_be_looked_at_is_no_proof(three, spoil):
 
 def test_what_may_not_be_read_is_no_proof(three, monkeypatch):
     three.rewrap()
-    whole, hidden = three.store.open, three.uri("loose/2.bin")
+    whole, hidden = PinnedFolder.open, three.uri("loose/2.bin")
 
-    def open_or_not(uri):
-        if uri == hidden:
-            raise ConfigurationError(f"{uri}: cannot open: Permission denied")
-        return whole(uri)
+    def open_or_not(folder, name):
+        if three.store.child(folder.uri, name) == hidden:
+            raise ConfigurationError(f"{hidden}: cannot open: Permission denied")
+        return whole(folder, name)
 
-    monkeypatch.setattr(three.store, "open", open_or_not)
+    monkeypatch.setattr(PinnedFolder, "open", open_or_not)
     with pytest.raises(ConfigurationError, match="Permission denied"):
         three.retire()
 

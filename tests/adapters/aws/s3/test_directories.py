@@ -19,7 +19,7 @@ from airflow_secure_ml.errors import (
     SecureMLError,
     ServiceUnavailableError,
 )
-from airflow_secure_ml.services.sealed_walk import addresses_below
+from airflow_secure_ml.services.sealed_walk import addresses_below, objects_below
 
 FILES = {"a.csv": b"first a", "b/c.csv": b"first c", "gone.csv": b"first gone"}
 NEXT = {"a.csv": b"next a", "b/c.csv": b"next c", "new.csv": b"next new"}
@@ -514,3 +514,17 @@ def test_rotation_finds_every_listed_file_and_the_keys(store, write, client, buc
     found = list(addresses_below(store, uri))
 
     assert found == [f"{uri}/{name}" for name in sorted(FILES)] + [f"{uri}/_asml/k.asmk"]
+
+
+@pytest.mark.parametrize("above", ["", "/.."], ids=["itself", "above"])
+def test_what_counts_keys_and_suites_sees_what_readers_see(store, write, client, versioned, above):
+    write(f"s3://{versioned}/top/d", FILES)
+    for name in FILES:
+        client.put_object(Bucket=versioned, Key=f"top/d/{name}", Body=b"newer, and not listed")
+
+    found = {}
+    for each in objects_below(store, f"s3://{versioned}/top" + ("" if above else "/d")):
+        with each.open() as pinned:
+            found[each.uri.partition("/d/")[2]] = pinned.read_at(0, 99)
+
+    assert found == FILES
