@@ -188,3 +188,25 @@ def test_a_flipped_byte_is_refused_or_says_something_else(at, flip):
     except FormatError:
         return
     assert said != STATEMENT
+
+
+def test_the_frozen_statement_of_what_was_sealed_anew_is_read_and_written():
+    record = json.loads((VECTORS / "resealed.dsse.json").read_bytes())
+    payload = base64.b64decode(record["payload"])
+    public = Ed25519PrivateKey.from_private_bytes(b"\1" * 32).public_key()
+
+    said = statement.parse(payload)
+
+    assert (said.act, said.replaces) == ("write", MANIFEST.digest)
+    assert said.encode() == payload
+    public.verify(
+        base64.b64decode(record["signatures"][0]["sig"]),
+        b"DSSEv1 28 application/vnd.in-toto+json %d " % len(payload) + payload,
+    )
+    assert dsse.parse((VECTORS / "resealed.dsse.json").read_bytes()).signatures[0].value
+
+
+@pytest.mark.parametrize("given", [None, 1, "", "sha256:1", "sha1:" + "0" * 40, ["x"]])
+def test_what_it_replaces_is_a_digest_or_is_not_there(given):
+    with pytest.raises(FormatError):
+        statement.parse(edited("predicate.replaces", given))
