@@ -265,8 +265,10 @@ def _open(work: Work, found: FoundInput, target: Path, stack: contextlib.ExitSta
         files = [(name, target / name) for name in artifact.names()]
     if found.column_sealed:
         return _open_columns(work, found, files, target)
-    opened = several(
-        lambda file: _open_file(work, found, *file), files, at_once=artifact.files_at_once
+    # One alone: it looks up the data set's key for all of them.
+    opened = [_open_file(work, found, *files[0])]
+    opened += several(
+        lambda file: _open_file(work, found, *file), files[1:], at_once=artifact.files_at_once
     )
     manifest = Manifest.of(entry for entry, _, _ in opened)
     key, size = opened[-1][1], sum(length for _, _, length in opened)
@@ -290,6 +292,7 @@ def _open_columns(
         work,
         found.item,
         [Source(path=path, artifact=found.artifact, place=place) for path, place in files],
+        target=target,
         made_for=found.object,
         keys=opening_keys(work.desk.keys),
         candidates=found.candidates,

@@ -15,8 +15,7 @@ def several(act: Callable[[_I], _R], items: Sequence[_I], *, at_once: int) -> li
     """Call `act` with each item; what it returned, in the items' order.
 
     Args:
-        act: Safe from many threads. It is called for the first item alone, so that what it looks
-            up for all of them is looked up once.
+        act: Safe from many threads.
         items: What to call it with.
         at_once: How many threads; 1: here, one item after another.
 
@@ -24,11 +23,11 @@ def several(act: Callable[[_I], _R], items: Sequence[_I], *, at_once: int) -> li
         BaseException: The first that `act` raised. Nothing is begun after it, and what was begun
             has ended.
     """
-    if at_once <= 1 or len(items) <= 2:
+    if at_once <= 1 or len(items) <= 1:
         return [act(item) for item in items]
-    done: dict[int, _R] = {0: act(items[0])}
+    done: dict[int, _R] = {}
     errors: list[BaseException] = []
-    left = iter(range(1, len(items)))
+    left = iter(range(len(items)))
     guard = threading.Lock()
 
     def work() -> None:
@@ -43,9 +42,9 @@ def several(act: Callable[[_I], _R], items: Sequence[_I], *, at_once: int) -> li
             except BaseException as error:  # noqa: BLE001 - raised again, where the caller is
                 errors.append(error)
 
-    with ThreadPoolExecutor(min(at_once, len(items) - 1)) as pool:
+    with ThreadPoolExecutor(min(at_once, len(items))) as pool:
         try:
-            wait([pool.submit(work) for _ in range(min(at_once, len(items) - 1))])
+            wait([pool.submit(work) for _ in range(min(at_once, len(items)))])
         except BaseException as error:  # noqa: BLE001 - raised again, when all have ended
             errors.append(error)
     if errors:
