@@ -91,6 +91,7 @@ def open_column_sealed(
     item: Input,
     sources: Sequence[Source],
     *,
+    target: Path,
     made_for: str,
     keys: Sequence[KeyWrapper],
     candidates: Candidates,
@@ -101,6 +102,7 @@ def open_column_sealed(
         work: The run.
         item: What was asked for.
         sources: Its files.
+        target: Where it goes in scratch: a file, or the directory of the files.
         made_for: The address that its keys are bound to.
         keys: The reader's list.
         candidates: Statements that may stand for it.
@@ -108,7 +110,8 @@ def open_column_sealed(
     Raises:
         SecureMLError: Not what was signed, altered, or under a key that this reader may not use.
     """
-    copies = [source.place.with_name(f"{source.place.name}.sealed") for source in sources]
+    # Beside the input, not in it, where a file may have any name.
+    copies = [target.with_name(f"{target.name}.sealed-{n}") for n in range(len(sources))]
     try:
         entries = [
             _copy(work, source, copy, candidates.algorithm)

@@ -58,6 +58,7 @@ class ParquetBench:
 
     def __init__(self):
         self.store = MemoryObjects()
+        self.data_key = DATA
 
     def put(self, data, uri=SEALED):
         self.store.put(uri, bytes(data))
@@ -67,7 +68,7 @@ class ParquetBench:
         """The encrypted bytes."""
         named = {"ssn": ("pii", PII)} if columns is None else columns
         keys = {column: NamedKey(name=n, wrapper=w) for column, (n, w) in named.items()}
-        footer = NamedKey(name="data", wrapper=DATA)
+        footer = NamedKey(name="data", wrapper=self.data_key)
         with ColumnKeys(uri, footer, keys, **options) as held, self.store.create(SEALED) as writer:
             self.entry = seal_parquet(self.put(data, PLAIN), writer, keys=held)
             writer.commit(replace=True)

@@ -210,3 +210,31 @@ def test_a_reader_of_another_keyring_is_told_that_the_key_is_missing(bench, plan
     said = refused(bench, plan, why="key_destroyed", columns=("ssn",))
 
     assert "pii/1" in said
+
+
+def test_a_file_that_is_named_as_a_copy_of_another_would_be_is_not_lost(bench, plan):
+    bench.keyring.create("pii", "wrap")
+
+    def body(path):
+        path.mkdir()
+        for name in ("a.parquet", "a.parquet.sealed", "a.parquet.sealed-0"):
+            FRAME.to_parquet(path / name)
+
+    write(bench, plan, body, name="people")
+    seen = []
+    item = Input(name="table", uri=bench.uri("people"))
+
+    bench.run(
+        plan(inputs=[item], task_id="read"),
+        lambda bound: seen.extend(sorted(each.name for each in bound["table"].parent.rglob("*"))),
+    )
+
+    assert seen == sorted(
+        [*("a.parquet", "a.parquet.sealed", "a.parquet.sealed-0"), seen_folder(seen)]
+    )
+
+
+def seen_folder(names):
+    """The input's own directory, whose name is neutral."""
+    (folder,) = (name for name in names if not name.startswith("a.parquet"))
+    return folder
