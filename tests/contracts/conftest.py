@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from airflow_secure_ml.adapters.aws.s3 import S3Objects
@@ -13,10 +11,6 @@ from airflow_secure_ml.testing.ports import MemoryKeySystem, MemoryObjects
 @pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request):
     if request.param == "s3":
-        if not hasattr(S3Objects, "create_directory") and "_directory(" in inspect.getsource(
-            request.function
-        ):
-            pytest.skip("S3Objects has no directories")
         client = request.getfixturevalue("s3").client()
         return S3Objects(lambda bucket: client)
     return LocalObjects() if request.param == "local" else MemoryObjects()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -145,7 +147,9 @@ class PinnedS3:
     def __init__(
         self, place: Place, answer: dict[str, Any], size_bytes: int, head: bytearray
     ) -> None:
-        self.place, self.answer = place, answer
+        # What is fetched ahead is not tried again once nobody will read it.
+        self._stop = threading.Event()
+        self.place, self.answer = replace(place, stop=self._stop), answer
         self.etag = str(answer["ETag"])
         self.version_id, self._version = version_of(answer)
         self._size_bytes, self._head = size_bytes, head
@@ -273,4 +277,5 @@ class PinnedS3:
         trace: TracebackType | None,
     ) -> None:
         self._is_held = False
+        self._stop.set()
         self._ahead.close()

@@ -138,7 +138,8 @@ class ReadAhead:
             crcs = list(self._crcs)
         crc, at = 0, begin
         for offset, end, each in crcs:
-            if offset != at:
+            # What failed, or is still on its way, was read by nobody.
+            if offset != at or not each.done() or each.exception() is not None:
                 return None
             crc, at = combine(crc, each.result(), end - offset), end
         return crc if at == self._size_bytes else None

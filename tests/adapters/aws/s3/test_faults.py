@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import signal
 
 import pytest
 from botocore.config import Config
@@ -20,7 +21,7 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
 )
 from airflow_secure_ml.services.sealing import open_object, seal_object
-from tests.servers.proxy import Cut, CutRequest, Lose
+from tests.servers.proxy import Cut, CutRequest, Hang, Lose
 from tests.servers.s3_proxy import FlipByte, SetHeaders, s3_error
 
 MIB = 1 << 20
@@ -87,6 +88,10 @@ FAULTS = {
 }
 
 
+# What differs in what the store has done by then.
+MAIN_FAULTS = ("connection lost", "cut in the answer", "slow down")
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize(
     "part", [pytest.param(1, marks=LONG), 2, pytest.param(PARTS, marks=LONG)], ids="part={}".format
@@ -102,7 +107,13 @@ def test_a_part_that_fails_once_is_sent_again(s3, s3_proxy, put, beside, bucket,
     assert open_uploads(s3, bucket) == []
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(each, id=name, marks=() if name in MAIN_FAULTS else LONG)
+        for name, each in FAULTS.items()
+    ],
+)
 @pytest.mark.parametrize("method", ["uploads", "uploadId"], ids=["begin", "join"])
 def test_beginning_and_joining_are_tried_again(
     s3, s3_proxy, put, beside, bucket, uri, fault, method
@@ -175,6 +186,33 @@ def test_an_interruption_leaves_nothing(s3, store, bucket, uri, error):
 
     with pytest.raises(error):
         interrupted()
+
+    assert versions(s3, bucket) == []
+    assert open_uploads(s3, bucket) == []
+
+
+def test_a_timer_that_strikes_while_a_part_hangs_leaves_nothing(s3, s3_proxy, store, bucket, uri):
+    class TimeIsUpError(BaseException):
+        pass
+
+    def strike(number, frame):
+        raise TimeIsUpError
+
+    def write():
+        with store.create(uri) as writer:
+            for offset in range(0, 8 * len(DATA), len(DATA)):
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                writer.write_at(offset, DATA)
+
+    # Each part hangs for longer than the timer waits, so writing has to wait for them.
+    s3_proxy.will(Hang(seconds=2, method="PUT", times=99))
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with pytest.raises(TimeIsUpError):
+            write()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
     assert versions(s3, bucket) == []
     assert open_uploads(s3, bucket) == []

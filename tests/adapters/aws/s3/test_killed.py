@@ -22,11 +22,13 @@ from airflow_secure_ml.adapters.aws.s3 import S3Objects
 url, ca, bucket, size = sys.argv[1:5]
 key, secret = sys.stdin.readline().split()
 
+# It has no connection yet that two processes could share.
+client = boto3.client(
+    "s3", endpoint_url=url, verify=ca, region_name="us-east-1", aws_access_key_id=key,
+    aws_secret_access_key=secret, config=Config(s3={"addressing_style": "path"}),
+)
+
 def write(number, moment):
-    client = boto3.client(
-        "s3", endpoint_url=url, verify=ca, region_name="us-east-1", aws_access_key_id=key,
-        aws_secret_access_key=secret, config=Config(s3={"addressing_style": "path"}),
-    )
     store = S3Objects(lambda _: client)
     data = bytes([number % 251 + 1]) * int(size)
     client.head_bucket(Bucket=bucket)

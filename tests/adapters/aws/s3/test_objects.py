@@ -40,6 +40,7 @@ def kek():
     return KekWrapper(bytes(range(32)), slot_id="team/3", ref=ref)
 
 
+@pytest.mark.parametrize("bucket", ["versioned"], indirect=True)
 @pytest.mark.parametrize("size", sorted(set(SIZES)))
 def test_what_was_sealed_into_s3_opens(store, bucket, data, kek, size):
     plain = memoryview(data)[:size]

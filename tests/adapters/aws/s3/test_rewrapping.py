@@ -54,6 +54,7 @@ def rewrap(store, uri, *, between=lambda: None, keys=(NEW,)):
         return writer.commit(replace=True, if_version=done.replaces)
 
 
+@pytest.mark.parametrize("bucket", ["versioned"], indirect=True)
 @pytest.mark.parametrize("size", SIZES, ids="size={}".format)
 def test_a_rewrapped_object_opens_with_the_new_key(store, bucket, seal, size):
     uri = f"s3://{bucket}/x"
@@ -75,6 +76,7 @@ def test_a_header_that_grows_is_no_reason_to_move_the_payload(store, bucket, sea
     assert opened(store, uri, NEW) == DATA[: 20 * MIB]
 
 
+@pytest.mark.parametrize("bucket", ["plain"], indirect=True)
 def test_64_mib_are_copied_by_the_store(store, bucket, seal, client, s3):
     uri = f"s3://{bucket}/x"
     seal(uri, 64 * MIB)
