@@ -30,6 +30,7 @@ from airflow_secure_ml.errors import FormatError, IntegrityError, PolicyError, S
 from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.journal import key_facts
 from airflow_secure_ml.services.key_choice import opening_keys, sealing_keys
+from airflow_secure_ml.services.manifests import build_outline
 from airflow_secure_ml.services.passing import pass_opened
 from airflow_secure_ml.services.rewrapping_below import Trail
 from airflow_secure_ml.services.sealed_dataset import (
@@ -209,10 +210,10 @@ class _Work:
                 with directory.create(name) as writer:
                     entries.append(self._file(writer, name, header, sealing, candidates.algorithm))
                     writer.commit(replace=False)
-            verified = candidates.match(Manifest.of([old for old, _ in entries]))
+            opened = Manifest.of([old for old, _ in entries])
+            verified = candidates.match(opened)
             said = self._signed(verified, [new for _, new in entries])
-            with self.store.open_directory(self.asked.uri) as now:
-                self._check_same(now.version, now.names())
+            self._check_same(opened)
             directory.commit(replace=True)
             return said
 
@@ -282,8 +283,10 @@ class _Work:
         sign_artifact(self.store, said, self.signer)
         return said
 
-    def _check_same(self, version: str, names: Sequence[str]) -> None:
-        if version != self.artifact.version or list(names) != list(self.artifact.names()):
+    def _check_same(self, opened: Manifest) -> None:
+        # Not the directory's version: in S3, beginning to write has changed it. Whoever sealed
+        # anything there meanwhile has left another core_id.
+        if build_outline(self.store, self.asked.uri) != opened.outline:
             raise PolicyError(
                 "somebody replaced it while it was sealed anew; it stays as they left it, "
                 "begin again",

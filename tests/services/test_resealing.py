@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -354,6 +355,24 @@ def test_who_replaced_a_file_meanwhile_is_not_overwritten(lake):
     with pytest.raises(IntegrityError):
         lake.reseal(uri, store=Racing())
     assert lake.read(uri) == b"newer"
+
+
+def test_who_replaced_a_file_of_a_data_set_meanwhile_is_not_overwritten(lake):
+    uri = lake.data_set("visits")
+
+    class Racing(LocalObjects):
+        def create_directory(self, address):
+            shutil.rmtree(lake.root / "visits")
+            lake.data_set("visits")
+            return super().create_directory(address)
+
+    raced = Racing()
+    with pytest.raises((PolicyError, IntegrityError, FileNotFoundError)):
+        lake.reseal(uri, store=raced)
+
+    for path, data in FILES.items():
+        assert lake.read(lake.store.child(uri, path), root=uri) == data
+    assert lake.usage("visits").suites == {"aes256-gcm-1mb": 3}
 
 
 def test_the_trail_says_what_replaced_what(lake):
