@@ -22,6 +22,7 @@ from airflow_secure_ml.services.journal import in_words
 from airflow_secure_ml.services.opening_below import OpeningBelow, OpeningKeys
 from airflow_secure_ml.services.sealing_below import SealingBelow, SealingKeys
 from airflow_secure_ml.services.signing import Demand, SignedStatement, statements_for
+from airflow_secure_ml.services.statement_files import signed_manifest
 from airflow_secure_ml.services.tree_work import Tally, Tree, require_directory
 
 _MAX_THREADS = 64
@@ -100,7 +101,7 @@ def open_tree(arguments: argparse.Namespace, session: Session) -> Result:
                 expect=expect,
                 original=original,
             ),
-            said=None if signed is None else signed.statement,
+            said=None if signed is None else signed_manifest(source.store, signed),
             threads=_threads(arguments),
             keep_going=arguments.keep_going,
             pace=progress,

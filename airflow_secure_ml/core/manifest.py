@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from airflow_secure_ml.core.canonical import MAX_INTEGER, Limits, encode
+from airflow_secure_ml.core.canonical import MAX_INTEGER, Limits, decode, encode
 from airflow_secure_ml.core.digest import Digest, digest_of
 from airflow_secure_ml.errors import MAX_NAMES, FormatError, ManifestMismatchError
 
@@ -77,6 +77,75 @@ class Entry:
         return record if self.core_id is None else {**record, "core": self.core_id}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commitment:
+    """What a statement says of a manifest that lies beside it instead of standing in it.
+
+    Attributes:
+        digest: The manifest's digest, `sha256:<hex>`.
+        length_bytes: Length of the manifest's canonical form.
+        files: How many files it has.
+        size_bytes: Length of all payloads together.
+        algorithm: The algorithm of the files' digests.
+        is_sealed: Whether every file is sealed.
+    """
+
+    digest: str
+    length_bytes: int
+    files: int
+    size_bytes: int
+    algorithm: str
+    is_sealed: bool
+
+    def __post_init__(self) -> None:
+        if Digest.parse(self.digest).algorithm != "sha256":
+            raise FormatError("manifest: its own digest is always sha256")
+        Digest.parse(f"{self.algorithm}:{'0' * 64}")
+        counts = (self.length_bytes, self.files, self.size_bytes)
+        if any(isinstance(each, bool) for each in counts):
+            raise FormatError("manifest: a count that is no number")
+        # The length bounds what a reader takes into memory of a file that anyone may have written.
+        if not 1 <= self.length_bytes <= MAX_MANIFEST_BYTES or not 1 <= self.files <= MAX_FILES:
+            raise FormatError(
+                f"manifest: {self.files} files in {self.length_bytes} bytes, expected 1 to "
+                f"{MAX_FILES} in at most {MAX_MANIFEST_BYTES}"
+            )
+        if not 0 <= self.size_bytes <= MAX_INTEGER:
+            raise FormatError(f"manifest: a length of {self.size_bytes} bytes")
+
+    def as_record(self) -> dict[str, Any]:
+        """The commitment as it stands in canonical JSON; `is_sealed` stands elsewhere."""
+        return {
+            "digest": self.digest,
+            "length": self.length_bytes,
+            "files": self.files,
+            "bytes": self.size_bytes,
+            "algorithm": self.algorithm,
+        }
+
+    @classmethod
+    def from_record(cls, record: object, *, is_sealed: bool) -> Self:
+        """Read what `as_record` gave; FormatError for anything else."""
+        match record:
+            case {
+                "digest": str(digest),
+                "length": int(length_bytes),
+                "files": int(files),
+                "bytes": int(size_bytes),
+                "algorithm": str(algorithm),
+                **rest,
+            } if not rest:
+                return cls(
+                    digest=digest,
+                    length_bytes=length_bytes,
+                    files=files,
+                    size_bytes=size_bytes,
+                    algorithm=algorithm,
+                    is_sealed=is_sealed,
+                )
+        raise FormatError("manifest: expected digest, length, files, bytes and algorithm; no more")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All files of one artifact, sorted by path; `Manifest.of` sorts.
@@ -122,6 +191,18 @@ class Manifest:
         """`sha256:<hex>` of the canonical form: the artifact's digest."""
         return str(digest_of([self.canonical]))
 
+    @cached_property
+    def commitment(self) -> Commitment:
+        """What stands for it in a statement that does not hold it."""
+        return Commitment(
+            digest=self.digest,
+            length_bytes=len(self.canonical),
+            files=len(self.entries),
+            size_bytes=self.size_bytes,
+            algorithm=self.algorithm,
+            is_sealed=self.is_sealed,
+        )
+
     @property
     def algorithm(self) -> str:
         """The algorithm of the files' digests."""
@@ -150,6 +231,20 @@ class Manifest:
     def as_records(self) -> list[dict[str, Any]]:
         """The entries as they stand in canonical JSON."""
         return [entry.as_record() for entry in self.entries]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a canonical form; whose it is only its digest tells.
+
+        Raises:
+            FormatError: Another spelling or shape, an unknown field, entries out of order, or more
+                than `MAX_MANIFEST_BYTES`.
+        """
+        record = decode(data, limits=_LIMITS)
+        match record:
+            case {"files": records, **rest} if not rest:
+                return cls.from_records(records)
+        raise FormatError("manifest: expected files and nothing else")
 
     @classmethod
     def from_records(cls, records: object) -> Self:

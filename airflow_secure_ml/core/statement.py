@@ -1,8 +1,9 @@
 """What a signature says about an artifact: an in-toto Statement, version 1.
 
 One subject, the artifact, with its manifest's digest; the predicate says where it belongs, what it
-consists of, which suites it passed and which task made or signed it. Signatures are `core.dsse`'s
-part, and what a reader demands `services.signing`'s.
+consists of, which suites it passed and which task made or signed it. A manifest of some length lies
+beside the statement, which only commits to it. Signatures are `core.dsse`'s part, and what a reader
+demands `services.signing`'s.
 
 Source: in-toto Attestation Framework, spec/v1/statement.md.
 """
@@ -10,16 +11,20 @@ Source: in-toto Attestation Framework, spec/v1/statement.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from airflow_secure_ml.core.canonical import Limits, decode, encode
 from airflow_secure_ml.core.digest import Digest
-from airflow_secure_ml.core.manifest import MAX_MANIFEST_BYTES, Manifest
+from airflow_secure_ml.core.manifest import MAX_MANIFEST_BYTES, Commitment, Manifest
 from airflow_secure_ml.errors import FormatError
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:airflow-secure-ml:artifact:v1"
+PREDICATE_TYPE_2 = "urn:airflow-secure-ml:artifact:v2"
+"""As v1, but for `manifest`: a commitment instead of the files themselves."""
+# AWS KMS signs messages of at most 4096 bytes, what DSSE adds counted.
+MAX_INLINE_BYTES = 3072
 MAX_SUITES = 64
 MAX_CONTEXT_PAIRS = 64
 MAX_TEXT_BYTES = 8192
@@ -86,7 +91,7 @@ class Statement:
 
     Attributes:
         object: The canonical address that it was made for.
-        manifest: Its files.
+        manifest: Its files, or what commits to them.
         act: `write` by the task that made it, `sign` by whoever only vouches for it.
         signed_ms: When, in ms since 1970 UTC, as the signer's clock said.
         producer: The task; None outside of tasks (command line).
@@ -97,7 +102,7 @@ class Statement:
     """
 
     object: str
-    manifest: Manifest
+    manifest: Manifest | Commitment
     act: str
     signed_ms: int
     producer: Producer | None = None
@@ -129,7 +134,7 @@ class Statement:
         predicate: dict[str, Any] = {
             "object": self.object,
             "sealed": self.manifest.is_sealed,
-            "manifest": self.manifest.as_records(),
+            "manifest": _manifest_record(self.manifest),
             "act": self.act,
             "signed_ms": self.signed_ms,
             "context": dict(self.context),
@@ -146,10 +151,27 @@ class Statement:
         record = {
             "_type": STATEMENT_TYPE,
             "subject": [subject],
-            "predicateType": PREDICATE_TYPE,
+            "predicateType": PREDICATE_TYPE
+            if isinstance(self.manifest, Manifest)
+            else PREDICATE_TYPE_2,
             "predicate": predicate,
         }
         return encode(record, limits=_LIMITS)
+
+    @property
+    def commitment(self) -> Commitment:
+        """What it says of its manifest, in either form."""
+        return self.manifest.commitment if isinstance(self.manifest, Manifest) else self.manifest
+
+    def shortened(self) -> Self:
+        """What is to be signed of it: itself while it is short, else with a commitment alone."""
+        # A file takes some hundred bytes: nothing of megabytes is encoded only to be measured.
+        if isinstance(self.manifest, Manifest) and (
+            len(self.manifest.entries) > MAX_INLINE_BYTES // 90
+            or len(self.encode()) > MAX_INLINE_BYTES
+        ):
+            return replace(self, manifest=self.manifest.commitment)
+        return self
 
 
 def parse(payload: bytes) -> Statement:
@@ -177,6 +199,7 @@ def _from_predicate(predicate: dict[str, Any]) -> Statement:
     match predicate:
         case {
             "object": str(address),
+            "sealed": bool(is_sealed),
             "manifest": manifest,
             "act": str(act),
             "signed_ms": int(signed_ms),
@@ -185,7 +208,9 @@ def _from_predicate(predicate: dict[str, Any]) -> Statement:
         } if all(isinstance(value, str) for value in context.values()):
             return Statement(
                 object=address,
-                manifest=Manifest.from_records(manifest),
+                manifest=Manifest.from_records(manifest)
+                if isinstance(manifest, list)
+                else Commitment.from_record(manifest, is_sealed=is_sealed),
                 act=act,
                 signed_ms=signed_ms,
                 producer=Producer.from_record(predicate["producer"])
@@ -196,6 +221,10 @@ def _from_predicate(predicate: dict[str, Any]) -> Statement:
                 replaces=_replaces(predicate.get("replaces")),
             )
     raise _wrong("a field is missing or of another type")
+
+
+def _manifest_record(manifest: Manifest | Commitment) -> object:
+    return manifest.as_records() if isinstance(manifest, Manifest) else manifest.as_record()
 
 
 def _replaces(given: object) -> str | None:

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from airflow_secure_ml.core.manifest import Entry
+from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.ports import ObjectWriter, PinnedDirectory, PinnedObject
 from airflow_secure_ml.core.sealed_file.context import AnyContext, Expected
-from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import (
     ConfigurationError,
     IntegrityError,
@@ -86,7 +85,7 @@ class OpeningBelow:
         source: The sealed directory.
         target: Where it goes; what lies there must be of an earlier run of the same.
         keys: What opens it.
-        said: The verified statement about it; None: whoever calls takes it unsigned.
+        said: Its verified manifest; None: whoever calls takes it unsigned.
         threads: 1 to 64.
         keep_going: Whether a file that cannot be opened leaves the others be.
         pace: Told of each step.
@@ -101,7 +100,7 @@ class OpeningBelow:
         target: Tree,
         *,
         keys: OpeningKeys,
-        said: Statement | None,
+        said: Manifest | None,
         threads: int,
         keep_going: bool = False,
         pace: Pace | None = None,
@@ -109,7 +108,7 @@ class OpeningBelow:
         require_apart(source, target)
         self._source, self._target, self._keys = source, target, keys
         self._threads, self._keep_going = threads, keep_going
-        self._signed = None if said is None else {e.path: e for e in said.manifest.entries}
+        self._signed = None if said is None else {e.path: e for e in said.entries}
         self._notes = OpeningNotes(target)
         self.tally = Tally(pace=pace)
 

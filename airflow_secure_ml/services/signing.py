@@ -9,14 +9,16 @@ Source: API, Signatures.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from airflow_secure_ml.core.manifest import Manifest, compare
+from airflow_secure_ml.core.manifest import Commitment, Manifest, Outline, compare
 from airflow_secure_ml.core.ports import KeyRef, ObjectStore, Verifier
 from airflow_secure_ml.core.statement import Producer, Statement, Suite
 from airflow_secure_ml.errors import (
     IntegrityError,
+    ManifestMismatchError,
     PolicyError,
     SignatureError,
 )
@@ -27,6 +29,7 @@ from airflow_secure_ml.services.statement_files import (
     find_statements,
     read_statements,
     sign_artifact,
+    signed_manifest,
     statement_folder,
 )
 
@@ -110,7 +113,7 @@ class Candidates:
     Attributes:
         uri: The artifact's address.
         demand: What they meet.
-        statements: At least one, newest first.
+        statements: At least one, newest first, with their manifests.
     """
 
     uri: str
@@ -122,6 +125,14 @@ class Candidates:
         """The algorithm to digest with while opening, as its signer did."""
         return self.statements[0].statement.manifest.algorithm
 
+    @property
+    def manifest(self) -> Manifest:
+        """What the newest of them says, file by file."""
+        found = self.statements[0].manifest
+        if found is None:
+            raise SignatureError(f"{self.uri}: the manifest that was signed is not known")
+        return found
+
     def match(self, manifest: Manifest) -> Verified:
         """Settle it with what was really read; call before anything read is used or published.
 
@@ -132,7 +143,7 @@ class Candidates:
         _check_pin(self.uri, manifest, self.demand)
         fitting = [each for each in self.statements if each.digest == manifest.digest]
         if not fitting:
-            compare(self.statements[0].statement.manifest, manifest)
+            compare(self.manifest, manifest)
         return Verified(manifest=manifest, statements=tuple(fitting))
 
 
@@ -166,7 +177,11 @@ def verify_manifest(store: ObjectStore, uri: str, manifest: Manifest, demand: De
     names = find_statements(store, uri, manifest.digest)
     found = read_statements(store, names, demand.verifiers, about=manifest.outline)
     # A link can give a true statement another's name: what it says is what counts.
-    held = [each for each in found.held if each.digest == manifest.digest]
+    held = [
+        replace(each, manifest=manifest)
+        for each in found.held
+        if each.statement.commitment == manifest.commitment
+    ]
     fitting = tuple(each for each in held if not _objections(uri, each.statement, demand))
     if fitting:
         return Verified(manifest=manifest, statements=fitting)
@@ -186,12 +201,25 @@ def _unsigned(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) 
     others = read_statements(store, find_statements(store, uri)[-MAX_UNPINNED:], demand.verifiers)
     about_this = [each for each in others.held if not _objections(uri, each.statement, demand)]
     if about_this:
-        compare(_newest(about_this).statement.manifest, manifest)
+        _refuse_what_differs(store, _newest(about_this), manifest)
     return SignatureError(
         f"{uri}: expected a signed statement in {statement_folder(uri)}, found none about"
         " these bytes; sign it, or read what a secured task wrote",
         why="not_signed",
     )
+
+
+def _refuse_what_differs(store: ObjectStore, signed: SignedStatement, manifest: Manifest) -> None:
+    try:
+        compare(signed_manifest(store, signed), manifest)
+    except SignatureError as error:
+        if signed.digest == manifest.digest:
+            raise
+        # That it is another one is certain; only the names of the files cannot be told.
+        raise ManifestMismatchError(
+            f"expected what was signed as {signed.digest}, found {manifest.digest}; which files "
+            f"differ is not known: {error}"
+        ) from error
 
 
 def statements_for(store: ObjectStore, uri: str, demand: Demand) -> Candidates:
@@ -225,13 +253,43 @@ def _likely(store: ObjectStore, artifact: Artifact, demand: Demand) -> tuple[Sig
         return ()
     outline = outline_of(artifact)
     found = read_statements(store, names, demand.verifiers, about=outline).held
-    fitting = [
+    meeting = [
         each
         for each in found
-        if each.statement.manifest.outline == outline
+        if _may_be_about(each.statement.commitment, outline)
         and not _objections(uri, each.statement, demand)
     ]
+    fitting = [
+        each
+        for each in _with_manifests(store, meeting)
+        if each.manifest is not None and each.manifest.outline == outline
+    ]
     return tuple(sorted(fitting, key=lambda each: -each.statement.signed_ms))
+
+
+def _may_be_about(said: Commitment, outline: Sequence[Outline]) -> bool:
+    """Whether the counts are those of the files that are there: no other manifest is read."""
+    return (
+        said.files == len(outline)
+        and said.size_bytes == sum(each.size_bytes for each in outline)
+        and said.is_sealed == all(each.core_id is not None for each in outline)
+    )
+
+
+def _with_manifests(
+    store: ObjectStore, statements: Sequence[SignedStatement]
+) -> list[SignedStatement]:
+    """Those whose manifest is to be had, each read once; the others hold for whoever digests."""
+    known: dict[Commitment, Manifest] = {}
+    found = []
+    for each in statements:
+        said = each.statement.commitment
+        if said not in known:
+            with contextlib.suppress(SignatureError):
+                known[said] = signed_manifest(store, each)
+        if said in known:
+            found.append(replace(each, manifest=known[said]))
+    return found
 
 
 def check_may_replace(

@@ -1,8 +1,8 @@
 """Signed statements as files beside the artifact they are about.
 
 They lie at `<address>.sig/`, one file a digest and key: added, never replaced. Whoever signs does
-so before it publishes, so no reader meets new bytes with an old statement. What a reader demands
-of them is `services.signing`'s part.
+so before it publishes, so no reader meets new bytes with an old statement. A long manifest lies
+beside them (`services.manifest_files`). What a reader demands is `services.signing`'s part.
 
 Source: API, Signatures.
 """
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from airflow_secure_ml.core import dsse, statement
 from airflow_secure_ml.core.crypto_policy import governing
-from airflow_secure_ml.core.manifest import Outline
+from airflow_secure_ml.core.manifest import Manifest, Outline
 from airflow_secure_ml.core.ports import KeyRef, ObjectStore, Signer, Verifier
 from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import ConfigurationError, FormatError, PolicyError, SignatureError
+from airflow_secure_ml.services.manifest_files import is_manifest, keep_manifest, read_manifest
 
 _MAX_TWINS = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -33,11 +34,14 @@ class SignedStatement:
         uri: The statement's own address.
         statement: What was signed.
         signers: Whose accepted signatures hold.
+        manifest: The artifact's files; None: it lies beside the statement, and was not read
+            (`signed_manifest`).
     """
 
     uri: str
     statement: Statement
     signers: tuple[KeyRef, ...]
+    manifest: Manifest | None = None
 
     @property
     def digest(self) -> str:
@@ -73,12 +77,16 @@ def sign_artifact(store: ObjectStore, said: Statement, signer: Signer) -> Signed
 
     Raises:
         ConfigurationError: The key's name cannot be part of a file's name.
-        FormatError: Too many files, or too long names, to be signed at once.
+        FormatError: Too many files, or too long names, for one manifest.
         ServiceUnavailableError: Key system or store did not answer.
     """
     governing([signer]).check_digest(said.manifest.algorithm, "write")
-    data = dsse.sign(said.encode(), [signer]).encode()
+    short = said.shortened()
+    data = dsse.sign(short.encode(), [signer]).encode()
     stem = _file_stem(said.manifest.digest, signer.ref)
+    whole = said.manifest if isinstance(said.manifest, Manifest) else None
+    if whole is not None and short is not said:
+        keep_manifest(store, statement_folder(said.object), whole)
     # The same bytes may be signed again, by a later run: that is one more statement.
     for name in (stem, *(f"{stem}.{twin}" for twin in range(2, _MAX_TWINS))):
         uri = f"{statement_folder(said.object)}/{name}"
@@ -90,7 +98,7 @@ def sign_artifact(store: ObjectStore, said: Statement, signer: Signer) -> Signed
                 writer.commit(replace=False)
             except PolicyError:
                 continue  # Another try was faster; its statement stays.
-        return SignedStatement(uri=uri, statement=said, signers=(signer.ref,))
+        return SignedStatement(uri=uri, statement=short, signers=(signer.ref,), manifest=whole)
     raise ConfigurationError(
         f"{said.object}: {_MAX_TWINS} statements of {signer.ref} about the same bytes;"
         f" remove old ones from {statement_folder(said.object)}"
@@ -111,7 +119,7 @@ def find_statements(store: ObjectStore, uri: str, digest: str | None = None) -> 
         names = list(store.walk(folder))
         wanted = "" if digest is None else digest.replace(":", "-") + "."
         fitting = [name for name in names if _FILE.fullmatch(name) and name.startswith(wanted)]
-        return [store.child(folder, name) for name in fitting]
+        return [store.child(folder, name) for name in fitting if not is_manifest(name)]
     except FormatError as error:
         raise SignatureError(f"{folder}: expected statements only; {error}") from error
 
@@ -143,6 +151,17 @@ def read_statements(
     return found
 
 
+def signed_manifest(store: ObjectStore, signed: SignedStatement) -> Manifest:
+    """The manifest that a statement holds, or commits to; read only where it is not known yet.
+
+    Raises:
+        SignatureError: The manifest beside it is missing, or is not the one that was signed.
+    """
+    if signed.manifest is not None:
+        return signed.manifest
+    return read_manifest(store, signed.uri.rpartition("/")[0], signed.statement.commitment)
+
+
 def _read(
     store: ObjectStore, uri: str, limit_bytes: int, verifiers: Sequence[Verifier]
 ) -> SignedStatement:
@@ -163,7 +182,8 @@ def _read(
     filed = _FILE.fullmatch(uri.rpartition("/")[2])
     if filed is None or said.manifest.digest != f"sha256:{filed[1]}":
         raise SignatureError(f"{uri}: the statement in it is about {said.manifest.digest}")
-    return SignedStatement(uri=uri, statement=said, signers=signers)
+    manifest = said.manifest if isinstance(said.manifest, Manifest) else None
+    return SignedStatement(uri=uri, statement=said, signers=signers, manifest=manifest)
 
 
 def _limit_bytes(outline: Sequence[Outline]) -> int:

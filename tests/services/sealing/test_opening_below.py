@@ -48,7 +48,7 @@ class Back(Move):
                 expect={} if expect is None else expect,
                 original=original or self.target,
             ),
-            said=self.signed.statement if said == "verified" else said,
+            said=self.signed.manifest if said == "verified" else said,
             threads=more.pop("threads", 2),
             **more,
         )

@@ -71,7 +71,7 @@ class Lakes:
             source,
             target,
             keys=keys,
-            said=said.statements[0].statement,
+            said=said.manifest,
             threads=2,
             pace=pace,
         ).run()

@@ -45,7 +45,7 @@ if verb == "seal":
     tally = work.run()
     work.sign(1)
 else:
-    said = statements_for(store, source.uri, Demand(verifiers=verifiers)).statements[0].statement
+    said = statements_for(store, source.uri, Demand(verifiers=verifiers)).manifest
     readers = [DataSetRoot(store, source.uri, keys=keys.unwrappers())]
     opens = OpeningKeys(readers=readers, state_of=None, expect={}, original=source)
     tally = OpeningBelow(source, target, keys=opens, said=said, threads=2, pace=step).run()

@@ -84,7 +84,7 @@ def test_what_a_task_wrote_comes_out_again(bench, plan):
     bench.run(plan(outputs=[Output(name="out", uri=bench.uri("set"))]), body)
     source, target = tree(bench, "set"), tree(bench, "back")
     demand = Demand(verifiers=bench.keys.verifiers({"pipeline"}))
-    said = statements_for(source.store, source.uri, demand).statements[0].statement
+    said = statements_for(source.store, source.uri, demand).manifest
     unwrappers = bench.keys.unwrappers()
     readers = [*unwrappers, DataSetRoot(source.store, source.uri, keys=unwrappers)]
 
