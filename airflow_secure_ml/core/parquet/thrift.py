@@ -193,6 +193,10 @@ class _Reader:
         return taken
 
     def _varint(self) -> int:
+        # Nearly all of them: a footer has a hundred thousand.
+        if (byte := self._data[self.at]) < 0x80:
+            self.at += 1
+            return byte
         value = 0
         for place in range(_VARINT_BYTES):
             byte = self._byte()
