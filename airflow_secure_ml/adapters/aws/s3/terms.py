@@ -26,10 +26,8 @@ _KEPT = (
     "ContentType",
     "StorageClass",
     "WebsiteRedirectLocation",
-    "ServerSideEncryption",
-    "SSEKMSKeyId",
-    "BucketKeyEnabled",
 )
+_ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
 # What is compared after a rewrap; the rest is the store's own business, or was checked before.
 _COMPARED = ("CacheControl", "ContentDisposition", "ContentLanguage", "ContentType")
 
@@ -158,7 +156,9 @@ def make_terms(
     """
     headers: dict[str, Any] = {}
     if kept is not None:
-        headers = {name: kept[name] for name in _KEPT if kept.get(name) is not None}
+        # All of an encryption or nothing: the key of one is no key of another.
+        names = _KEPT if asked.sse else _KEPT + _ENCRYPTION
+        headers = {name: kept[name] for name in names if kept.get(name) is not None}
         # A sign of how the bytes came, which some gateways store as if it were of the object.
         if "aws-chunked" in str(headers.get("ContentEncoding")):
             del headers["ContentEncoding"]
@@ -174,7 +174,6 @@ def make_terms(
 def _encryption(asked: Asked) -> dict[str, Any]:
     if not asked.sse:
         return {}
-    # None leaves an argument out: a kept key of KMS is no key of another encryption.
     key = {"SSEKMSKeyId": asked.sse_kms_key_id} if asked.sse_kms_key_id else {}
     return {"ServerSideEncryption": asked.sse} | key
 

@@ -192,6 +192,17 @@ def test_the_key_that_is_named_is_the_one_that_was_asked_for(wanted, found, is_r
             terms(asked=asked).check_encrypted(answer, "s3://b/x")
 
 
+def test_the_encryption_of_what_is_replaced_is_kept_whole_or_not_at_all():
+    kept = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": ARN, "BucketKeyEnabled": True}
+
+    same = dict(terms(kept=kept).headers)
+    other = dict(terms(kept=kept, asked=Asked(sse="AES256")).headers)
+
+    del same["Metadata"], other["Metadata"]
+    assert same == kept
+    assert other == {"ServerSideEncryption": "AES256"}
+
+
 def test_the_longer_and_the_stricter_lock_is_kept():
     kept = {
         "ObjectLockMode": "COMPLIANCE",
