@@ -162,3 +162,20 @@ def test_a_damaged_public_key_is_refused(ours, theirs):
     refused = ours.refused(2, "keys", "trust", "them", "inbox.pub")
 
     assert "whole and unchanged" in refused["message"]
+
+
+def test_what_a_stranger_sealed_as_a_folder_is_not_opened_either(ours, theirs):
+    _trust_each_other(ours, theirs)
+    folder, sealed = ours.path / "folder", ours.path / "tree"
+    folder.mkdir()
+    (folder / "a").write_text("forged")
+    ours.done("seal", folder, sealed, "--recursive", "--key", "them")
+
+    # Its files open with the data set's key, and that with the key to receive with.
+    refused = theirs.refused(1, "open", sealed / "a", "got", "--any-context")
+    assert refused["why"] == "key_not_allowed"
+    refused = theirs.refused(1, "open", sealed, "got", "--recursive", "--any-context")
+    assert refused["error"] in ("SignatureError", "PolicyError")
+    assert not (theirs.path / "got").exists()
+    theirs.done("open", sealed, "got", "--recursive", "--any-context", "--signed-by", "us")
+    assert (theirs.path / "got" / "a").read_text() == "forged"
