@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_secure_ml.core.ports import Verifier
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator
@@ -75,7 +76,8 @@ class FindExpiredOperator(KeyOperator):
     """List the data sets below an address whose declared life is over, for a mapped shredding.
 
     A life is declared by a rule's `keep_days`, or by `keep_until` (a day such as 2027-01-31, UTC)
-    in the context that the data set was written with; only statements of trusted signers count.
+    in the context that the data set was written with. Only statements about what lies there count,
+    of the signers that a rule names for it, else of the trusted ones.
     Returns addresses. Single sealed files are not listed: their key opens other files too.
 
     Args:
@@ -92,11 +94,17 @@ class FindExpiredOperator(KeyOperator):
         """Look; nothing is changed."""
         with self.acting(context) as (here, work):
             uri = here.canonical(_address("prefix", self.prefix))
+            rules = work.desk.rules
+
+            def verifiers(data_set: str) -> Sequence[Verifier]:
+                named = None if rules is None else rules.signers_for_read(data_set)
+                return here.keys.verifiers(named or here.settings.trusted_signers)
+
             found = find_expired(
                 here.store(uri),
                 uri,
-                rules=work.desk.rules,
-                verifiers=here.keys.verifiers(here.settings.trusted_signers),
+                rules=rules,
+                verifiers=verifiers,
                 today=work.today,
                 progress=told(work, "data sets"),
             )

@@ -8,6 +8,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_secure_ml import secure
+from airflow_secure_ml.core.policy_file import parse_rules
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.operators import FindExpiredOperator, ShredDataSetOperator
 
@@ -96,3 +97,17 @@ def test_data_sets_past_their_life_are_listed_for_a_mapped_shredding(secure_ml, 
     done = run(lambda: FindExpiredOperator(task_id="find", prefix="/lake"))
 
     assert done.returned == [deployment().canonical("/lake/old")]
+
+
+def test_a_signer_whom_the_rule_excludes_ends_no_life(secure_ml, run):
+    run(write("old", keep_until="2020-01-31"))
+    here = deployment()
+    here.memory_keys.create("clinic", "sign")
+    text = b'version = "1"\n[[data]]\nprefix = "/lake/"\nsigners = ["clinic"]\n'
+    rules = parse_rules(text, canonical=here.canonical)
+    here.__dict__["rules"] = rules
+
+    done = run(lambda: FindExpiredOperator(task_id="find", prefix="/lake"))
+
+    assert done.error is None
+    assert done.returned == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 
 import pytest
 
@@ -25,7 +26,9 @@ def lake(tmp_path):
     return Lake(tmp_path / "lake", MemoryKeySystem())
 
 
-def write(lake, name, *, signed_ms=WRITTEN_MS, act="write", signer="pipeline", **context):
+def write(
+    lake, name, *, signed_ms=WRITTEN_MS, act="write", signer="pipeline", replaces=None, **context
+):
     if not (lake.root / name).exists():
         lake.data_set(name, 1)
     said = Statement(
@@ -34,6 +37,7 @@ def write(lake, name, *, signed_ms=WRITTEN_MS, act="write", signer="pipeline", *
         act=act,
         signed_ms=signed_ms,
         context=context,
+        replaces=replaces,
     )
     assert isinstance(said.manifest, Manifest)
     return sign_artifact(lake.store, said, lake.keys.signer(signer))
@@ -44,7 +48,7 @@ def expired(lake, today, *, rules=None, path=""):
         lake.store,
         lake.uri(path),
         rules=rules,
-        verifiers=lake.keys.verifiers(["pipeline"]),
+        verifiers=lambda uri: lake.keys.verifiers(["pipeline"]),
         today=dt.date.fromisoformat(today),
     )
     return [(each.uri.rpartition("/")[2], str(each.until)) for each in found.expired], found
@@ -145,3 +149,69 @@ def test_one_data_set_may_be_named_itself(lake):
     write(lake, "visits", keep_until="2027-01-31")
 
     assert expired(lake, "2027-02-01", path="visits")[0] == [("visits", "2027-01-31")]
+
+
+def test_a_signer_whom_the_rule_does_not_name_ends_no_life(lake):
+    write(lake, "visits", keep_until="2000-01-01")
+    asked = []
+
+    def verifiers(uri):
+        asked.append(uri)
+        return MemoryKeySystem().verifiers(["pipeline"])
+
+    found = find_expired(
+        lake.store, lake.uri(), rules=None, verifiers=verifiers, today=dt.date(2027, 2, 20)
+    )
+
+    assert found.expired == ()
+    assert found.unsigned == (lake.uri("visits"),)
+    assert asked == [lake.uri("visits")]
+
+
+def test_what_somebody_put_in_its_place_is_not_what_was_signed(lake):
+    write(lake, "visits", keep_until="2000-01-01")
+    lake.seal("visits/00/0.bin")
+
+    found, whole = expired(lake, "2027-02-20")
+
+    assert found == []
+    assert whole.unsigned == (lake.uri("visits"),)
+
+
+def test_a_writer_that_signed_and_never_published_ends_no_life(lake):
+    write(lake, "visits", keep_until="2030-01-01")
+    kept = lake.root.rename(lake.root.parent / "aside")
+    lake.data_set("visits", 1)
+    write(lake, "visits", signed_ms=WRITTEN_MS + 1, keep_until="2000-01-01")
+    for path in (lake.root / "visits.sig").iterdir():
+        path.rename(kept / "visits.sig" / path.name)
+    shutil.rmtree(lake.root)
+    kept.rename(lake.root)
+    assert len(list((lake.root / "visits.sig").iterdir())) == 2
+
+    assert expired(lake, "2027-02-20")[0] == []
+
+
+def test_sealing_anew_gives_no_second_life(lake):
+    first = write(lake, "visits")
+    old = lake.root / "visits"
+    shutil.rmtree(old)
+    write(lake, "visits", signed_ms=WRITTEN_MS + 20 * 86_400_000, replaces=first.digest)
+
+    assert expired(lake, "2027-02-15", rules=rules_for(lake))[0] == [("visits", "2027-02-14")]
+
+
+def test_the_newest_of_very_many_statements_counts(lake):
+    """Their names say nothing of when they were made."""
+    lake.data_set("visits", 1)
+    folder = lake.root / "visits.sig"
+    folder.mkdir()
+    write(lake, "visits", signed_ms=WRITTEN_MS)
+    (first,) = folder.iterdir()
+    for number in range(300):
+        shutil.copy(first, folder / f"{first.name}.{number + 2}")
+    said = write(lake, "visits", signed_ms=WRITTEN_MS + 20 * 86_400_000)
+    newest = folder / said.uri.rpartition("/")[2]
+    newest.rename(folder / f"{first.name.partition('.')[0]}.0")
+
+    assert expired(lake, "2027-02-20", rules=rules_for(lake))[0] == []
