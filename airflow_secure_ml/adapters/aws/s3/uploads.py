@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ ABANDONED = timedelta(days=1)
 _AROUND = timedelta(minutes=5)
 _MAX_MARK_BYTES = 4096
 _MAX_PAGES = 100
+_SWEPT, _SETTLED_S = ".swept", 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,18 @@ def sweep_own(place: Place) -> None:
     for left in _left(place):
         ids = [left.upload_id] if left.upload_id else _begun_around(place, left.since)
         if all(abort(place, upload_id) for upload_id in ids):
-            left.path.unlink(missing_ok=True)
+            _settle(left.path)
+
+
+def _settle(path: Path) -> None:
+    """Forget a mark; what its process had on its way may come in a little later, so not at once."""
+    with contextlib.suppress(OSError):
+        if not path.name.endswith(_SWEPT):
+            swept = path.with_name(path.name + _SWEPT)
+            path.rename(swept)
+            os.utime(swept)
+        elif time.time() - path.stat().st_mtime > _SETTLED_S:
+            path.unlink()
 
 
 def sweep_abandoned(place: Place, now: datetime) -> None:

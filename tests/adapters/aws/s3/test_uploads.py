@@ -64,6 +64,11 @@ def test_an_upload_whose_mark_was_left_is_aborted(marks, place, begun, there):
     uploads.sweep_own(place)
 
     assert there() == {other}
+    # Looked at again, in case something of it was on its way; a minute later it is forgotten.
+    (mark,) = marks.iterdir()
+    assert mark.name.endswith(".swept")
+    os.utime(mark, (0, 0))
+    uploads.sweep_own(place)
     assert os.listdir(marks) == []
 
 
