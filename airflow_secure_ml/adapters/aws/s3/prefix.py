@@ -1,6 +1,7 @@
 """What lies below a prefix: every key in it, page by page.
 
 A store's own answers are as little believed as anything: a key outside of the prefix is refused.
+Keys come URL-encoded, and botocore decodes them where it asked for that itself.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def keys_below(root: Place) -> Iterator[Found]:
     """The newest version of every key, in the store's order."""
     after: dict[str, Any] = {}
     while True:
-        page = root.ask_bucket(
-            "list", "list_objects_v2", Prefix=root.address.prefix, EncodingType="url", **after
-        )
+        page = root.ask_bucket("list", "list_objects_v2", Prefix=root.address.prefix, **after)
         for each in page.get("Contents", []):
             yield _found(root, each, version_id=None, is_latest=True)
         if not page.get("IsTruncated"):
@@ -57,7 +56,6 @@ def versions_below(root: Place) -> Iterator[Found]:
             "list the versions of",
             "list_object_versions",
             Prefix=root.address.prefix,
-            EncodingType="url",
             **after,
         )
         for each in page.get("Versions", []):
