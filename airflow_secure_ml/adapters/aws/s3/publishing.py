@@ -160,7 +160,7 @@ class Publishing:
         if expected is not None and found != expected:
             raise IntegrityError(
                 f"{self._place.uri}: expected the store to have the bytes that were sent and "
-                "copied, found another checksum; what was written is taken back"
+                "copied, found another checksum; write it again"
             )
 
     def _look(self, *, is_certain: bool = True) -> dict[str, Any] | None:
@@ -179,6 +179,10 @@ class Publishing:
         which: dict[str, Any]
         if stored.version_id is not None:
             which = {"VersionId": stored.version_id}
+        elif self._if_version is not None:
+            # Nothing is behind it: whoever rewraps would be left with no file at all.
+            why.args = (f"{why.args[0]}. It replaced what was there, and stays", *why.args[1:])
+            return
         else:
             which = {"IfMatch": stored.etag}
         answer = self._place.ask("take back", "delete_object", but=_ANY, **which)
