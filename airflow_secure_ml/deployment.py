@@ -72,6 +72,7 @@ class Deployment:
             signs=[settings.signing_key, *settings.trusted_signers],
             groups=settings.key_groups,
             passphrase=self.passphrase,
+            demands_passphrase=settings.keyring_passphrase_path is not None,
         )
         return GovernedKeys(keys, settings.crypto_policy)
 
@@ -306,7 +307,7 @@ def _vault_client(conn_id: str) -> VaultClient:
     return vault_client(conn_id)
 
 
-def _arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes:
+def _arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes | None:
     # Imported here: only who leaves columns out needs pyarrow.
     from airflow_secure_ml.adapters.parquet import arrow_fields
 

@@ -21,6 +21,7 @@ from airflow_secure_ml.core.parquet.key_material import (
     KEY_BYTES,
     KeyMaterial,
     WrappedKek,
+    check_column_name,
     kek_core_id,
     wrap_dek,
 )
@@ -31,6 +32,7 @@ from airflow_secure_ml.core.parquet.modules import (
     RandomBytes,
     module_aad,
 )
+from airflow_secure_ml.core.parquet.projection import without_extents
 from airflow_secure_ml.core.parquet.thrift import (
     BINARY,
     I16,
@@ -54,6 +56,7 @@ from airflow_secure_ml.services.parquet_pages import (
 )
 
 FOOTER = ""
+_NOT_PLAIN = (layout.FILE_PATH, layout.CRYPTO, layout.SEALED_META)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,9 @@ class ColumnKeys:
         footer: Key of the footer and of the columns that are not named.
         columns: Top-level name to key.
         random_bytes: Whence keys and nonces come.
+
+    Raises:
+        ConfigurationError: A column of a name that cannot have a key.
     """
 
     def __init__(
@@ -93,6 +99,8 @@ class ColumnKeys:
         columns: Mapping[str, NamedKey],
         random_bytes: RandomBytes = secrets.token_bytes,
     ) -> None:
+        for column in columns:
+            check_column_name(column)
         self._uri = uri
         self._keys = {FOOTER: footer, **columns}
         self._keks: dict[str, _Kek] = {}
@@ -137,7 +145,10 @@ class ColumnKeys:
         )
         cipher = ModuleCipher(dek, self.random_bytes)
         wipe(dek)
-        return cipher, material.as_json()
+        said = material.as_json()
+        # What a reader would not take must not be published: nobody could open it again.
+        KeyMaterial.parse(said, column=column)
+        return cipher, said
 
     def _kek(self, column: str) -> _Kek:
         found = self._keks.get(column)
@@ -205,6 +216,8 @@ def _seal(pinned: PinnedObject, sink: Sink, keys: ColumnKeys, path: str) -> Entr
             "what the body wrote; a column that is misspelt would lie there without its key",
             why="output_missing",
         )
+    layout.check_apart(footer)
+    footer = without_extents(footer, keys.columns)
     sink.write(layout.SEALED_MAGIC)
     sealer = _Sealer(pinned, sink, keys, paths)
     groups = [
@@ -251,14 +264,17 @@ class _Sealer:
         cipher, key_metadata = self._footer
         crypto = layout.CryptoFooter(file_id=self._file_id, key_metadata=key_metadata).as_bytes()
         sealed = cipher.seal(write_struct(footer), module_aad(self._file_id, Kind.FOOTER))
+        length = len(crypto) + len(sealed)
+        if length > layout.MAX_FOOTER_BYTES:
+            raise FormatError(f"Parquet: a footer of {length} bytes; write larger row groups")
         self._sink.write(crypto)
         self._sink.write(sealed)
-        self._sink.write((len(crypto) + len(sealed)).to_bytes(4, "little"))
+        self._sink.write(length.to_bytes(4, "little"))
         self._sink.write(layout.SEALED_MAGIC)
 
     def _chunk(self, place: Place, chunk: Struct) -> Struct:
         path = self._paths[place.column]
-        if layout.FILE_PATH in chunk or layout.CRYPTO in chunk:
+        if any(field in chunk for field in _NOT_PLAIN):
             raise FormatError("Parquet: a column lies in another file, or is encrypted already")
         meta = chunk.struct(layout.META)
         if layout.chunk_path(meta) != path:

@@ -11,16 +11,22 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 
-def arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes:
+def arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes | None:
     """Arrow's schema, as it stands in a footer, with these top-level fields only.
 
     Args:
         encoded: Base64 of the schema's message.
         keep: Names.
+
+    Returns:
+        The smaller one in the same form; None: it is no schema that this release can read.
     """
     import pyarrow as pa
 
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+    except (ValueError, OSError, pa.ArrowException):
+        return None
     kept = pa.schema([field for field in schema if field.name in keep])
     return base64.b64encode(kept.serialize().to_pybytes())
 

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from airflow_secure_ml.core.parquet.modules import NONCE_BYTES, TAG_BYTES, RandomBytes
-from airflow_secure_ml.errors import CiphertextError, FormatError
+from airflow_secure_ml.errors import CiphertextError, ConfigurationError, FormatError
 
 KEY_BYTES, KEK_ID_BYTES = 32, 16
 # A body of a slot has 8192 bytes at most, an id 256, a column's name 1024.
@@ -141,6 +141,9 @@ class KeyMaterial:
                 f"Parquet: the key of column {column or '(footer)'} is of another column; "
                 "it was moved"
             )
+        # One spelling: JSON has several of one value, and other encodings besides.
+        if found.as_json() != data:
+            raise _no_material("the spelling of this package")
         return found
 
 
@@ -158,6 +161,20 @@ def kek_core_id(uri: str, key_name: str, column: str, kek_id: bytes) -> bytes:
     parts = (uri.encode(), key_name.encode(), column.encode(), kek_id)
     bound = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return hashlib.sha256(_LABEL + bound).digest()
+
+
+def check_column_name(column: str) -> None:
+    """Refuse a name that a column with a key cannot have.
+
+    Raises:
+        ConfigurationError: It is empty, which stands for the footer, or too long to be read back.
+    """
+    # Not `encode()` alone: half a surrogate pair has no bytes.
+    if not 0 < len(column.encode(errors="replace")) <= MAX_COLUMN_BYTES:
+        raise ConfigurationError(
+            f"column {column[:40]!r}: the name of a column with a key has 1 to {MAX_COLUMN_BYTES} "
+            "bytes; rename it"
+        )
 
 
 def wrap_dek(

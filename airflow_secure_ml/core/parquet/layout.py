@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_secure_ml.core.parquet.modules import MAX_I32
 from airflow_secure_ml.core.parquet.thrift import (
     BINARY,
     I32,
@@ -191,7 +192,12 @@ def page_header(header: Struct, raw: bytes | bytearray, length: int) -> bytes:
         header: As read.
         raw: The bytes that it was read from.
         length: Of the new body.
+
+    Raises:
+        FormatError: A length that the header cannot say.
     """
+    if not 0 <= length <= MAX_I32:
+        raise FormatError(f"Parquet: a page of {length} bytes is longer than the format can say")
     # Pages are many and their statistics long: mostly one number is exchanged in the bytes.
     if PAGE_CRC not in header and raw[0] == _SHORT_I32:
         begin = _behind_field(raw, _behind_field(raw, 0)) if _is_short(raw) else 0
@@ -233,5 +239,25 @@ def chunk_begin(meta: Struct) -> int:
     """Where a chunk's first page begins: its dictionary, if it has one."""
     data_at = meta.integer(DATA_AT)
     dictionary_at = meta.integer(DICTIONARY_AT) if DICTIONARY_AT in meta else 0
-    # Old writers say 0 for none.
-    return dictionary_at if 0 < dictionary_at < data_at else data_at
+    # Old writers say 0 for no dictionary, Arrow for no data behind one, as in a table without rows.
+    if dictionary_at > 0 and not 0 < data_at <= dictionary_at:
+        return dictionary_at
+    return data_at
+
+
+def check_apart(footer: Struct) -> None:
+    """Refuse chunks that share bytes: pages of one column would lie there under another's key too.
+
+    Raises:
+        FormatError: They do.
+    """
+    metas = [
+        chunk.struct(META)
+        for group in footer.structs(ROW_GROUPS)
+        for chunk in group.structs(COLUMNS)
+    ]
+    behind = 0
+    for begin, length in sorted((chunk_begin(meta), meta.integer(COMPRESSED)) for meta in metas):
+        if length > 0 and begin < behind:
+            raise FormatError("Parquet: two column chunks overlap")
+        behind = max(behind, begin + length)

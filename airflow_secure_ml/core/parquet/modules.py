@@ -21,6 +21,10 @@ LENGTH_BYTES, NONCE_BYTES, TAG_BYTES = 4, 12, 16
 OVERHEAD_BYTES = LENGTH_BYTES + NONCE_BYTES + TAG_BYTES
 # The AAD counts row groups, columns and pages in signed 16 bits.
 MAX_ORDINAL = 0x7FFF
+# Random nonces of 96 bits meet too likely behind so many (SP 800-38D, 8.3; Encryption.md, 5.1.1).
+MAX_MODULES = 1 << 32
+# Lengths are signed 32 bits to every reader.
+MAX_I32 = 0x7FFFFFFF
 
 RandomBytes = Callable[[int], bytes]
 
@@ -66,12 +70,26 @@ class ModuleCipher:
     def __init__(self, key: bytes | bytearray, random_bytes: RandomBytes) -> None:
         self._aead = AESGCM(key)
         self._random_bytes = random_bytes
+        self._sealed = 0
 
     def __repr__(self) -> str:
         return "ModuleCipher(***)"
 
     def seal(self, plain: bytes | bytearray | memoryview, aad: bytes) -> bytearray:
-        """A module, its length included."""
+        """A module, its length included.
+
+        Raises:
+            FormatError: The key has sealed as many as its nonces allow, or the module is longer
+                than its length field can say.
+        """
+        if self._sealed >= MAX_MODULES:
+            raise FormatError("Parquet: more than 2^32 pages in one file; write several files")
+        if len(plain) > MAX_I32 - OVERHEAD_BYTES:
+            raise FormatError(
+                f"Parquet: {len(plain)} bytes in one module are longer than the format can say; "
+                "write smaller pages or row groups"
+            )
+        self._sealed += 1
         sealed = bytearray(len(plain) + OVERHEAD_BYTES)
         sealed[:LENGTH_BYTES] = (len(sealed) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "little")
         nonce = self._random_bytes(NONCE_BYTES)

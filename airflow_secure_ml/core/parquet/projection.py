@@ -15,13 +15,18 @@ from typing import Any
 
 from airflow_secure_ml.core.parquet import layout
 from airflow_secure_ml.core.parquet.thrift import BINARY, LIST, STRUCT, Items, Struct
+from airflow_secure_ml.errors import FormatError
 
 ARROW_SCHEMA = b"ARROW:schema"
 _PANDAS = b"pandas"
 _SPARK = b"org.apache.spark.sql.parquet.row.metadata"
+_GEO = b"geo"
 
-ArrowFields = Callable[[bytes, Collection[str]], bytes]
-"""From Arrow's schema as it stands in a footer, and the names to keep, to the smaller one."""
+ArrowFields = Callable[[bytes, Collection[str]], bytes | None]
+"""From Arrow's schema as it stands in a footer, and the names to keep, to the smaller one.
+
+None: it cannot be read.
+"""
 
 
 def project(
@@ -49,11 +54,12 @@ def project(
         orders = footer.structs(layout.COLUMN_ORDERS)
         left = [order for order, path in zip(orders, paths, strict=False) if path[0] in keep]
         made.put(layout.COLUMN_ORDERS, LIST, Items(STRUCT, left))
+    hidden = {path[0] for path in paths} - set(keep)
     if layout.KEY_VALUES in footer:
         pairs = [
             smaller
             for pair in footer.structs(layout.KEY_VALUES)
-            if (smaller := _pair(pair, keep, arrow_fields)) is not None
+            if (smaller := _pair(pair, keep, hidden, arrow_fields)) is not None
         ]
         made.put(layout.KEY_VALUES, LIST, Items(STRUCT, pairs))
     return made
@@ -63,23 +69,63 @@ def _name(element: Struct) -> str:
     return element.binary(layout.NAME).decode()
 
 
-def _pair(pair: Struct, keep: Collection[str], arrow_fields: ArrowFields | None) -> Struct | None:
+def without_extents(footer: Struct, columns: Collection[str]) -> Struct:
+    """A footer whose GeoParquet text no longer says where the values of these columns lie.
+
+    The text is under the footer's key, and an extent tells of values; readers do without.
+
+    Args:
+        footer: FileMetaData.
+        columns: Top-level names.
+    """
+    if layout.KEY_VALUES not in footer or not columns:
+        return footer
+    pairs = [
+        _changed(pair, lambda said: _geo_without_extents(said, columns))
+        if pair.binary(1) == _GEO
+        else pair
+        for pair in footer.structs(layout.KEY_VALUES)
+    ]
+    made = footer.copy()
+    left = [pair for pair in pairs if pair is not None]
+    made.put(layout.KEY_VALUES, LIST, Items(STRUCT, left))
+    return made
+
+
+def _pair(
+    pair: Struct,
+    keep: Collection[str],
+    hidden: Collection[str],
+    arrow_fields: ArrowFields | None,
+) -> Struct | None:
     """A text of the footer without what it says of other columns; None: leave it out."""
     key = pair.binary(1)
-    if key not in (ARROW_SCHEMA, _PANDAS, _SPARK):
-        return pair
-    if 2 not in pair or (key == ARROW_SCHEMA and arrow_fields is None):
-        return None
     if key == ARROW_SCHEMA:
-        assert arrow_fields is not None
-        value = arrow_fields(pair.binary(2), keep)
-    else:
-        prune = _pandas if key == _PANDAS else _spark
-        try:
-            value = json.dumps(prune(json.loads(pair.binary(2)), keep)).encode()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            # A tool's own text, which no longer says what it should: the file reads without it.
-            return None
+        return _arrow(pair, keep, arrow_fields)
+    prune = {_PANDAS: _pandas, _SPARK: _spark, _GEO: _geo}.get(key)
+    if prune is not None:
+        return _changed(pair, lambda said: prune(said, keep))
+    # Avro, Iceberg and others: a schema that names what is not there.
+    value = pair.binary(2) if 2 in pair else b""
+    return None if any(json.dumps(name).encode() in value for name in hidden) else pair
+
+
+def _arrow(pair: Struct, keep: Collection[str], arrow_fields: ArrowFields | None) -> Struct | None:
+    value = arrow_fields(pair.binary(2), keep) if arrow_fields and 2 in pair else None
+    if value is None:
+        return None
+    made = pair.copy()
+    made.put(2, BINARY, value)
+    return made
+
+
+def _changed(pair: Struct, change: Callable[[Any], Any]) -> Struct | None:
+    """A pair whose JSON is another; None: it says not what it should, and is left out."""
+    try:
+        value = json.dumps(change(json.loads(pair.binary(2)))).encode()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, FormatError):
+        # A tool's own text: the file reads without it.
+        return None
     made = pair.copy()
     made.put(2, BINARY, value)
     return made
@@ -95,3 +141,19 @@ def _pandas(said: Any, keep: Collection[str]) -> Any:
 
 def _spark(said: Any, keep: Collection[str]) -> Any:
     return {**said, "fields": [each for each in said["fields"] if each["name"] in keep]}
+
+
+def _geo(said: Any, keep: Collection[str]) -> Any:
+    if said["primary_column"] not in keep:
+        raise ValueError("no text without its primary column")
+    return {**said, "columns": {n: one for n, one in said["columns"].items() if n in keep}}
+
+
+def _geo_without_extents(said: Any, columns: Collection[str]) -> Any:
+    kept = {
+        name: {
+            field: value for field, value in one.items() if name not in columns or field != "bbox"
+        }
+        for name, one in said["columns"].items()
+    }
+    return {**said, "columns": kept}

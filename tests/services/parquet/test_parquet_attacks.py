@@ -238,7 +238,7 @@ def test_key_material_that_is_not_ours_is_refused(change):
     fields = {**json.loads(material.as_json()), **change}
 
     with pytest.raises(FormatError, match="not written by airflow-secure-ml"):
-        KeyMaterial.parse(json.dumps(fields).encode(), column="")
+        KeyMaterial.parse(json.dumps(fields, separators=(",", ":")).encode(), column="")
 
 
 @pytest.mark.parametrize(
