@@ -161,9 +161,9 @@ def _options() -> dict[str, dict[str, object]]:
         ),
         "keyring_passphrase_path": _option(
             "",
-            "Path of a file, mode 0600, with the passphrase of keyrings that are under one, such "
-            "as a mounted secret of the orchestrator. Empty: keyrings have none, or a person is "
-            "asked at a terminal.",
+            "Path of a file, mode 0600, with the passphrase of keyrings, such as a mounted secret "
+            "of the orchestrator; a keyring under none is refused then. Empty: keyrings have "
+            "none, or a person is asked at a terminal.",
             example="/run/secrets/secure_ml_passphrase",
         ),
         "policy_file": _option(

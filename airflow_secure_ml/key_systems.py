@@ -56,13 +56,17 @@ TYPE_HPKE = 2
 
 
 def open_local_keyring(
-    address: str, passphrase: Callable[[], Secret] | None = None
+    address: str,
+    passphrase: Callable[[], Secret] | None = None,
+    *,
+    demands_passphrase: bool = False,
 ) -> LocalKeyring:
     """Return the keyring at a `local://` address, with what the command line does to keys.
 
     Args:
         address: Where it lies.
         passphrase: Asked once a process, where the file is under one.
+        demands_passphrase: Whether a file that is under none is refused.
 
     Raises:
         ConfigurationError: Another scheme, or no absolute path.
@@ -76,7 +80,7 @@ def open_local_keyring(
     # Imported here: it needs the cryptography library, which reading settings does not.
     from airflow_secure_ml.adapters.local_keyring import LocalKeyring
 
-    return LocalKeyring(path, passphrase=passphrase)
+    return LocalKeyring(path, passphrase=passphrase, demands_passphrase=demands_passphrase)
 
 
 def is_in_vault(address: str) -> bool:
@@ -137,6 +141,7 @@ class NamedKeys:
         signs: Names of the settings that only sign.
         groups: Names that stand for several keys to seal to.
         passphrase: Asked once a process for each keyring that is under one.
+        demands_passphrase: Whether keyrings that are under none are refused.
 
     Raises:
         ConfigurationError: An address without an adapter.
@@ -156,6 +161,7 @@ class NamedKeys:
         signs: Collection[str] = (),
         groups: Mapping[str, Sequence[str]] | None = None,
         passphrase: Callable[[], Secret] | None = None,
+        demands_passphrase: bool = False,
     ) -> None:
         self._groups = dict(groups or {})
         places = {
@@ -174,7 +180,7 @@ class NamedKeys:
         for name, (system, at) in places.items():
             names.setdefault(system, {})[name] = at or name
         sealing = set(wraps) | (set(places) - set(signs))
-        ways = _Ways(connect, connect_aws, find_token, passphrase)
+        ways = _Ways(connect, connect_aws, find_token, passphrase, demands_passphrase)
         self._systems = {
             system: _open(system, there, [name for name in there if name in sealing], ways)
             for system, there in names.items()
@@ -310,6 +316,7 @@ class _Ways:
     connect_aws: ConnectAws | None
     find_token: FindToken | None
     passphrase: Callable[[], Secret] | None
+    demands_passphrase: bool
 
 
 def _place(address: str, vault_conn_id: str, aws_conn_id: str) -> tuple[_System, str | None]:
@@ -335,7 +342,8 @@ def _open(
 
         return HpkeRecipients(system, names)
     if isinstance(system, str):
-        return open_local_keyring(system, ways.passphrase)
+        demanded = ways.demands_passphrase
+        return open_local_keyring(system, ways.passphrase, demands_passphrase=demanded)
     if isinstance(system, VaultAddress):
         return _open_vault(system, names, wraps, ways.connect)
     return _open_elsewhere(system, names, wraps, ways)

@@ -69,7 +69,11 @@ class Session:
     @cached_property
     def keyring(self) -> LocalKeyring:
         """The keyring that `keys` commands change."""
-        return open_local_keyring(self.settings.key_system, self._keyed().passphrase)
+        return open_local_keyring(
+            self.settings.key_system,
+            self._keyed().passphrase,
+            demands_passphrase=self.settings.keyring_passphrase_path is not None,
+        )
 
     def _keyed(self) -> Deployment:
         """The deployment, with somebody to ask for a passphrase."""

@@ -54,6 +54,7 @@ class LocalKeyring:
         now: The time, UTC.
         random_bytes: Where keys come from.
         passphrase: Asked once a process, where the file is under one.
+        demands_passphrase: Whether a file that is under none is refused.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LocalKeyring:
         path: Path,
         *,
         passphrase: AskPassphrase | None = None,
+        demands_passphrase: bool = False,
         now: Callable[[], datetime] = _utcnow,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -68,6 +70,7 @@ class LocalKeyring:
             raise ConfigurationError(f"{path}: expected the keyring's absolute path")
         self._file = KeyFile(path)
         self._passphrase = passphrase or self._no_passphrase
+        self._demands_passphrase = demands_passphrase
         self._now = now
         self._random_bytes = random_bytes
 
@@ -158,8 +161,11 @@ class LocalKeyring:
         """Make the file with its first keys, under a passphrase if there is one.
 
         Raises:
-            ConfigurationError: A file is there already; it stays as it is.
+            ConfigurationError: A file is there already, which stays as it is; or it would be
+                refused, since it is under no passphrase.
         """
+        if self._demands_passphrase and passphrase is None:
+            raise protection.unprotected(str(self.path))
         self._file.make_folder()
         keyring = Keyring(system=SYSTEM, where=str(self.path))
         for name, purpose in keys:
@@ -178,9 +184,10 @@ class LocalKeyring:
         The old file's bytes are overwritten; backups of it stay under what they were under.
         """
         kdf = None if passphrase is None else protection.new_protection(passphrase)
-        with self._opened():
+        # One under none is read here, and nowhere else: this is what puts it right.
+        with self._opened(demands_passphrase=False):
             pass
-        with self._file.locked(), self._opened() as (keyring, _):
+        with self._file.locked(), self._opened(demands_passphrase=False) as (keyring, _):
             self._file.replace(protection.seal_file(encode(keyring), kdf))
 
     @property
@@ -257,15 +264,17 @@ class LocalKeyring:
 
     @contextmanager
     def _keyring(self) -> Iterator[Keyring]:
-        with self._opened() as (keyring, _):
+        with self._opened(demands_passphrase=self._demands_passphrase) as (keyring, _):
             yield keyring
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Keyring, Kdf | None]]:
+    def _opened(self, *, demands_passphrase: bool) -> Iterator[tuple[Keyring, Kdf | None]]:
         """The keyring, and what its file is under."""
         where, data = str(self.path), self._file.read()
         try:
             text, kdf = protection.open_file(data, self._passphrase, where=where)
+            if kdf is None and demands_passphrase:
+                raise protection.unprotected(where)
             try:
                 keyring = decode(text, system=SYSTEM, where=where)
             finally:
@@ -287,7 +296,8 @@ class LocalKeyring:
         # Read first: where no keyring is, no lock file should appear.
         with self._keyring():
             pass
-        with self._file.locked(), self._opened() as (keyring, kdf):
+        demanded = self._demands_passphrase
+        with self._file.locked(), self._opened(demands_passphrase=demanded) as (keyring, kdf):
             changed = change(keyring)
             try:
                 self._file.replace(protection.seal_file(encode(changed), kdf))

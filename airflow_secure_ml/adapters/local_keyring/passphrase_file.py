@@ -15,7 +15,8 @@ def read_passphrase(path: Path) -> Secret:
     """The text of a file without its line's end.
 
     Raises:
-        ConfigurationError: Not there, no file, others may read it, empty, no UTF-8, too long.
+        ConfigurationError: Not there, no file, another user's or one that others may read, empty,
+            no UTF-8, too long.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -31,6 +32,11 @@ def read_passphrase(path: Path) -> Secret:
                 f"{path}: expected a regular file of mode 0600 with the keyring's passphrase, "
                 f"found mode {stat.S_IMODE(status.st_mode):04o}; others may read it. "
                 "Run `chmod 600` on it and change the passphrase"
+            )
+        if status.st_uid not in (os.geteuid(), 0):
+            raise ConfigurationError(
+                f"{path}: expected a file of user {os.geteuid()} or root, found one of user "
+                f"{status.st_uid}, who knows this passphrase; make one of your own"
             )
         data = os.read(descriptor, MAX_BYTES + 3)
     finally:

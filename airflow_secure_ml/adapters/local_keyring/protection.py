@@ -86,6 +86,16 @@ def new_protection(passphrase: Secret, *, cost: int = COST) -> Kdf:
     return kdf
 
 
+def unprotected(where: str) -> ConfigurationError:
+    """The refusal of a keyring under no passphrase: whoever puts one there chooses every key."""
+    return ConfigurationError(
+        f"{where}: expected a keyring under a passphrase, since [secure_ml] "
+        "keyring_passphrase_path is set; found one, or asked for one, under none. If nobody took "
+        "it out, somebody replaced it: restore the file from a backup. A new one is put under it "
+        "by `secure-ml keys passphrase`, or made under it by `keys init --passphrase`"
+    )
+
+
 def forget() -> None:
     """Wipe every derived key; the passphrase is asked for again."""
     with _lock:

@@ -13,6 +13,7 @@ from airflow_secure_ml.adapters.local_keyring import LocalKeyring, protection
 from airflow_secure_ml.adapters.local_keyring.passphrase_file import read_passphrase
 from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.key_systems import NamedKeys
 
 RIGHT, OTHER = Secret("correct horse battery staple"), Secret("a wholly different phrase")
 
@@ -96,6 +97,70 @@ def test_a_plain_keyring_is_put_under_one_and_out_of_it_again(tmp_path):
     keyring.change_passphrase(None)
     protection.forget()
     assert LocalKeyring(keyring.path).wrapper("data").slot_id == "data/1"
+
+
+def _mallorys(path):
+    """A keyring under nothing, all keys of which Mallory knows, put in another one's place."""
+    theirs = LocalKeyring(path.with_name("theirs.json"))
+    theirs.init()
+    os.replace(theirs.path, path)
+
+
+ACTS = {
+    "seal": lambda keyring: keyring.wrapper("data"),
+    "open": lambda keyring: keyring.unwrappers(),
+    "sign": lambda keyring: keyring.signer("pipeline"),
+    "verify": lambda keyring: keyring.verifiers({"pipeline"}),
+    "rotate": lambda keyring: keyring.rotate("data"),
+    "list": lambda keyring: keyring.list_keys(),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_a_plain_keyring_in_the_place_of_one_under_a_passphrase_is_refused(tmp_path, act):
+    path = _made(tmp_path / "k.json").path
+    _mallorys(path)
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigurationError, match="somebody replaced it"):
+        act(LocalKeyring(path, passphrase=Person(), demands_passphrase=True))
+
+    assert path.read_bytes() == before
+
+
+def test_where_a_passphrase_is_demanded_none_is_made_without(tmp_path):
+    keyring = LocalKeyring(tmp_path / "k.json", passphrase=Person(), demands_passphrase=True)
+
+    with pytest.raises(ConfigurationError, match="under none"):
+        keyring.init()
+    assert not keyring.path.exists()
+
+    keyring.init(passphrase=RIGHT)
+    assert keyring.wrapper("data").slot_id == "data/1"
+
+
+def test_a_deployment_with_the_option_refuses_a_plain_keyring(tmp_path):
+    path = tmp_path / "k.json"
+    LocalKeyring(path).init()
+    keys = NamedKeys(f"local://{path}", passphrase=Person(), demands_passphrase=True)
+
+    with pytest.raises(ConfigurationError, match="keyring_passphrase_path is set"):
+        keys.wrapper("data")
+
+    LocalKeyring(path, passphrase=Person(), demands_passphrase=True).change_passphrase(RIGHT)
+    assert keys.wrapper("data").slot_id == "data/1"
+
+
+def test_another_users_passphrase_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "p"
+    path.write_text(RIGHT.reveal())
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    status = os.stat_result((0o100600, 1, 1, 1, 4242, 0, 8, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda descriptor: status)
+
+    with pytest.raises(ConfigurationError, match="user 4242"):
+        read_passphrase(path)
 
 
 def test_after_a_change_the_old_one_opens_no_more(tmp_path):
@@ -194,7 +259,8 @@ def test_the_command_line_sets_changes_and_removes_it(tmp_path):
     def run(*words, passphrase="first"):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
         environment["AIRFLOW_HOME"] = str(home)
-        environment["AIRFLOW__SECURE_ML__KEYRING_PASSPHRASE_PATH"] = str(tmp_path / passphrase)
+        path = str(tmp_path / passphrase) if passphrase else ""
+        environment["AIRFLOW__SECURE_ML__KEYRING_PASSPHRASE_PATH"] = path
         return subprocess.run(
             [sys.executable, "-m", "airflow_secure_ml.cli", *words],
             capture_output=True,
@@ -215,7 +281,10 @@ def test_the_command_line_sets_changes_and_removes_it(tmp_path):
     assert changed.returncode == 0, changed.stderr
     assert "data" in run("keys", "list", passphrase="second").stdout
     assert run("keys", "passphrase", "--remove", passphrase="second").returncode == 0
-    assert "data" in run("keys", "list").stdout
+    demanded = run("keys", "list", passphrase="second")
+    assert demanded.returncode == 2
+    assert "keyring_passphrase_path is set" in demanded.stderr
+    assert "data" in run("keys", "list", passphrase="").stdout
     shown = changed.stdout + changed.stderr + wrong.stderr
     assert RIGHT.reveal() not in shown
     assert OTHER.reveal() not in shown
