@@ -104,7 +104,12 @@ class RunningS3:
 
         # It holds what clients are made by, which takes ten times as long to read as a client.
         self._session = self._session or Session()
-        once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+        # In chunks, as botocore frames bytes otherwise, the server refuses some of them at times.
+        once = Config(
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+        )
         made = {"endpoint_url": self.url, "region_name": REGION, "verify": str(self.ca)}
         made |= {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         return self._session.client("s3", **(made | {"config": once} | settings))

@@ -191,8 +191,9 @@ class AwsSession:
             read_timeout=identity.read_timeout_s,
             max_pool_connections=MAX_CONNECTIONS,
             tcp_keepalive=True,
-            # Not as the environment has it: it could switch both off.
-            request_checksum_calculation="when_supported",
+            # Not as the environment has it. What is stored is sent with its sum as a header; of its
+            # own, botocore would frame the bytes in chunks, which some stores refuse at times.
+            request_checksum_calculation="when_required",
             response_checksum_validation="when_supported",
             proxies=dict(identity.proxies) or None,
             use_fips_endpoint=identity.use_fips or None,

@@ -12,6 +12,8 @@ import pytest
 
 from airflow_secure_ml.adapters.aws import session as sessions
 from airflow_secure_ml.adapters.aws.failures import S3, asking
+from airflow_secure_ml.adapters.aws.s3 import S3Objects
+from airflow_secure_ml.adapters.aws.s3.parts import PART_BYTES
 from airflow_secure_ml.adapters.aws.session import AssumedRole, AwsIdentity, AwsSession
 from airflow_secure_ml.core.secret import Secret
 from airflow_secure_ml.errors import (
@@ -163,14 +165,39 @@ def test_plain_http_of_a_profile_is_refused_too(tmp_path):
         AwsSession(identity(profile="p")).client("s3")
 
 
-def test_the_environment_cannot_switch_checksums_off(monkeypatch):
-    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+def test_the_environment_has_no_say_in_checksums(monkeypatch):
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
     monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
 
     config = AwsSession(identity()).client("s3").meta.config
 
-    assert config.request_checksum_calculation == "when_supported"
+    assert config.request_checksum_calculation == "when_required"
     assert config.response_checksum_validation == "when_supported"
+
+
+def test_whatever_is_stored_is_sent_in_one_piece_with_its_checksum(s3):
+    client = AwsSession(identity_of(s3)).client("s3")
+    sent = []
+    client.meta.events.register(
+        "before-send.s3", lambda request, **_: sent.append((request.method, request.headers))
+    )
+    store, bucket = S3Objects(lambda _: client), s3.new_bucket(versioned=True)
+
+    for uri, size in (("small", 10), ("parts", PART_BYTES + 1)):
+        with store.create(f"s3://{bucket}/{uri}") as writer:
+            writer.write_at(0, bytes(size))
+            writer.commit(replace=False)
+    with store.create_directory(f"s3://{bucket}/d") as directory:
+        with directory.create("a") as writer:
+            writer.write_at(0, b"x")
+            writer.commit(replace=False)
+        directory.commit(replace=False)
+
+    puts = [headers for method, headers in sent if method == "PUT"]
+    # The object, two parts, a file, and the listing twice.
+    assert len(puts) == 6
+    assert all("x-amz-checksum-crc64nvme" in headers for headers in puts)
+    assert not any("x-amz-trailer" in h or "Content-Encoding" in h for _, h in sent)
 
 
 def test_retries_are_bounded_whatever_the_environment_says(monkeypatch):
