@@ -25,6 +25,7 @@ MAX_PATH_BYTES = 4096
 # Far above what MAX_FILES ordinary paths need, and still no gigabytes.
 MAX_MANIFEST_BYTES = 48 << 20
 _LIMITS = Limits(max_bytes=MAX_MANIFEST_BYTES, max_depth=3)
+_START = b'{"files":['
 _CORE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -184,7 +185,14 @@ class Manifest:
         Raises:
             FormatError: It is over `MAX_MANIFEST_BYTES`.
         """
-        return encode({"files": self.as_records()}, limits=_LIMITS)
+        parts, size = [], 0
+        # One at a time: the records of all entries together take as much memory as the entries.
+        for entry in self.entries:
+            parts.append(encode(entry.as_record(), limits=_LIMITS))
+            size += len(parts[-1]) + 1
+            if size > MAX_MANIFEST_BYTES - len(_START) - 1:
+                raise FormatError(f"manifest: over {MAX_MANIFEST_BYTES} bytes; fewer files at once")
+        return b"%b%b]}" % (_START, b",".join(parts))
 
     @cached_property
     def digest(self) -> str:
