@@ -14,8 +14,8 @@ listener "tcp" {
   tls_key_file    = "/vault/tls/server.key"
   tls_min_version = "tls12"
 
-  # A statement about a directory names each of its files, and Vault signs it as one string: with
-  # the default of 1 MiB that is some 4,000 files, with this a hundred thousand.
+  # A certificate of destruction names each object that was lost, and Vault signs it as one string:
+  # with the default of 1 MiB that is some 4,000 objects, with this a hundred thousand.
   max_json_string_value_length = 33554432
 }
 

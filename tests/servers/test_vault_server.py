@@ -206,7 +206,7 @@ def test_the_shipped_configuration_starts(vault_binary, tmp_path):
     assert "[ERROR]" not in said
 
 
-def test_the_shipped_limit_lets_vault_sign_for_a_hundred_thousand_files(
+def test_the_shipped_limit_lets_vault_sign_away_a_hundred_thousand_objects(
     vault_binary, tmp_path, monkeypatch
 ):
     limit = re.search(r"max_json_string_value_length = \d+", SHIPPED.read_text())[0]
@@ -216,8 +216,8 @@ def test_the_shipped_limit_lets_vault_sign_for_a_hundred_thousand_files(
     with RunningVault(binary=vault_binary, folder=tmp_path / "vault") as own:
         vault_setup.transit_key(own, "pipeline", "ed25519")
         # A request as a whole may have 32 MiB.
-        statement = base64.b64encode(bytes(23 << 20)).decode()
-        signed = own.api("POST", "transit/sign/pipeline", {"input": statement})
+        certificate = base64.b64encode(bytes(23 << 20)).decode()
+        signed = own.api("POST", "transit/sign/pipeline", {"input": certificate})
 
     assert signed["data"]["signature"].startswith("vault:v1:")
 

@@ -154,7 +154,7 @@ class KmsSigner:
             raise ConfigurationError(
                 f"key {self._arn}: {len(message)} bytes to sign, and AWS KMS takes {SIGNED_BYTES} "
                 "of a message for Ed25519; sign with a key of a local keyring, of Vault or of a "
-                "token (key_names), or write fewer files at once"
+                "token (key_names)"
             )
         answer = self._client.ask(
             action,

@@ -244,7 +244,7 @@ class TransitMount:
         return ConfigurationError(
             f"key {self.where(name)}: {len(message)} bytes to sign, and Vault takes "
             f"{SIGNED_BYTES} unless its listener allows more; raise max_json_string_value_length "
-            "there, sign with a key of a local keyring (key_names), or write fewer files at once"
+            "there, or sign with a key of a local keyring (key_names)"
         )
 
     def _body(self, name: str, text: str) -> bytes:
