@@ -56,7 +56,11 @@ _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}/[1-9][0-9]{0,8}", re.ASC
 
 
 def encode(keyring: Keyring) -> bytes:
-    """The file's bytes."""
+    """The file's bytes.
+
+    Raises:
+        ConfigurationError: More than a reader takes: written, nobody could read any key again.
+    """
     keys = {name: _key_record(key) for name, key in keyring.keys.items()}
     is_first = all(
         key.purpose in _FIRST_PURPOSES and each.second_public is None
@@ -64,7 +68,13 @@ def encode(keyring: Keyring) -> bytes:
         for each in key.versions
     )
     record = {"secure_ml_keyring": FORMAT if is_first else FORMAT_RECIPIENTS, "keys": keys}
-    return json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+    text = json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"
+    if len(text) > MAX_TEXT_BYTES:
+        raise ConfigurationError(
+            f"{keyring.where}: expected at most {MAX_TEXT_BYTES} bytes of keys, found {len(text)} "
+            "with this change, which was not made; take a second keyring for some names (key_names)"
+        )
+    return text
 
 
 def decode(data: bytes | bytearray, *, system: str, where: str) -> Keyring:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_secure_ml.core.ed25519 import PublicKey
 from airflow_secure_ml.core.keyring import changes
 from airflow_secure_ml.core.keyring.model import Keyring
 from airflow_secure_ml.core.keyring.text import decode, encode
@@ -155,3 +156,16 @@ def test_the_frozen_keyrings_are_read_and_written_the_same(name, number):
     assert encode(keyring) == data
     kinds = {slot.slot_type for slot in keyring.openers()}
     assert kinds == ({1} if number == 1 else {1, 2})
+
+
+def test_a_keyring_that_nobody_could_read_again_is_not_written():
+    keyring = Keyring(system="local", where="k.json")
+    keys = [PublicKey(version=n, public=bytes(32), second=bytes(1952)) for n in range(1, 256)]
+    for at in range(5):
+        keyring = changes.trust(keyring, f"partner-{at}", keys, now=NOW)
+    assert decode(encode(keyring), system="local", where="k.json") == keyring
+
+    grown = changes.trust(keyring, "partner-5", keys, now=NOW)
+
+    with pytest.raises(ConfigurationError, match=r"k\.json: expected at most 4194304 bytes"):
+        encode(grown)
