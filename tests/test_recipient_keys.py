@@ -137,6 +137,21 @@ def test_a_recipients_newer_key_replaces_the_older_and_never_comes_back(keyring,
         keyring.trust("ann", old)
 
 
+def test_a_recipients_stronger_key_is_not_replaced_by_a_weaker_one(keyring, ann):
+    keyring.trust("partner", ann.export_public("ann"))
+    ann.create("weak", "receive")
+
+    with pytest.raises(PolicyError, match="x25519 alone") as refused:
+        keyring.trust("partner", ann.export_public("weak"))
+
+    assert refused.value.why == "key_not_allowed"
+    assert keyring.wrapper("partner").recipient.algorithm == HYBRID
+    keyring.trust("other", ann.export_public("weak"))
+    ann.create("strong", "receive", post_quantum=True)
+    keyring.trust("other", ann.export_public("strong"))
+    assert keyring.wrapper("other").recipient.algorithm == HYBRID
+
+
 def test_a_recipient_takes_no_name_of_another_kind(keyring, ann):
     with pytest.raises(ConfigurationError, match="another kind"):
         keyring.trust("data", ann.export_public("ann"))

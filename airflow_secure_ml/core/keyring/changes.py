@@ -109,7 +109,7 @@ def add_recipient(keyring: Keyring, name: str, recipient: Recipient, *, now: str
 
     Raises:
         ConfigurationError: The name is that of another kind of key.
-        PolicyError: It is one of their older keys, which they replaced.
+        PolicyError: It is one of their older keys, which they replaced, or a weaker kind.
     """
     known = keyring.keys.get(check_name(name))
     if known is None:
@@ -123,6 +123,13 @@ def add_recipient(keyring: Keyring, name: str, recipient: Recipient, *, now: str
     if any(each.public == recipient.public for each in known.versions):
         raise PolicyError(
             f"key {name}: that key of theirs is known and no longer used here; ask for the newest",
+            why="key_not_allowed",
+        )
+    if known.newest.algorithm == HYBRID and recipient.algorithm != HYBRID:
+        raise PolicyError(
+            f"key {name}: known with a quantum-resistant key, and the new one is {X25519} alone; "
+            "whoever seals under this name counts on more. Ask its owner for one made with "
+            "--post-quantum, or trust this one under another name",
             why="key_not_allowed",
         )
     return _with_next(keyring, known, _version_of(recipient, known.newest.number + 1, now))
