@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.awsrequest import AWSResponse
+from urllib3 import HTTPResponse
 
 from airflow_secure_ml.adapters.aws import session as sessions
 from airflow_secure_ml.adapters.aws.failures import S3, asking
@@ -198,6 +202,29 @@ def test_whatever_is_stored_is_sent_in_one_piece_with_its_checksum(s3):
     assert len(puts) == 6
     assert all("x-amz-checksum-crc64nvme" in headers for headers in puts)
     assert not any("x-amz-trailer" in h or "Content-Encoding" in h for _, h in sent)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_signed"),
+    [
+        ({"endpoint": "https://127.0.0.1:1"}, False),
+        ({"endpoint": "http://127.0.0.1:1", "allow_http": True}, True),
+    ],
+    ids=["https", "http"],
+)
+def test_bytes_are_digested_for_a_signature_only_where_no_tls_holds_them(more, is_signed):
+    client = AwsSession(identity(**more)).client("s3")
+    sent = []
+
+    def answer(request, **_):
+        sent.append(request.headers["X-Amz-Content-SHA256"].decode())
+        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO()))
+
+    client.meta.events.register("before-send.s3", answer)
+    client.put_object(Bucket="bucket", Key="a", Body=b"x", ChecksumCRC64NVME="AAAAAAAAAAA=")
+
+    digest = hashlib.sha256(b"x").hexdigest()
+    assert sent == [digest if is_signed else "UNSIGNED-PAYLOAD"]
 
 
 def test_retries_are_bounded_whatever_the_environment_says(monkeypatch):
