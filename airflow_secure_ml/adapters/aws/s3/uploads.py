@@ -135,11 +135,7 @@ def sweep_lost(place: Place, answer: Mapping[str, Any], took: timedelta) -> None
         since = until - took - timedelta(seconds=2)
         for upload in _uploads(place):
             is_other = upload["UploadId"] != answer["UploadId"]
-            if (
-                is_other
-                and since <= upload["Initiated"]
-                and not _is_live(place, upload["UploadId"])
-            ):
+            if is_other and since <= upload["Initiated"] and _is_nobodys(place, upload["UploadId"]):
                 abort(place, upload["UploadId"])
 
 
@@ -218,8 +214,14 @@ def _begun_around(place: Place, since: datetime) -> list[str]:
     return [
         upload["UploadId"]
         for upload in _uploads(place)
-        if abs(upload["Initiated"] - since) < _AROUND and not _is_live(place, upload["UploadId"])
+        if abs(upload["Initiated"] - since) < _AROUND and _is_nobodys(place, upload["UploadId"])
     ]
+
+
+def _is_nobodys(place: Place, upload_id: str) -> bool:
+    """Whether no writer seems to know its id: none has a mark here, none sent a part."""
+    # A part tells of a writer at another machine, which began its own at the same time.
+    return not _is_live(place, upload_id) and _newest_part(place, upload_id) is None
 
 
 def _uploads(place: Place) -> Iterator[dict[str, Any]]:

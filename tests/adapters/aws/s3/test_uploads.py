@@ -98,6 +98,31 @@ def test_a_process_that_ended_before_it_knew_the_id_leaves_nothing(marks, place,
     mark.release(is_over=True)
 
 
+def test_a_live_writer_of_another_machine_keeps_its_upload(
+    marks, place, begun, there, client, bucket
+):
+    # Begun at the same time as that of a process here which ended before it knew the id.
+    theirs, _ = begun(), begun()
+    client.upload_part(Bucket=bucket, Key="x", UploadId=theirs, PartNumber=1, Body=b"x")
+    dead_mark(place)
+
+    uploads.sweep_own(place)
+
+    assert there() == {theirs}
+
+
+def test_a_lost_answer_costs_no_other_machine_its_upload(
+    marks, place, begun, there, client, bucket
+):
+    theirs, _ = begun(), begun()
+    client.upload_part(Bucket=bucket, Key="x", UploadId=theirs, PartNumber=1, Body=b"x")
+    again = client.create_multipart_upload(Bucket=bucket, Key="x")
+
+    uploads.sweep_lost(place, again, timedelta(minutes=1))
+
+    assert there() == {theirs, again["UploadId"]}
+
+
 def test_only_uploads_to_this_very_key_are_looked_at(marks, place, begun, there):
     beside = {begun("xy"), begun("x/y")}
     dead_mark(place)
