@@ -240,7 +240,9 @@ class S3DirectoryWriter:
             remove_versions(self._root, self._uploaded)
         place = place_below(self._root, LISTING_NAME)
         try:
-            if self.has_versions:
+            # Not where somebody was overtaken: to them it would be as if nobody had begun, too, and
+            # they would publish what was swept.
+            if self.has_versions and self._taken_from is None:
                 # The version before is the newest then, as if nobody had begun.
                 place.ask(
                     "remove", "delete_object", but=(Kind.NOTHING,), VersionId=self._begun.version_id

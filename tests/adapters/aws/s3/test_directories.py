@@ -528,3 +528,19 @@ def test_what_counts_keys_and_suites_sees_what_readers_see(store, write, client,
             found[each.uri.partition("/d/")[2]] = pinned.read_at(0, 99)
 
     assert found == FILES
+
+
+def test_an_overtaken_writer_stays_fenced_off_when_the_other_one_gives_up(store, bucket):
+    """What it uploaded is swept by then."""
+    uri = f"s3://{bucket}/d"
+    first = store.create_directory(uri)
+    with first.create("a.csv") as writer:
+        writer.write_at(0, b"first")
+        writer.commit(replace=False)
+    store.create_directory(uri).abort()
+
+    with pytest.raises(PolicyError) as caught:
+        first.commit(replace=False)
+
+    assert caught.value.why == "address_taken"
+    assert store.info(uri) is None
