@@ -8,31 +8,40 @@ by itself is not stopped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from airflow_secure_ml.core.secret_search import holds_secret
 from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.securing.surface import surfaced
 
+_lent: list[str] = []
+
+
+def also_keep(secrets: Collection[str]) -> None:
+    """Count texts that the body came by while it ran among its secrets."""
+    _lent.extend(secrets)
+
 
 class Guarded:
-    """The secrets of one body.
+    """The secrets of one body, of which a process runs one at a time.
 
     Args:
-        secrets: Texts that nobody may see; none: nothing is checked.
+        secrets: Texts that nobody may see, from the beginning.
     """
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        self._secrets = secrets
+        self._given = secrets
         self._refusal: BaseException | None = None
+        _lent.clear()
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        return (*self._given, *_lent)
 
     @contextlib.contextmanager
     def pushing(self, ti: Any) -> Iterator[None]:
         """For the time of the body, refuse a secret that it pushes to XCom."""
-        if not self._secrets:
-            yield
-            return
         push = ti.xcom_push
 
         def xcom_push(key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -63,8 +72,8 @@ class Guarded:
         """
         if self._secrets and holds_secret(value, self._secrets):
             raise PolicyError(
-                f"the body {did} a leased secret, and Airflow would store it in its database; "
-                "pass the credential's name, and lease it in the task that needs it",
+                f"the body {did} a leased secret or a lent key, and Airflow would store it in its "
+                "database; pass the name of what it opens, and lease it in the task that needs it",
                 why="rule_denied",
             )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.current_task import body_run
 from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.securing.leaving import also_keep
 from airflow_secure_ml.securing.opening import plan_of
 from airflow_secure_ml.services.parquet_lending import LentKeys, lend_columns
 
@@ -51,7 +52,18 @@ def lend_parquet_keys(
         raise _surfaced(error) from error.__cause__
     finally:
         work.journal.settle()
+    _mask(lent)
     return lent
+
+
+def _mask(lent: LentKeys) -> None:
+    """Keep the keys out of Airflow's database and logs; in a notebook there is neither."""
+    also_keep(lent.secrets)
+    if body_run() is None:
+        return
+    from airflow.sdk.log import mask_secret
+
+    mask_secret(list(lent.secrets))
 
 
 def _work(source: Any, signed_by: str | Collection[str] | None) -> Work:

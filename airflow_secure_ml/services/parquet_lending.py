@@ -9,22 +9,29 @@ Source: docs/parquet.md, Spark.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from airflow_secure_ml.core.manifest import Manifest
-from airflow_secure_ml.core.ports import KeyRef, ObjectStore
-from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.errors import FormatError, SecureMLError
+from airflow_secure_ml.services.artifact import Artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import key_facts
 from airflow_secure_ml.services.key_choice import opening_keys
+from airflow_secure_ml.services.manifests import manifest_of
 from airflow_secure_ml.services.parquet_inputs import forbidden
 from airflow_secure_ml.services.parquet_keys import ReaderKeys
 from airflow_secure_ml.services.parquet_opening import choose, read_columns
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.secured_inputs import demand_for, object_facts
-from airflow_secure_ml.services.signing import verify_artifact
+from airflow_secure_ml.services.secured_inputs import (
+    FoundInput,
+    as_refusal,
+    find_input,
+    object_facts,
+)
+from airflow_secure_ml.services.signing import Verified
 
 KMS_CLASS = "airflow_secure_ml.LentKeys"
 _FACTORY = "org.apache.parquet.crypto.keytools.PropertiesDrivenCryptoFactory"
@@ -53,6 +60,11 @@ class LentKeys:
         # A pickle would carry keys into an XCom or a queue.
         raise TypeError("LentKeys holds keys and cannot be pickled")
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Each key as `spark_options` writes it: what logs must not show."""
+        return tuple(base64.b64encode(key).decode() for key in self.keys.values())
+
     def spark_options(self) -> dict[str, str]:
         """Options of a Spark read; the one with keys is one that Spark itself masks."""
         lines = [
@@ -78,49 +90,49 @@ def lend_columns(work: Work, item: Input, columns: Collection[str]) -> LentKeys:
         SecureMLError: It is refused, or another system failed; recorded.
     """
     desk, journal, facts = work.desk, work.journal, object_facts(item)
-    store = desk.store(item.uri)
-    act = "object.verify"
-    try:
-        if desk.rules is not None:
-            decision = desk.rules.decide_read(
-                item.uri, dag_id=work.plan.dag_id or None, sealed=True, key=None, today=work.today
+    with contextlib.ExitStack() as held:
+        # Pinned once: what is verified is what is read of it.
+        found = find_input(work, item, held)
+        act = "object.verify"
+        try:
+            verified = _verified(found)
+            facts |= {"digest": verified.digest, "bytes": verified.manifest.size_bytes}
+            signers = [str(ref) for ref in verified.signers[:8]]
+            journal.did(act, object=facts, more={"signers": signers})
+            act = "object.open"
+            keys = ReaderKeys(
+                found.object,
+                opening_keys(desk.keys),
+                forbids=lambda material: forbidden(work, item, material),
+                state_of=desk.keys.state_of,
             )
-            work.obey(decision, "read", item.name)
-        demand = demand_for(work, item)
-        verified = verify_artifact(store, item.uri, demand)
-        facts |= {"digest": verified.digest, "bytes": verified.manifest.size_bytes}
-        journal.did(act, object=facts, more={"signers": [str(ref) for ref in verified.signers[:8]]})
-        act = "object.open"
-        keys = ReaderKeys(
-            demand.same_as or item.uri,
-            opening_keys(desk.keys),
-            forbids=lambda material: forbidden(work, item, material),
-            state_of=desk.keys.state_of,
-        )
-        with keys:
-            lent = lend_keys(store, item.uri, verified.manifest, keys, columns=columns)
-    except SecureMLError as error:
-        journal.refused(act, error, object=facts)
-        raise
+            with keys:
+                lent = lend_keys(found.artifact, keys, columns=columns)
+        except (SecureMLError, FileNotFoundError) as error:
+            refusal = as_refusal(item, error)
+            journal.refused(act, refusal, object=facts)
+            raise refusal from error.__cause__
     for ref in lent.refs:
         journal.did(act, object=facts, key=key_facts(ref))
     return lent
 
 
-def lend_keys(
-    store: ObjectStore,
-    uri: str,
-    manifest: Manifest,
-    keys: ReaderKeys,
-    *,
-    columns: Collection[str] = (),
-) -> LentKeys:
+def _verified(found: FoundInput) -> Verified:
+    """Hold what is pinned against its statement, all of it."""
+    if not found.column_sealed:
+        raise FormatError(
+            f"{found.item.uri}: expected Parquet whose columns have keys of their own, found "
+            "another file; open it with Reads"
+        )
+    assert found.candidates is not None
+    return found.candidates.match(manifest_of(found.artifact, algorithm=found.candidates.algorithm))
+
+
+def lend_keys(artifact: Artifact, keys: ReaderKeys, *, columns: Collection[str] = ()) -> LentKeys:
     """Read every file's footer and take the keys of the columns that may be read.
 
     Args:
-        store: Where it lies.
-        uri: Its canonical address.
-        manifest: What was verified to lie there (`signing.verify_artifact`).
+        artifact: What was verified, pinned since.
         keys: The reader's.
         columns: The only ones to lend keys of; empty: all that may be.
 
@@ -131,9 +143,10 @@ def lend_keys(
     refs: dict[KeyRef, None] = {}
     names: dict[str, None] = {}
     left_out: dict[tuple[str, str], None] = {}
-    for entry in manifest.entries:
-        with store.open(store.child(uri, entry.path) if entry.path else uri) as pinned:
+    for path in artifact.names():
+        with artifact.open(path) as pinned:
             found = read_columns(pinned, keys)
+            pinned.check_unchanged()
         keep = choose(found, columns)
         names |= dict.fromkeys(keep)
         opened = [found.footer_key, *(own for name, own in found.own.items() if name in keep)]
@@ -144,4 +157,11 @@ def lend_keys(
         for name, material in found.own.items():
             if name in found.denied:
                 left_out[name, material.key_name] = None
-    return LentKeys(keys=lent, refs=tuple(refs), columns=tuple(names), left_out=tuple(left_out))
+    # A file without rows says of no column that it has a key.
+    denied = {name for name, _ in left_out}
+    return LentKeys(
+        keys=lent,
+        refs=tuple(refs),
+        columns=tuple(name for name in names if name not in denied),
+        left_out=tuple(left_out),
+    )

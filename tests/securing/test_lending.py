@@ -11,7 +11,7 @@ import pytest
 
 from airflow_secure_ml import Writes, secure
 from airflow_secure_ml.adapters.parquet import decryption_properties
-from airflow_secure_ml.errors import IntegrityError, PolicyError
+from airflow_secure_ml.errors import FormatError, IntegrityError, PolicyError, SecureMLError
 from airflow_secure_ml.securing.lending import lend_parquet_keys
 
 ADDRESS = "s3://lake/people.parquet"
@@ -78,3 +78,63 @@ def test_nothing_is_lent_for_what_was_altered(people):
 
     with pytest.raises(IntegrityError):
         lend_parquet_keys(ADDRESS)
+
+
+@pytest.mark.parametrize("opening", [1, 2, 3, 4])
+def test_what_is_put_in_its_place_meanwhile_is_never_parsed(people, opening):
+    """What lies there is exchanged right before it is opened for the so-manieth time."""
+    objects = people._here.objects
+    signed = objects.objects[ADDRESS]
+    plain_open, times = objects.open, []
+
+    def opened(uri):
+        times.append(uri)
+        if uri == ADDRESS and times.count(ADDRESS) == opening:
+            objects.put(ADDRESS, signed[:-9] + b"x" + signed[-8:])
+        return plain_open(uri)
+
+    objects.open = opened
+    try:
+        outcome = lend_parquet_keys(ADDRESS).columns
+    except SecureMLError as error:
+        outcome = type(error).__name__
+
+    # CiphertextError would say that it was parsed.
+    assert outcome in (("id", "ssn"), "IntegrityError", "ManifestMismatchError")
+
+
+def test_where_nothing_is_nothing_is_lent_and_the_trail_says_so(people):
+    with pytest.raises(FormatError, match="found nothing"):
+        lend_parquet_keys("s3://lake/nobody.parquet")
+
+    assert ("object.verify", "refused") in [(e.act, e.outcome) for e in people.events]
+
+
+def test_of_what_is_sealed_whole_nothing_is_lent(people):
+    people.put("s3://lake/whole.parquet", b"PAR1")
+
+    with pytest.raises(FormatError, match="found another file"):
+        lend_parquet_keys("s3://lake/whole.parquet")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: x, lambda x: {"a": [x["parquet.encryption.key.access.token"]]}],
+    ids=["as it is", "deep inside"],
+)
+def test_a_lent_key_does_not_leave_its_task_by_xcom(people, wrap):
+    from airflow.sdk import DAG, task
+
+    with DAG("reading", schedule=None):
+
+        @secure(writes={"out": "s3://lake/out.bin"})
+        @task
+        def hand_on(out=None):
+            out.write_bytes(b"x")
+            return wrap(lend_parquet_keys(ADDRESS).spark_options())
+
+        handed = hand_on()
+    ran = people.run(handed.operator)
+
+    assert isinstance(ran.error, PolicyError)
+    assert "lent key" in str(ran.error)

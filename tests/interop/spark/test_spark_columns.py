@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from airflow_secure_ml.core.manifest import Manifest
+from airflow_secure_ml.services.artifact import pin_artifact
 from airflow_secure_ml.services.parquet_keys import ReaderKeys
 from airflow_secure_ml.services.parquet_lending import lend_keys
 from tests.services.parquet.conftest import DATA, PII, ParquetBench, people, written
@@ -37,8 +37,8 @@ def sealed_file(tmp_path, columns=None, **options):
     bench.put(sealed, URI)
 
     def lent(*keys, **how):
-        with ReaderKeys(URI, keys) as held:
-            return lend_keys(bench.store, URI, Manifest.of([bench.entry]), held, **how)
+        with ReaderKeys(URI, keys) as held, pin_artifact(bench.store, URI) as artifact:
+            return lend_keys(artifact, held, **how)
 
     return str(path), lent
 
