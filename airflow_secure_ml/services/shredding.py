@@ -9,14 +9,16 @@ Source: SEALED_FILE_FORMAT, Data-set key ("Destroying it erases …").
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_secure_ml.core import dsse
+from airflow_secure_ml.core.canonical import MAX_INTEGER
 from airflow_secure_ml.core.destruction import Destruction, LostObject, parse_destruction
-from airflow_secure_ml.core.ports import ObjectStore, Signer, Verifier
+from airflow_secure_ml.core.ports import ObjectStore, PinnedDirectory, Signer, Verifier
 from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.core.statement import Producer
@@ -24,6 +26,7 @@ from airflow_secure_ml.errors import (
     MAX_NAMES,
     ConfigurationError,
     FormatError,
+    IntegrityError,
     PolicyError,
     SecureMLError,
     SignatureError,
@@ -38,7 +41,7 @@ from airflow_secure_ml.services.sealed_dataset import (
     dataset_key_name,
     destroying_name,
 )
-from airflow_secure_ml.services.sealed_walk import pin_sealed
+from airflow_secure_ml.services.sealed_walk import Below, pin_below, pin_sealed
 
 ACT = "dataset.shred"
 _SUFFIXES = "|".join(map(re.escape, (KEY_SUFFIX, DESTROYED_SUFFIX, DESTROYING_SUFFIX)))
@@ -46,6 +49,8 @@ _KEY_FILE = re.compile(rf"([0-9a-f]{{64}})(?:{_SUFFIXES})")
 _BEGUN = b"the key of this name is being destroyed\n"
 # What wrapped a header that an interrupted shredding had destroyed already: its intent says.
 UNKNOWN_KEY = "unknown"
+_ROUNDS = 8
+_LONGEST_EVENT = "0" * 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,7 @@ def shred_data_set(
     asked: Asked,
     *,
     signer: Signer,
+    verifiers: Sequence[Verifier],
     trail: Trail,
     progress: Callable[[int], None] | None = None,
 ) -> Shredded:
@@ -105,28 +111,35 @@ def shred_data_set(
         uri: Its canonical address; the directory whose `_asml/` holds the keys.
         asked: Why, and for whom.
         signer: Signs the certificates.
+        verifiers: Whose certificates are believed where one is there already, the signer's own
+            among them.
         trail: Takes an intent and an outcome for each key.
         progress: Called with the number of files looked at so far.
 
     Raises:
         ConfigurationError: No data set is there.
-        FormatError: A file in it is broken, so it cannot be told what opens it.
-        PolicyError: It holds what its key's end would not erase (not_checkable); nothing was
-            destroyed.
+        FormatError: A file in it is broken, so it cannot be told what opens it; or no certificate
+            can say what is asked. Nothing was destroyed.
+        PolicyError: It holds what its key's end would not erase (not_checkable), or a certificate
+            that nobody accepted signed; nothing was destroyed.
+        SignatureError: A certificate is there that is none; nothing was destroyed.
+        IntegrityError: Somebody puts the key back as often as it is destroyed.
         ServiceRefusedError: A lock of the store holds a copy; the key is not gone.
     """
     found = _look(store, uri, progress or (lambda done: None))
-    certificates, destructions = [], []
-    for core_id, header in sorted(found.keys.items()):
-        certificate = store.child(uri, certificate_name(core_id))
+    certificates = {each: store.child(uri, certificate_name(each)) for each in sorted(found.keys)}
+    drafts = {}
+    for core_id, certificate in certificates.items():
+        stands = _stands(store, certificate, verifiers)
         # A key that came back, from a backup, goes once more.
-        if store.info(certificate) is None or core_id in found.there:
-            lost = tuple(found.lost.get(core_id, ()))
-            told = _destroy(store, uri, core_id, header, lost, asked, signer, trail)
-            destructions.append(told)
+        if not stands or core_id in found.there:
+            drafts[core_id] = _draft(uri, core_id, found, asked)
+    destructions = []
+    for core_id in certificates:
+        if core_id in drafts:
+            destructions.append(_destroy(store, drafts[core_id], signer, trail))
         store.delete(store.child(uri, destroying_name(core_id)))
-        certificates.append(certificate)
-    return Shredded(certificates=tuple(certificates), destructions=tuple(destructions))
+    return Shredded(certificates=tuple(certificates.values()), destructions=tuple(destructions))
 
 
 def certificates_of(store: ObjectStore, uri: str) -> list[str]:
@@ -160,44 +173,78 @@ def read_certificate(store: ObjectStore, uri: str, verifiers: Sequence[Verifier]
     return found
 
 
+def _stands(store: ObjectStore, certificate: str, verifiers: Sequence[Verifier]) -> bool:
+    """Whether an accepted certificate is there; a planted one must not stand for ours."""
+    try:
+        read_certificate(store, certificate, verifiers)
+    except FileNotFoundError:
+        return False
+    except (SignatureError, PolicyError) as error:
+        text = f"{error}; nothing was destroyed: remove it, and shred again"
+        raise type(error)(text, why=error.why) from error
+    return True
+
+
 def _look(store: ObjectStore, uri: str, progress: Callable[[int], None]) -> _Found:
     folder = store.child(uri, KEY_FOLDER)
-    info, inner = store.info(uri), store.info(folder)
-    if info is None or not info.is_directory or inner is None:
+    info = store.info(uri)
+    if info is not None and info.is_directory:
+        _fence_off(store, uri)
+    keys, there = _keys(store, folder)
+    if not keys or (info is not None and not info.is_directory):
         raise ConfigurationError(
             f"{uri}: expected a sealed directory with its keys in {KEY_FOLDER}/, found none; only "
             "a data set's own key can be destroyed, a file's other keys open other files too"
         )
+    lost: dict[str, list[LostObject]] = {}
+    kept: list[str] = []
+    with contextlib.ExitStack() as held:
+        # What its readers get: in a store with versions that is not always the newest.
+        listed = None if info is None else held.enter_context(store.open_directory(uri))
+        for done, name in enumerate(() if listed is None else listed.names(), start=1):
+            assert listed is not None
+            core_id, one = _opened_by(listed, name)
+            if one is None or core_id not in keys:
+                kept.append(name)
+            else:
+                lost.setdefault(core_id, []).append(one)
+            progress(done)
+    if kept:
+        raise _not_erased(uri, kept)
+    return _Found(keys=keys, there=there, lost=lost)
+
+
+def _keys(store: ObjectStore, folder: str) -> tuple[dict[str, Header | None], set[str]]:
+    """Every key that is or was there by core_id, and which of them the store still has."""
     keys: dict[str, Header | None] = {}
     there: set[str] = set()
-    for name in store.walk(folder):
+    for name in () if store.info(folder) is None else store.walk(folder):
         matched = _KEY_FILE.fullmatch(name)
         if matched is not None:
             keys.setdefault(matched[1], None)
         if matched is not None and name.endswith(KEY_SUFFIX):
             there.add(matched[1])
-            keys[matched[1]] = _header(store, store.child(uri, f"{KEY_FOLDER}/{name}"))
-    lost: dict[str, list[LostObject]] = {}
-    kept: list[str] = []
-    for done, name in enumerate(store.walk(uri), start=1):
-        core_id, one = _opened_by(store, uri, name)
-        if one is None or core_id not in keys:
-            kept.append(name)
-        else:
-            lost.setdefault(core_id, []).append(one)
-        progress(done)
-    _require_erased(uri, keys, kept)
-    return _Found(keys=keys, there=there, lost=lost)
+            keys[matched[1]] = _header(store, store.child(folder, name), matched[1])
+    for name in store.walk_removed(folder):
+        matched = _KEY_FILE.fullmatch(name)
+        if matched is not None and name.endswith(KEY_SUFFIX):
+            there.add(matched[1])
+            keys.setdefault(matched[1], None)
+    return keys, there
 
 
-def _require_erased(uri: str, keys: dict[str, Header | None], kept: list[str]) -> None:
-    if not keys:
-        raise ConfigurationError(f"{uri}: expected a data-set key in {KEY_FOLDER}/, found none")
-    if not kept:
-        return
+def _fence_off(store: ObjectStore, uri: str) -> None:
+    """Have whoever writes it now fail at the end: their key lies there already, beside the old."""
+    with store.open_directory(uri) as listed:
+        is_built_in_place = bool(listed.version)
+    if is_built_in_place:
+        store.create_directory(uri).abort()
+
+
+def _not_erased(uri: str, kept: list[str]) -> PolicyError:
     names = ", ".join(repr(name) for name in kept[:MAX_NAMES])
     more = f" and {len(kept) - MAX_NAMES} more" if len(kept) > MAX_NAMES else ""
-    raise PolicyError(
+    return PolicyError(
         f"{uri}: nothing was destroyed, since its key's end would not erase {names}{more}: plain, "
         "of another data set, or open to another key as well; remove these files or seal them "
         "anew into the data set first",
@@ -205,9 +252,9 @@ def _require_erased(uri: str, keys: dict[str, Header | None], kept: list[str]) -
     )
 
 
-def _opened_by(store: ObjectStore, uri: str, name: str) -> tuple[str, LostObject | None]:
+def _opened_by(listed: PinnedDirectory, name: str) -> tuple[str, LostObject | None]:
     """The only data-set key that opens a file; no object where there is more than that one."""
-    seen = pin_sealed(store, store.child(uri, name))
+    seen = pin_below(Below(uri=f"{listed.uri}/{name}", open=lambda: listed.open(name)))
     if seen is None:
         return "", None
     pinned, header = seen
@@ -220,7 +267,7 @@ def _opened_by(store: ObjectStore, uri: str, name: str) -> tuple[str, LostObject
     return slots[0].id, lost
 
 
-def _header(store: ObjectStore, uri: str) -> Header | None:
+def _header(store: ObjectStore, uri: str, core_id: str) -> Header | None:
     seen = pin_sealed(store, uri)
     if seen is None:
         # An interrupted shredding overwrote it.
@@ -229,47 +276,52 @@ def _header(store: ObjectStore, uri: str) -> Header | None:
     pinned.__exit__(None, None, None)
     if header.core.suite != SUITE_DATASET_KEY:
         raise FormatError(f"{uri}: expected a data-set key, found another sealed file")
+    if header.core_id.hex() != core_id:
+        raise FormatError(f"{uri}: it is another data-set key than its name says")
     return header
 
 
-def _destroy(
-    store: ObjectStore,
-    uri: str,
-    core_id: str,
-    header: Header | None,
-    lost: tuple[LostObject, ...],
-    asked: Asked,
-    signer: Signer,
-    trail: Trail,
-) -> Destruction:
-    wrapped_by = (UNKNOWN_KEY,) if header is None else tuple(slot.id for slot in header.slots)
+def _draft(uri: str, core_id: str, found: _Found, asked: Asked) -> Destruction:
+    """The certificate but for copies and event, found to be one before anything is destroyed.
+
+    Raises:
+        FormatError: It could not be written: its reason is none, or it names too much.
+    """
+    header = found.keys[core_id]
+    draft = Destruction(
+        data_set=uri,
+        core_id=core_id,
+        wrapped_by=(UNKNOWN_KEY,) if header is None else tuple(slot.id for slot in header.slots),
+        copies=MAX_INTEGER,
+        objects=tuple(found.lost.get(core_id, ())),
+        reason=asked.reason,
+        destroyed_ms=asked.now_ms,
+        event=_LONGEST_EVENT,
+        producer=asked.producer,
+        by=asked.by,
+    )
+    draft.encode()
+    return draft
+
+
+def _destroy(store: ObjectStore, draft: Destruction, signer: Signer, trail: Trail) -> Destruction:
+    uri, core_id = draft.data_set, draft.core_id
     facts: dict[str, Any] = {
         "object": {"uri": uri},
         "more": {
-            "reason": asked.reason,
+            "reason": draft.reason,
             "core_id": core_id,
-            "keys": list(wrapped_by),
-            "objects": len(lost),
-            "bytes": sum(each.size_bytes for each in lost),
+            "keys": list(draft.wrapped_by),
+            "objects": len(draft.objects),
+            "bytes": sum(each.size_bytes for each in draft.objects),
         },
     }
     intent = trail.intend(ACT, **facts)
     trail.settle()
     try:
         _begin(store, uri, core_id)
-        copies = store.destroy(store.child(uri, dataset_key_name(core_id)))
-        told = Destruction(
-            data_set=uri,
-            core_id=core_id,
-            wrapped_by=wrapped_by,
-            copies=copies,
-            objects=lost,
-            reason=asked.reason,
-            destroyed_ms=asked.now_ms,
-            event=intent,
-            producer=asked.producer,
-            by=asked.by,
-        )
+        copies = _destroy_copies(store, store.child(uri, dataset_key_name(core_id)))
+        told = replace(draft, copies=copies, event=intent)
         certificate = store.child(uri, certificate_name(core_id))
         if store.info(certificate) is None:
             _put(store, certificate, dsse.sign(told.encode(), [signer]).encode())
@@ -281,6 +333,19 @@ def _destroy(
     trail.did(ACT, of=intent, object=facts["object"], more=more)
     trail.settle()
     return told
+
+
+def _destroy_copies(store: ObjectStore, uri: str) -> int:
+    copies = store.destroy(uri)
+    for _ in range(_ROUNDS):
+        # A rewrap that had read it before may have put it back.
+        if store.info(uri) is None:
+            return copies
+        copies += store.destroy(uri)
+    raise IntegrityError(
+        f"{uri}: came back as often as it was destroyed; have whoever writes it end, and shred "
+        "again"
+    )
 
 
 def _begin(store: ObjectStore, uri: str, core_id: str) -> None:
