@@ -16,12 +16,13 @@ from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.ports import (
     KeySystem,
+    KeyWrapper,
     ObjectWriter,
     PinnedDirectory,
     Signer,
     Verifier,
 )
-from airflow_secure_ml.core.sealed_file.keys import DataSetKeyWrapper
+from airflow_secure_ml.core.sealed_file.keys import TYPE_HPKE, DataSetKeyWrapper
 from airflow_secure_ml.core.sealing_record import Errand, SealedFrom
 from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
@@ -197,29 +198,39 @@ class SealingBelow:
         return Manifest.of(self._finished.values())
 
     def _key(self, journal: SealingJournal, known: str | None) -> DataSetKeyWrapper:
-        """The tree's one key: the journal's, or a new one that the journal names first."""
-        system = self._keys.system
-        if known is not None:
-            root = DataSetRoot(
-                self._target.store,
-                self._target.uri,
-                # Its core_id was signed, so it is no stranger's whoever may have wrapped it.
-                keys=opening_keys(system),
-                state_of=system.state_of,
-            )
-            found = root.dataset_key(known)
-            if found is not None:
-                return found
+        """The tree's key: the journal's, or a new one that the journal names first."""
+        wanted = sealing_keys(self._keys.system, self._keys.names)
+        found = None if known is None else self._opened(known, wanted)
+        if found is not None:
+            return found
         later = _Later(self._target)
         key = create_dataset_key(
             later,  # type: ignore[arg-type] # the two methods that it needs
             self._target.uri,
-            keys=sealing_keys(system, self._keys.names),
+            keys=wanted,
             context=self._context,
         )
         journal.append(self._errand, key.slot_id)
         later.publish()
         return key
+
+    def _opened(self, known: str, wanted: Sequence[KeyWrapper]) -> DataSetKeyWrapper | None:
+        """The journal's key; None: it is not there, or only others open it."""
+        system = self._keys.system
+        root = DataSetRoot(
+            self._target.store,
+            self._target.uri,
+            # Its core_id was signed, so it is no stranger's whoever may have wrapped it.
+            keys=opening_keys(system),
+            state_of=system.state_of,
+        )
+        try:
+            return root.dataset_key(known)
+        except PolicyError as error:
+            # What was sealed for others alone goes on under a second key, for the same ones.
+            if error.why != "key_missing" or any(key.slot_type != TYPE_HPKE for key in wanted):
+                raise
+            return None
 
     def _seal(self, bench: _Bench, tasks: Sequence[Task]) -> None:
         small = [task for task in tasks if task.size_bytes <= BATCH_BYTES]

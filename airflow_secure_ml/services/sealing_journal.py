@@ -39,10 +39,12 @@ class Known:
 
     Attributes:
         newest: What was sealed last; the others were replaced, or are to be.
+        dataset_key: The data-set key that it was sealed under then.
         core_ids: Every core_id that it ever had.
     """
 
     newest: SealedFrom
+    dataset_key: str
     core_ids: set[str] = field(default_factory=set)
 
 
@@ -109,8 +111,8 @@ class SealingJournal:
         self._count += 1
         self.last = record
         for each in record.files:
-            known = self.files.setdefault(each.entry.path, Known(each))
-            known.newest = each
+            known = self.files.setdefault(each.entry.path, Known(each, record.dataset_key))
+            known.newest, known.dataset_key = each, record.dataset_key
             known.core_ids.add(each.entry.core_id or "")
 
     def _record(self, uri: str, number: int) -> SealingRecord:

@@ -97,6 +97,7 @@ def plan_sealing(
     in_threads(look, names, threads)
     if foreign:
         raise taken(target, sorted(foreign))
+    _require_keys(target, {journal.files[path].dataset_key for path in plan.finished})
     plan.tasks.sort(key=lambda task: task.path)
     return plan
 
@@ -141,13 +142,15 @@ def _known_key(
                 f"{target.uri}: was begun with another {what}: {getattr(last.errand, what)}; go on "
                 "with the same arguments, or seal to another place"
             )
-    name = dataset_key_name(last.dataset_key)
-    if target.store.info(target.child(name)) is not None:
-        return last.dataset_key
-    if there:
-        raise PolicyError(
-            f"{target.uri}: its data-set key {name} is gone, and what was sealed under it with it; "
-            "seal to another place",
-            why="key_missing",
-        )
-    return None
+    is_there = target.store.info(target.child(dataset_key_name(last.dataset_key))) is not None
+    return last.dataset_key if is_there else None
+
+
+def _require_keys(target: Tree, dataset_keys: set[str]) -> None:
+    for name in map(dataset_key_name, sorted(dataset_keys)):
+        if target.store.info(target.child(name)) is None:
+            raise PolicyError(
+                f"{target.uri}: its data-set key {name} is gone, and what was sealed under it "
+                "with it; seal to another place",
+                why="key_missing",
+            )

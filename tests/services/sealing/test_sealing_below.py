@@ -10,7 +10,10 @@ import pytest
 
 from airflow_secure_ml.adapters.local_objects import LocalObjects
 from airflow_secure_ml.core import dsse
+from airflow_secure_ml.core.keyring import changes
+from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
+from airflow_secure_ml.core.sealed_file.hpke import HYBRID, HpkeOpener
 from airflow_secure_ml.errors import (
     CiphertextError,
     ConfigurationError,
@@ -30,6 +33,7 @@ from airflow_secure_ml.testing.ports import MemoryKeySystem, MemoryObjects
 from tests.services.sealing.lake import states
 from tests.signing_keys import MALLORY
 
+ANN = HpkeOpener(HYBRID, bytes(32), KeyRef(system="local", name="ann", version="1"))
 FILES = {
     "a.csv": b"alice",
     "deep/b.csv": b"bob" * 1000,
@@ -83,9 +87,10 @@ class Move:
         demand = Demand(verifiers=self.keys.verifiers({"pipeline"}))
         return verify_artifact(self.store, self.target.uri, demand)
 
-    def read(self):
+    def read(self, keys=None):
         """What the sealed folder holds, each file opened under its own address."""
-        keys = [DataSetRoot(self.store, self.target.uri, keys=self.keys.unwrappers())]
+        above = self.keys.unwrappers() if keys is None else keys
+        keys = [DataSetRoot(self.store, self.target.uri, keys=above)]
         found = {}
         for name in self.store.walk(self.target.uri):
             uri = self.target.child(name)
@@ -156,7 +161,14 @@ class Interrupted(BaseException):
     """Nobody handles it."""
 
 
-def interrupt(move, monkeypatch, commits):
+def add_ann(move):
+    """A recipient of whom only the public key is here."""
+    move.keys.keyring = changes.add_recipient(
+        move.keys.keyring, "ann", ANN.recipient, now="2026-11-28T00:00:00Z"
+    )
+
+
+def interrupt(move, monkeypatch, commits, **more):
     """Let only so many commits of any object happen."""
     left = [commits]
     create = LocalObjects.create
@@ -177,11 +189,65 @@ def interrupt(move, monkeypatch, commits):
     with monkeypatch.context() as patch:
         patch.setattr(LocalObjects, "create", counted)
         with pytest.raises(Interrupted):
-            move.seal(threads=1)
+            move.seal(threads=1, **more)
 
 
 # Two of the journal's first record and the key, then a record and a file by turns, five times;
 # the thirteenth is the statement.
+@pytest.mark.parametrize("commits", range(13))
+def test_a_folder_for_others_alone_goes_on_from_any_commit(move, monkeypatch, commits):
+    add_ann(move)
+    interrupt(move, monkeypatch, commits, keys=("ann",))
+    done = states(move.path / "sealed") if commits else {}
+
+    tally = move.seal(keys=("ann",))
+
+    finished = max(0, commits - 2) // 2
+    assert (tally.already, tally.done) == (finished, 5 - finished)
+    assert move.read(keys=[ANN]) == FILES
+    move.verify()
+    assert len(move.headers()) == (2 if 2 <= commits < 12 else 1)
+    now = states(move.path / "sealed")
+    assert {path: now.get(path) for path in done} == done
+    with pytest.raises(PolicyError, match="none of the reader's keys"):
+        move.read()
+
+
+def test_a_folder_for_others_and_us_goes_on_under_its_one_key(move, monkeypatch):
+    add_ann(move)
+    interrupt(move, monkeypatch, 6, keys=("ann", "data"))
+
+    move.seal(keys=("ann", "data"))
+
+    assert len(move.headers()) == 1
+    assert move.read() == move.read(keys=[ANN]) == FILES
+
+
+def test_a_key_that_is_disabled_is_no_reason_for_another(move, monkeypatch):
+    interrupt(move, monkeypatch, 6)
+    move.keys.rotate("data")
+    move.keys.keyring = changes.disable(move.keys.keyring, "data", 1)
+
+    with pytest.raises(PolicyError) as refused:
+        move.seal()
+
+    assert refused.value.why == "key_disabled"
+    assert len(move.headers()) == 1
+
+
+def test_the_first_of_two_data_set_keys_is_missed_as_well(move, monkeypatch):
+    add_ann(move)
+    interrupt(move, monkeypatch, 6, keys=("ann",))
+    first = move.headers()[0]
+    move.seal(keys=("ann",))
+    (move.path / "sealed/_asml" / first).unlink()
+
+    with pytest.raises(PolicyError) as refused:
+        move.seal(keys=("ann",))
+
+    assert (refused.value.why, first in str(refused.value)) == ("key_missing", True)
+
+
 @pytest.mark.parametrize("commits", range(13))
 def test_interrupted_at_any_commit_it_goes_on_with_what_is_left(move, monkeypatch, commits):
     interrupt(move, monkeypatch, commits)
