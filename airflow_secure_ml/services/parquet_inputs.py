@@ -15,12 +15,17 @@ from pathlib import Path
 from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.parquet.key_material import KeyMaterial
 from airflow_secure_ml.core.parquet.layout import SEALED_MAGIC
-from airflow_secure_ml.core.ports import KeyRef, KeyWrapper
+from airflow_secure_ml.core.ports import KeyRef, KeyWrapper, PinnedObject
 from airflow_secure_ml.errors import FormatError, PolicyError, SecureMLError
 from airflow_secure_ml.services.artifact import Artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.parquet_keys import ReaderKeys
-from airflow_secure_ml.services.parquet_opening import choose, open_columns, read_columns
+from airflow_secure_ml.services.parquet_opening import (
+    Columns,
+    choose,
+    open_columns,
+    read_columns,
+)
 from airflow_secure_ml.services.plain import copy_plain
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.signing import Candidates, Verified
@@ -127,7 +132,7 @@ def open_column_sealed(
         )
         with reader:
             run = _Run(work, item, reader)
-            size = sum(run.open(copy, source) for copy, source in zip(copies, sources, strict=True))
+            size = run.open(list(zip(copies, sources, strict=True)))
     finally:
         for copy in copies:
             copy.unlink(missing_ok=True)
@@ -152,36 +157,58 @@ class _Run:
         self.column_keys: dict[KeyRef, None] = {}
         self.left_out: dict[tuple[str, str], None] = {}
 
-    def open(self, copy: Path, source: Source) -> int:
-        """Decrypt one verified copy to its place; returns the plain length."""
+    def open(self, files: Sequence[tuple[Path, Source]]) -> int:
+        """Decrypt verified copies to their places; returns the plain length of all."""
+        sizes = [self._open(*file) for file in files]
+        late = [file for file, size in zip(files, sizes, strict=True) if size is None]
+        sizes += [self._open(*file, may_wait=False) for file in late]
+        return sum(size for size in sizes if size is not None)
+
+    def _open(self, copy: Path, source: Source, *, may_wait: bool = True) -> int | None:
+        """Decrypt one; None: it has no rows, and waits."""
         scratch = self._work.desk.scratch_store
         try:
-            with (
-                scratch.open(scratch.canonical(str(copy))) as pinned,
-                scratch.create(scratch.canonical(str(source.place))) as writer,
-            ):
+            with scratch.open(scratch.canonical(str(copy))) as pinned:
                 columns = read_columns(pinned, self._keys)
-                keep = choose(columns, self._item.columns)
-                size = open_columns(
-                    pinned,
-                    writer,
-                    columns,
-                    self._keys,
-                    keep=keep,
-                    arrow_fields=self._work.desk.arrow_fields,
-                )
-                writer.commit(replace=False)
+                # Without rows it says of no column that it has a key. Readers take the columns of
+                # all files from any one of them, so it gets those of the others.
+                if may_wait and not columns.has_rows:
+                    return None
+                chosen = choose(columns, self._item.columns)
+                hidden = {name for name, _ in self.left_out}
+                keep = [name for name in chosen if name not in hidden]
+                size = self._write(pinned, source, columns, keep)
         except SecureMLError as error:
             name = f"{self._item.name}: {source.path}" if source.path else self._item.name
             raise type(error)(f"{name}: {error}", why=error.why) from error
         copy.unlink()
         self.key = columns.key
+        self._note(columns, keep)
+        return size
+
+    def _write(
+        self, pinned: PinnedObject, source: Source, columns: Columns, keep: list[str]
+    ) -> int:
+        scratch = self._work.desk.scratch_store
+        with scratch.create(scratch.canonical(str(source.place))) as writer:
+            size = open_columns(
+                pinned,
+                writer,
+                columns,
+                self._keys,
+                keep=keep,
+                arrow_fields=self._work.desk.arrow_fields,
+            )
+            writer.commit(replace=False)
+        return size
+
+    def _note(self, columns: Columns, keep: list[str]) -> None:
+        """Keep in mind which keys opened columns, and which columns none did."""
         for name, material in columns.own.items():
             if name in keep:
                 self.column_keys[self._keys.kek(material).ref] = None
             elif name in columns.denied:
                 self.left_out[name, material.key_name] = None
-        return size
 
 
 def _copy(work: Work, source: Source, copy: Path, algorithm: str) -> Entry:

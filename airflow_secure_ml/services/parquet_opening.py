@@ -66,6 +66,11 @@ class Columns:
         """Top-level names, in the schema's order."""
         return list(dict.fromkeys(path[0] for path in self.paths))
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is a row group, which alone says what columns have keys."""
+        return bool(self.footer.structs(layout.ROW_GROUPS))
+
 
 def read_columns(pinned: PinnedObject, keys: ReaderKeys) -> Columns:
     """Open an encrypted file's footer and ask for the keys of its columns.

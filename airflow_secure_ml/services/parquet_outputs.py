@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
@@ -28,9 +29,11 @@ def column_keys(work: Work, item: Output, footer: str) -> ColumnKeys:
         footer: Name of the key of the footer and of the columns that are not named.
 
     Raises:
-        PolicyError: A rule forbids a key, or it is missing, disabled or destroyed.
+        PolicyError: A rule forbids a key, or it is missing, disabled or destroyed; or the address
+            says values of a column.
         ConfigurationError: A name stands for several keys.
     """
+    check_folders(item, item.uri)
     rules = work.desk.rules
     for column, name in item.columns.items():
         denial = None if rules is None else rules.column_denial(item.uri, name)
@@ -49,10 +52,28 @@ def data_files(
     the open what the columns hold.
     """
     for path, place in files:
+        check_folders(item, path)
         if any(part.startswith(("_", ".")) for part in path.split("/")):
             work.journal.tell(f"{item.name}: {path} is no data and is not published")
         else:
             yield path, place
+
+
+def check_folders(item: Output, path: str) -> None:
+    """Refuse Hive's folders, named by values, of a column that has a key.
+
+    Raises:
+        PolicyError: `ssn=123` in a path, for one (output_unexpected).
+    """
+    keyed = {column.casefold() for column in item.columns}
+    for part in path.split("/"):
+        name, equals, _ = part.partition("=")
+        if equals and unquote(name).casefold() in keyed:
+            raise PolicyError(
+                f"{item.name}: names of folders say in the open what column {unquote(name)!r} "
+                "holds, which has a key of its own; partition by another column",
+                why="output_unexpected",
+            )
 
 
 def tell_columns(

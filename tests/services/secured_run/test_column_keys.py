@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_secure_ml.adapters.local_keyring import LocalKeyring
+from airflow_secure_ml.errors import PolicyError
 from airflow_secure_ml.services.run_plan import Input, Output
 
 FRAME = pd.DataFrame({"id": [1, 2, 3], "ssn": ["123-45-6789", "x", "y"], "age": [41, 17, 33]})
@@ -238,3 +241,61 @@ def seen_folder(names):
     """The input's own directory, whose name is neutral."""
     (folder,) = (name for name in names if not name.startswith("a.parquet"))
     return folder
+
+
+def test_a_file_without_rows_does_not_bring_back_a_column_that_is_left_out(bench, plan):
+    """Its footer says of no column that it has a key, and its readers take the others' from it."""
+    bench.keyring.create("pii", "wrap")
+
+    def body(path):
+        path.mkdir()
+        empty = pq.ParquetWriter(path / "part-0.parquet", pa.Schema.from_pandas(FRAME))
+        empty.close()
+        FRAME.to_parquet(path / "part-1.parquet")
+
+    write(bench, plan, body, name="people")
+    without_pii(bench)
+    found = []
+    item = Input(name="table", uri=bench.uri("people"))
+    bench.run(
+        plan(inputs=[item], task_id="read"),
+        lambda bound: found.extend(
+            sorted(pq.read_schema(file).names) for file in bound["table"].iterdir()
+        ),
+    )
+
+    assert found == [["age", "id"], ["age", "id"]]
+
+
+def test_a_column_wanted_from_a_file_without_rows_needs_its_key_too(bench, plan):
+    bench.keyring.create("pii", "wrap")
+
+    def body(path):
+        path.mkdir()
+        pq.ParquetWriter(path / "part-0.parquet", pa.Schema.from_pandas(FRAME)).close()
+        FRAME.to_parquet(path / "part-1.parquet")
+
+    write(bench, plan, body, name="people")
+    without_pii(bench)
+
+    refused(bench, plan, "people", columns=("ssn",), why="key_disabled")
+
+
+def test_a_folder_named_by_values_of_a_keyed_column_is_refused(bench, plan):
+    bench.keyring.create("pii", "wrap")
+
+    def body(path):
+        (path / "ssn=123-45-6789").mkdir(parents=True)
+        FRAME.to_parquet(path / "ssn=123-45-6789" / "part-0.parquet")
+
+    with pytest.raises(PolicyError, match="names of folders say") as refusal:
+        write(bench, plan, body, name="people")
+
+    assert refusal.value.why == "output_unexpected"
+
+
+def test_an_address_that_says_values_of_a_keyed_column_is_refused(bench, plan):
+    bench.keyring.create("pii", "wrap")
+
+    with pytest.raises(PolicyError, match="names of folders say"):
+        write(bench, plan, name="ssn=123/people.parquet")
