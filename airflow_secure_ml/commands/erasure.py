@@ -31,12 +31,14 @@ def shred(arguments: argparse.Namespace, session: Session) -> Result:
         yes=arguments.yes,
     )
     asked = Asked(reason=arguments.reason, now_ms=time.time_ns() // 1_000_000, by=user_name())
+    signing = session.settings.signing_key
     with Progress(None, in_words=lambda count: f"{count:.0f} files") as progress:
         done = shred_data_set(
             session.store_of(uri),
             uri,
             asked,
-            signer=session.keys.signer(session.settings.signing_key),
+            signer=session.keys.signer(signing),
+            verifiers=session.keys.verifiers({signing, *session.settings.trusted_signers}),
             trail=trail_of(session),
             progress=progress,
         )

@@ -59,6 +59,9 @@ class ShredDataSetOperator(KeyOperator):
                     producer=producer_of(work),
                 ),
                 signer=here.keys.signer(here.settings.signing_key),
+                verifiers=here.keys.verifiers(
+                    {here.settings.signing_key, *here.settings.trusted_signers}
+                ),
                 trail=work.journal,
                 progress=told(work, "files of the data set"),
             )

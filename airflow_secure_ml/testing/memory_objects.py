@@ -277,6 +277,10 @@ class MemoryObjects:
         names = sorted(_unquoted(name, uri) for name in self.objects if name.startswith(uri + "/"))
         return iter([name for name in names if not name.startswith(_SKIPPED)])
 
+    def walk_removed(self, uri: str) -> Iterator[str]:
+        """None: no versions are kept."""
+        return iter(())
+
     def delete(self, uri: str) -> None:
         """Remove an object, or a directory with all below it."""
         with self._guard:

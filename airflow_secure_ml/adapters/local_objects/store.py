@@ -19,7 +19,7 @@ from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile, kind_of,
 from airflow_secure_ml.adapters.local_objects.pinned_directory import PinnedFolder, names_below
 from airflow_secure_ml.adapters.local_objects.writers import DirectoryBuilder, FileWriter
 from airflow_secure_ml.core.ports import ObjectInfo
-from airflow_secure_ml.errors import FormatError
+from airflow_secure_ml.errors import FormatError, PolicyError
 
 # The process's, not a store's: a store is made for each use, and without state.
 _sweeps = aside.Sweeps()
@@ -88,6 +88,10 @@ class LocalObjects:
         except OSError as error:
             raise failed(error, "list", uri) from error
 
+    def walk_removed(self, uri: str) -> Iterator[str]:
+        """None: a file system keeps no versions."""
+        return iter(())
+
     def delete(self, uri: str) -> None:
         """Remove a file, or a directory with all below it; a directory goes at once."""
         path = canonical_path(uri)
@@ -122,8 +126,16 @@ class LocalObjects:
         except OSError as error:
             raise failed(error, "destroy", uri) from error
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise FormatError(f"{uri}: expected a file to destroy")
+            if status.st_nlink > 1:
+                # A copy made of hard links is somebody else's data set.
+                raise PolicyError(
+                    f"{uri}: expected one name of it, found {status.st_nlink} (hard links), whose "
+                    "bytes would be overwritten with it; remove the others, or copy it in place",
+                    why="not_checkable",
+                )
             _overwrite(descriptor)
             os.unlink(path)
             aside.sync_directory(os.path.dirname(path))

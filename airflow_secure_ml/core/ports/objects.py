@@ -231,6 +231,12 @@ class ObjectStore(Protocol):
                 in case, `..` or NUL.
         """
 
+    def walk_removed(self, uri: str) -> Iterator[str]:
+        """Relative names below a directory that were removed and that older versions are kept of.
+
+        None in a store without versions; `_asml/` is not skipped.
+        """
+
     def delete(self, uri: str) -> None:
         """Remove an object, or a directory with all below it; nothing there is no error."""
 
@@ -244,5 +250,6 @@ class ObjectStore(Protocol):
             How many copies there were; 0: nothing was there.
 
         Raises:
+            PolicyError: It has other names (hard links), whose bytes would go with it.
             ServiceRefusedError: A lock holds a copy; those it does not hold are gone.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import pytest
 
@@ -10,7 +11,9 @@ from airflow_secure_ml.core.statement import Producer
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
+    IntegrityError,
     PolicyError,
+    SecureMLError,
     ServiceUnavailableError,
     SignatureError,
 )
@@ -35,6 +38,7 @@ def shred(lake):
             lake.uri(name),
             Asked(reason=reason, now_ms=1_800_000_000_000, producer=TASK),
             signer=lake.keys.signer(signer),
+            verifiers=lake.keys.verifiers([signer]),
             trail=Journal(lake.audit, None, lambda line: None),
         )
 
@@ -254,3 +258,97 @@ def test_no_version_of_a_key_is_needed_for_what_was_shredded(lake, shred):
 
     assert usage.counts == {1: 1}
     assert usage.oldest() == 1
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 10_000, "\udcff"], ids=["none", "long", "no UTF-8"])
+def test_no_key_is_destroyed_that_no_certificate_could_speak_of(lake, shred, reason):
+    header = lake.data_set("visits", 1)
+    before = files(lake.root)
+
+    with pytest.raises(FormatError, match=r"certificate of destruction|not valid UTF-8"):
+        shred(reason=reason)
+
+    assert header.exists()
+    assert files(lake.root) == before
+
+
+@pytest.mark.parametrize("planted", ["rubbish", "a stranger's", "another data set's"])
+def test_a_planted_certificate_does_not_stand_for_ours(lake, shred, planted):
+    header = lake.data_set("visits", 1)
+    certificate = header.with_suffix(".destroyed")
+    if planted == "rubbish":
+        certificate.write_text("{}")
+    else:
+        other = lake.data_set("stays", 1)
+        ours = lake.keys
+        lake.keys = MemoryKeySystem() if planted == "a stranger's" else ours
+        shred("stays")
+        lake.keys = ours
+        certificate.write_bytes(other.with_suffix(".destroyed").read_bytes())
+
+    with pytest.raises(SecureMLError, match="remove it"):
+        shred()
+
+    assert header.exists()
+    assert lake.read("visits/00/0.bin", root="visits") == b"hello"
+
+
+def test_a_key_under_the_name_of_another_is_refused(lake, shred):
+    header = lake.data_set("visits", 1)
+    other = lake.data_set("stays", 1)
+    kept = header.read_bytes()
+    header.write_bytes(other.read_bytes())
+
+    with pytest.raises(FormatError, match="another data-set key than its name says"):
+        shred()
+
+    header.write_bytes(kept)
+    assert lake.read("visits/00/0.bin", root="visits") == b"hello"
+
+
+def test_a_key_that_is_rewrapped_meanwhile_goes_too(lake, shred, monkeypatch):
+    header = lake.data_set("visits", 1)
+    kept, destroy, calls = header.read_bytes(), lake.store.destroy, []
+
+    def struck(uri):
+        done = destroy(uri)
+        if not calls:
+            header.write_bytes(kept)
+        calls.append(uri)
+        return done
+
+    monkeypatch.setattr(lake.store, "destroy", struck, raising=False)
+    done = shred()
+
+    assert not header.exists()
+    assert done.destructions[0].copies == 2
+
+
+def test_a_key_that_always_comes_back_is_no_destroyed_one(lake, shred, monkeypatch):
+    header = lake.data_set("visits", 1)
+    kept, destroy = header.read_bytes(), lake.store.destroy
+
+    def struck(uri):
+        done = destroy(uri)
+        header.write_bytes(kept)
+        return done
+
+    monkeypatch.setattr(lake.store, "destroy", struck, raising=False)
+    with pytest.raises(IntegrityError, match="came back"):
+        shred()
+
+    assert not header.with_suffix(".destroyed").exists()
+    assert acts(lake)[-1][:2] == ("outcome", "refused")
+
+
+def test_a_key_with_another_name_elsewhere_is_not_destroyed_there(lake, shred):
+    header = lake.data_set("visits", 1)
+    (lake.root / "copy" / "_asml").mkdir(parents=True)
+    (lake.root / "copy" / "00").mkdir()
+    os.link(header, lake.root / "copy" / "_asml" / header.name)
+    os.link(lake.root / "visits" / "00" / "0.bin", lake.root / "copy" / "00" / "0.bin")
+
+    with pytest.raises(PolicyError, match="hard links"):
+        shred("copy")
+
+    assert lake.read("visits/00/0.bin", root="visits") == b"hello"
