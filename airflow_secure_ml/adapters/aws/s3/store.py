@@ -13,6 +13,7 @@ from airflow_secure_ml.adapters.aws.s3.directory_writer import S3DirectoryWriter
 from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, pin
 from airflow_secure_ml.adapters.aws.s3.pinned_directory import S3Directory, is_directory
 from airflow_secure_ml.adapters.aws.s3.place import Bucket, Place
+from airflow_secure_ml.adapters.aws.s3.prefix import versions_below
 from airflow_secure_ml.adapters.aws.s3.sweeping import remove_directory
 from airflow_secure_ml.adapters.aws.s3.terms import Asked
 from airflow_secure_ml.adapters.aws.s3.writer import S3Writer
@@ -119,6 +120,13 @@ class S3Objects:
         Everything is listed before the first name is given.
         """
         return iter(self.open_directory(uri).names())
+
+    def walk_removed(self, uri: str) -> Iterator[str]:
+        """Relative names of keys below that only a marker hides."""
+        newest: dict[str, bool] = {}
+        for each in versions_below(self.place(uri)):
+            newest[each.name] = newest.get(each.name, False) or each.is_latest
+        return iter(sorted(name for name, is_there in newest.items() if not is_there))
 
     def delete(self, uri: str) -> None:
         """Remove an object, or a directory with all below it; a versioned bucket keeps versions."""
