@@ -17,6 +17,7 @@ from airflow_secure_ml.adapters.aws.kms_client import (
     disabled,
     not_allowed,
     not_readable,
+    refuse_answer,
     to_be_deleted,
 )
 from airflow_secure_ml.core.ports import KeyVersion
@@ -145,8 +146,13 @@ def how_to_make(key: str | None, name: str, purpose: str) -> str:
 
 
 def describe(client: KmsClient, key: str) -> KmsKey:
-    """Look a key up by alias, id or ARN."""
-    return KmsKey.of_answer(client.ask(f"describe {key}", "DescribeKey", key=key, KeyId=key))
+    """Look a key up by alias, id or ARN; ServiceRefusedError if another key answers."""
+    action = f"describe {key}"
+    found = KmsKey.of_answer(client.ask(action, "DescribeKey", key=key, KeyId=key))
+    # An alias leads to any key of its account; an id or an ARN is the key.
+    if not key.startswith("alias/") and key not in (found.arn, found.arn.rpartition("/")[2]):
+        raise refuse_answer(action, found.arn)
+    return found
 
 
 def look_up(client: KmsClient, key: str) -> KmsName:

@@ -123,6 +123,16 @@ def test_an_answer_of_another_key_is_refused(place, stubbed, found):
             ask()
 
 
+@pytest.mark.parametrize("asked", [ARN, ARN.rpartition("/")[2]], ids=["arn", "id"])
+def test_a_description_of_another_key_is_refused(place, stubbed, asked):
+    other = {"Arn": FOREIGN.replace("key/1", "key/9"), "KeyId": "k", "KeyState": "Enabled"}
+    kind = {"KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT"}
+    stubbed.add_response("describe_key", {"KeyMetadata": other | kind}, {"KeyId": asked})
+
+    with pytest.raises(ServiceRefusedError, match="another key answered"):
+        place.keys({"data": asked}).wrapper("data")
+
+
 def _expected(**more):
     algorithm = {"EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}
     return {"KeyId": ARN, "EncryptionContext": CONTEXT} | algorithm | more
