@@ -29,7 +29,7 @@ from airflow_secure_ml.errors import (
     ConfigurationError,
     PolicyError,
     SecureMLError,
-    ServiceUnavailableError,
+    ServiceError,
 )
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,9 @@ class TokenKeys:
     def unwrappers(self, names: Collection[str] | None = None) -> list[TokenWrapper]:
         """Every version that may still open, newest first.
 
-        None: of the keys that the settings name. A token that is not there opens nothing then; who
-        asks `state_of` about a slot of its keys is told why.
+        None: of the keys that the settings name. A token that is not there, takes no PIN, or has
+        two objects of one label opens nothing then; who asks `state_of` about a slot of its keys
+        is told why.
         """
         try:
             found = [
@@ -75,7 +76,7 @@ class TokenKeys:
                 for each in reversed(self._key(name, "wrap").versions)
                 if each.ends
             ]
-        except (ServiceUnavailableError, PolicyError) as error:
+        except (ServiceError, PolicyError, ConfigurationError) as error:
             if names is not None:
                 raise
             log.warning("keys in %s open nothing now: %s", self._token.label, error)

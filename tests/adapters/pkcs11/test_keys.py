@@ -152,6 +152,16 @@ def test_a_second_object_of_the_same_label_stops_everything(place, keys):
             ask()
 
 
+def test_what_anybody_can_put_into_a_token_does_not_keep_other_keys_from_opening(place, keys):
+    put(place, f"{place.at('data')}/1", PRIVATE=False)
+
+    assert keys.unwrappers() == []
+    with pytest.raises(ConfigurationError, match="found two"):
+        keys.state_of(6, f"team/{place.at('data')}/1")
+    with pytest.raises(ConfigurationError, match="found two"):
+        keys.unwrappers(["data"])
+
+
 def test_a_public_key_that_anybody_can_have_added_is_not_believed(place, keys):
     def add(session):
         session.create_object(
