@@ -37,6 +37,9 @@ class GovernedKeys:
 
     def __getattr__(self, name: str) -> Any:
         """What an adapter has besides the port."""
+        # Without this a copy, which begins empty, would look for itself forever.
+        if name == "_keys":
+            raise AttributeError(name)
         return getattr(self._keys, name)
 
     def wrapper(self, name: str) -> KeyWrapper:

@@ -330,13 +330,15 @@ def test_the_policys_digest_is_taken_while_sealing(site):
 
 
 def test_a_governed_key_shows_no_secret_and_is_not_pickled(site):
-    key = GovernedKeys(MemoryKeySystem(), site.keys().crypto_policy).wrapper("data")
+    keys = GovernedKeys(MemoryKeySystem(), site.keys().crypto_policy)
+    key = keys.wrapper("data")
 
     assert repr(key) == "GovernedKey(KekWrapper('data/1', key=***))"
     with pytest.raises(TypeError):
         pickle.dumps(key)
     with pytest.raises(TypeError):
         copy.copy(key)
+    assert copy.copy(keys).wrapper("data").crypto_policy == keys.crypto_policy
 
 
 def test_rewrapping_blind_is_under_the_policy(site):
