@@ -7,6 +7,7 @@ readers of a directory that is there would lose its files.
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ class S3DirectoryWriter:
         self._files: dict[str, ListedFile] = {}
         self._uploaded: dict[str, list[ListedFile]] = {}
         self._done = False
+        self._pid = os.getpid()
         self._taken_from: str | None = None
         self._begin()
 
@@ -229,7 +231,7 @@ class S3DirectoryWriter:
 
     def abort(self) -> None:
         """Take back what was uploaded, as far as it is this writer's; twice does nothing."""
-        if self._done:
+        if self._done or self._pid != os.getpid():
             return
         self._done = True
         quietly(self._take_back, self._root.uri)
@@ -279,6 +281,8 @@ class S3DirectoryWriter:
     def _require_open(self, verb: str) -> None:
         if self._done:
             raise ValueError(f"{self._root.uri}: {verb} after commit or abort")
+        if self._pid != os.getpid():
+            raise ValueError(f"{self._root.uri}: {verb} by a forked child of its writer")
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 from dataclasses import replace
 from types import TracebackType
@@ -147,14 +148,25 @@ class PinnedS3:
     def __init__(
         self, place: Place, answer: dict[str, Any], size_bytes: int, head: bytearray
     ) -> None:
-        # What is fetched ahead is not tried again once nobody will read it.
-        self._stop = threading.Event()
-        self.place, self.answer = replace(place, stop=self._stop), answer
+        self.place, self.answer = place, answer
         self.etag = str(answer["ETag"])
         self.version_id, self._version = version_of(answer)
         self._size_bytes, self._head = size_bytes, head
-        self._ahead = ReadAhead(self.fetch, begin=len(head), size_bytes=size_bytes)
         self._is_held = True
+        self._begin()
+
+    def _begin(self) -> None:
+        # What is fetched ahead is not tried again once nobody will read it.
+        self._stop = threading.Event()
+        self.place = replace(self.place, stop=self._stop)
+        self._ahead = ReadAhead(self.fetch, begin=len(self._head), size_bytes=self._size_bytes)
+        self._pid = os.getpid()
+
+    def _window(self) -> ReadAhead:
+        if self._pid != os.getpid():
+            # A forked child has none of its parent's threads, and its locks as they were held.
+            self._begin()
+        return self._ahead
 
     @property
     def uri(self) -> str:
@@ -194,7 +206,7 @@ class PinnedS3:
         if done:
             view[:done] = memoryview(self._head)[offset : offset + done]
         if done < len(view):
-            self._ahead.read(offset + done, view[done:])
+            self._window().read(offset + done, view[done:])
         return len(view)
 
     def read_once(self, offset: int, view: memoryview) -> None:
@@ -243,7 +255,7 @@ class PinnedS3:
         checksum that the store keeps, if it keeps one; asking for that costs one request, and
         none for a small object.
         """
-        crc = self._ahead.crc_from(len(self._head))
+        crc = self._window().crc_from(len(self._head))
         if len(self._head) == self._size_bytes or crc is None:
             return
         whole = combine(crc_of(self._head), crc, self._size_bytes - len(self._head))
@@ -276,6 +288,7 @@ class PinnedS3:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        window = self._window()
         self._is_held = False
         self._stop.set()
-        self._ahead.close()
+        window.close()

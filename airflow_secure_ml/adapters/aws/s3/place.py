@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,16 +29,19 @@ class Bucket:
     """A bucket, reached through one connection.
 
     Attributes:
-        client: A boto3 client for S3.
+        client_of: Gives this process's boto3 client for S3: a forked child has another.
         asked: What the connection asks of all that is written.
         encrypts: Whether the store was seen to confirm the encryption that is asked for.
-        locks: Whether the bucket was seen to have object lock.
     """
 
-    client: Any
+    client_of: Callable[[], Any]
     asked: Asked = field(default_factory=Asked)
     encrypts: bool = False
-    locks: bool = False
+
+    @property
+    def client(self) -> Any:
+        """This process's client."""
+        return self.client_of()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

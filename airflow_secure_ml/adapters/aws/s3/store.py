@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,7 +40,7 @@ class S3Objects:
         """
         self._client_of, self._asked_of = client_of, asked_of
         self._use_connection = use_connection
-        self._lock = threading.Lock()
+        # No lock: a forked child would find it as another thread of its parent held it.
         self._buckets: dict[str, Bucket] = {}
 
     def canonical(self, text: str) -> str:
@@ -63,14 +62,11 @@ class S3Objects:
     def place(self, uri: str) -> Place:
         """An address with its bucket."""
         found = address.split(uri)
-        with self._lock:
-            bucket = self._buckets.get(found.bucket)
-        client, asked = self._client_of(found.bucket), self._asked_of(found.bucket)
-        # A client whose credentials were renewed takes the old one's place.
-        if bucket is None or bucket.client is not client or bucket.asked != asked:
-            bucket = Bucket(client=client, asked=asked)
-            with self._lock:
-                self._buckets[found.bucket] = bucket
+        asked = self._asked_of(found.bucket)
+        bucket = self._buckets.get(found.bucket)
+        if bucket is None or bucket.asked != asked:
+            bucket = Bucket(client_of=lambda: self._client_of(found.bucket), asked=asked)
+            self._buckets[found.bucket] = bucket
         return Place(bucket=bucket, address=found)
 
     def info(self, uri: str) -> ObjectInfo | None:

@@ -7,7 +7,7 @@ it was asked for: what the answer does not confirm is refused, and what was writ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,11 +64,6 @@ class Asked:
                 "object_lock and object_lock_days belong together: a mode, and 1 or more days"
             )
 
-    @property
-    def locks(self) -> bool:
-        """Whether a version that was written cannot be deleted at will."""
-        return bool(self.object_lock) or self.legal_hold
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -81,7 +76,6 @@ class Terms:
 
     headers: Mapping[str, Any]
     is_kept: bool = False
-    _asked: Asked = field(default_factory=Asked)
 
     @property
     def need_look(self) -> bool:
@@ -168,7 +162,7 @@ def make_terms(
             headers["Tagging"] = tags
     own = dict((kept or {}).get("Metadata") or {}) | dict(metadata or {}) | {TOKEN: token}
     headers |= {"Metadata": own} | _encryption(asked) | _lock(asked, kept or {}, now)
-    return Terms(headers=headers, is_kept=kept is not None, _asked=asked)
+    return Terms(headers=headers, is_kept=kept is not None)
 
 
 def _encryption(asked: Asked) -> dict[str, Any]:

@@ -6,6 +6,7 @@ or still that very version. What the store does not confirm is taken back.
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -86,6 +87,7 @@ class S3Writer:
         self._copied_bytes = 0
         self._terms: Terms | None = None
         self._done = False
+        self._pid = os.getpid()
         self.stored: Stored | None = None
         uploads.sweep_own(place)
 
@@ -283,6 +285,9 @@ class S3Writer:
 
     def abort(self) -> None:
         """Throw the bytes away; after a commit it does nothing."""
+        if self._pid != os.getpid():
+            # A forked child that unwinds does not end what its parent writes.
+            return
         self._done = True
         upload, self._upload = self._upload, None
         self._parts.clear()
@@ -292,6 +297,8 @@ class S3Writer:
     def _require_open(self, verb: str) -> None:
         if self._done:
             raise ValueError(f"{self._place.uri}: {verb} after commit or abort")
+        if self._pid != os.getpid():
+            raise ValueError(f"{self._place.uri}: {verb} by a forked child of its writer")
 
     def __enter__(self) -> Self:
         return self
