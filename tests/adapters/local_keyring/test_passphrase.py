@@ -288,3 +288,57 @@ def test_the_command_line_sets_changes_and_removes_it(tmp_path):
     shown = changed.stdout + changed.stderr + wrong.stderr
     assert RIGHT.reveal() not in shown
     assert OTHER.reveal() not in shown
+
+
+_KILL = """
+import os, signal, sys
+from pathlib import Path
+from airflow_secure_ml.adapters.local_keyring import LocalKeyring
+from airflow_secure_ml.core.secret import Secret
+path, step, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+old, new = (Secret(word) if word else None for word in sys.stdin.read().split("\\n"))
+real = getattr(os, step)
+
+def strike(*args, **kwargs):
+    global count
+    count -= 1
+    if count == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+
+setattr(os, step, strike)
+LocalKeyring(path, passphrase=lambda: old).change_passphrase(new)
+"""
+_CHANGES = {"set": (None, RIGHT), "change": (RIGHT, OTHER), "remove": (RIGHT, None)}
+_STEPS = ["write", "rename", "pwrite"]
+
+
+@pytest.mark.parametrize("step", _STEPS)
+@pytest.mark.parametrize(("old", "new"), _CHANGES.values(), ids=_CHANGES)
+def test_a_change_killed_in_the_middle_leaves_a_keyring_under_the_old_or_the_new_one(
+    tmp_path, old, new, step
+):
+    folder = tmp_path / "keys"
+    keyring = LocalKeyring(folder / "k.json", passphrase=Person())
+    keyring.init(passphrase=old)
+    body = keyring.wrapper("data").wrap(bytes(32), b"c" * 32)
+    words = "\n".join(each.reveal() if each else "" for each in (old, new))
+
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILL, str(keyring.path), step, "1"],
+        input=words,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert killed.returncode == -9, killed.stderr
+    protection.forget()
+    stands = new if step == "pwrite" else old
+    person = Person(stands)
+    found = LocalKeyring(keyring.path, passphrase=person)
+    assert found.has_passphrase == (stands is not None)
+    assert found.unwrappers(["data"])[0].unwrap(body, b"c" * 32) == bytes(32)
+    assert person.asked == (stands is not None)
+    found.rotate("data")
+    assert sorted(os.listdir(folder)) == ["k.json", "k.json.lock"]
