@@ -4,6 +4,7 @@ passphrase, which is never an argument.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import sys
 
@@ -37,7 +38,7 @@ def ask_passphrase(question: str = "Passphrase of the keyring: ") -> Secret:
     """What a person types at the terminal, unseen.
 
     Raises:
-        ConfigurationError: Nobody is there.
+        ConfigurationError: Nobody is there, or what is typed is no text.
     """
     # From a pipe getpass would read, and warn, in place of the data that stands there.
     if not sys.stdin.isatty():
@@ -45,7 +46,12 @@ def ask_passphrase(question: str = "Passphrase of the keyring: ") -> Secret:
             "the keyring is under a passphrase, and nobody is there to ask; set [secure_ml] "
             "keyring_passphrase_path to a file (0600) that holds it"
         )
-    return Secret(getpass.getpass(question))
+    # Not as the refusal's cause: it would carry what was typed along.
+    with contextlib.suppress(UnicodeDecodeError, EOFError):
+        return Secret(getpass.getpass(question))
+    raise ConfigurationError(
+        "passphrase: expected a line of text in the terminal's encoding, found none"
+    )
 
 
 def ask_new_passphrase() -> Secret:

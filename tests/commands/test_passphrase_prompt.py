@@ -37,7 +37,7 @@ def _at_a_terminal(home, words, answers):
             break
         screen += data
         if left and left[0][0] in screen.rpartition(b"\n")[2]:
-            os.write(terminal, left.pop(0)[1].encode() + b"\n")
+            os.write(terminal, left.pop(0)[1].encode("utf-8", "surrogateescape") + b"\n")
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
 
@@ -86,3 +86,15 @@ def test_a_wrong_one_is_refused(home):
     assert status == 2
     assert "does not open this keyring" in screen
     assert TYPED not in screen
+
+
+@pytest.mark.parametrize("typed", ["caf\udce9 au lait\udcff", "\x04"], ids=["no text", "end"])
+def test_what_is_no_text_is_refused_and_shown_nowhere(home, typed):
+    LocalKeyring(home / "secure_ml" / "keyring.json").init(passphrase=Secret(TYPED))
+
+    status, screen = _at_a_terminal(home, ["keys", "list"], [(b"Passphrase", typed)])
+
+    assert status == 2
+    assert "expected a line of text" in screen
+    assert "Traceback" not in screen
+    assert "lait" not in screen

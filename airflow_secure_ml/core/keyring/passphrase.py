@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,7 @@ class SealedText:
 
 def check_passphrase(passphrase: Secret) -> None:
     """Refuse a new passphrase that is too short to be one, or longer than is read."""
-    text = passphrase.reveal()
-    if len(text) < MIN_CHARS or len(text.encode()) > MAX_BYTES:
+    if len(passphrase.reveal()) < MIN_CHARS or len(_typed(passphrase)) > MAX_BYTES:
         raise ConfigurationError(
             f"passphrase: expected {MIN_CHARS} characters to {MAX_BYTES} bytes; "
             "several words make a good one"
@@ -76,9 +76,23 @@ def check_passphrase(passphrase: Secret) -> None:
 
 
 def derive(passphrase: Secret, kdf: Kdf) -> bytearray:
-    """The 32-byte key; takes a third of a second and 128 MiB. The caller wipes it."""
+    """The 32-byte key; takes a third of a second and 128 MiB. The caller wipes it.
+
+    Raises:
+        ConfigurationError: Characters that no UTF-8 has.
+    """
+    typed = _typed(passphrase)
     scrypt = Scrypt(salt=kdf.salt, length=KEY_BYTES, n=kdf.cost, r=BLOCK, p=PARALLEL)
-    return bytearray(scrypt.derive(passphrase.reveal().encode()))
+    return bytearray(scrypt.derive(typed))
+
+
+def _typed(passphrase: Secret) -> bytes:
+    # Not as the refusal's cause: it would carry the passphrase along.
+    with contextlib.suppress(UnicodeEncodeError):
+        return passphrase.reveal().encode()
+    raise ConfigurationError(
+        "passphrase: expected UTF-8, found other characters; look at the terminal's encoding"
+    )
 
 
 def seal_text(text: bytes | bytearray, key: bytes | bytearray, kdf: Kdf, nonce: bytes) -> bytes:

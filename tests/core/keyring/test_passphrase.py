@@ -123,3 +123,13 @@ def test_the_salt_and_the_cost_are_covered_by_the_seal(key):
 def test_a_new_passphrase_has_a_length(text):
     with pytest.raises(ConfigurationError, match="passphrase"):
         check_passphrase(Secret(text))
+
+
+def test_what_has_no_bytes_is_refused_and_no_error_carries_it():
+    typed = Secret("correct horse\udcff battery")
+
+    for ask in (lambda: check_passphrase(typed), lambda: derive(typed, Kdf(salt=bytes(16)))):
+        with pytest.raises(ConfigurationError, match="expected UTF-8") as refused:
+            ask()
+        assert refused.value.__cause__ is None
+        assert refused.value.__context__ is None
