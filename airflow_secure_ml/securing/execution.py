@@ -12,6 +12,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, cast
 
 from airflow_secure_ml.deployment import Deployment, deployment
@@ -34,10 +36,22 @@ from airflow_secure_ml.services.secured_run import Ending, SecuredRun
 task_log = logging.getLogger("airflow.task.secure_ml")
 
 RUN = "_secure_ml_run"
+_NOTED = "secure_ml_noted"
 
 
-def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
+def run_secured(
+    operator: Any,
+    context: Any,
+    body: Callable[[], Any],
+    noted: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Run `body` between opening its inputs and publishing its outputs.
+
+    Args:
+        operator: The task.
+        context: Airflow's.
+        body: What runs.
+        noted: What was noted before it was deferred, if it was (`taken_notes`).
 
     Returns:
         What the body returned, unchanged.
@@ -51,7 +65,7 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
     if declaration.conn_ids:
         leased_connections.deny(declaration.conn_ids)
     try:
-        run = begin(declaration, operator, context)
+        run = begin(declaration, operator, context, noted)
     except SecureMLError as error:
         raise surfaced(error) from error.__cause__
     object.__setattr__(operator, RUN, run)
@@ -68,11 +82,16 @@ def run_secured(operator: Any, context: Any, body: Callable[[], Any]) -> Any:
         leased_connections.allow_others(declaration.conn_ids)
 
 
-def begin(declaration: Declaration, operator: Any, context: Any) -> SecuredRun:
+def begin(
+    declaration: Declaration,
+    operator: Any,
+    context: Any,
+    noted: Mapping[str, str] = MappingProxyType({}),
+) -> SecuredRun:
     """A secured run for a task, its plan made and its intent not yet recorded."""
     here, run = deployment(), run_of(context["ti"])
     return here.secured_run(
-        lambda: _plan(declaration, operator, context, here),
+        lambda: replace(_plan(declaration, operator, context, here), noted=noted),
         reads=list(declaration.reads),
         writes=list(declaration.writes),
         leases=[lease.path for lease in declaration.leases.values()],
@@ -113,6 +132,7 @@ def _run_body(run: SecuredRun, operator: Any, context: Any, body: Callable[[], A
             guarded.check_left(error)
             if not _means_success(error):
                 _must_resume(operator, error)
+                _take_notes_along(run, error)
                 _check_trigger(run, error)
                 run.end(_ending(error), error)
                 raise
@@ -147,6 +167,24 @@ def _must_resume(operator: Any, error: BaseException) -> None:
     # Such an operator may name a method that it does not have, since nobody would call it.
     if not hasattr(operator, deferred.method_name):
         deferred.method_name = ENDED
+
+
+def _take_notes_along(run: SecuredRun, error: BaseException) -> None:
+    """Have a body that works elsewhere be held, when it resumes, to what lay there before it."""
+    from airflow.sdk.exceptions import TaskDeferred
+
+    if isinstance(error, TaskDeferred) and run.noted:
+        error.kwargs = {**(error.kwargs or {}), _NOTED: dict(run.noted)}
+
+
+def taken_notes(
+    next_kwargs: dict[str, Any] | None,
+) -> tuple[dict[str, Any] | None, Mapping[str, str]]:
+    """A resumed method's own arguments, and what was noted before it was deferred."""
+    if not next_kwargs or _NOTED not in next_kwargs:
+        return next_kwargs, {}
+    left = {name: value for name, value in next_kwargs.items() if name != _NOTED}
+    return left, {str(name): str(value) for name, value in dict(next_kwargs[_NOTED]).items()}
 
 
 def _ending(error: BaseException) -> Ending:

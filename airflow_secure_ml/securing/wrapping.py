@@ -220,14 +220,16 @@ def _subclass(cls: type, declaration: Declaration) -> type:
     def resume_execution(
         self: Any, next_method: str, next_kwargs: dict[str, Any] | None, context: Any
     ) -> Any:
-        from airflow_secure_ml.securing.execution import run_secured
+        from airflow_secure_ml.securing.execution import run_secured, taken_notes
+
+        next_kwargs, noted = taken_notes(next_kwargs)
 
         def body() -> Any:
             if next_method == ENDED:
                 return None
             return cls.resume_execution(self, next_method, next_kwargs, context)  # type: ignore[attr-defined] # any operator
 
-        return run_secured(self, context, body)
+        return run_secured(self, context, body, noted)
 
     def do_render_template_fields(
         self: Any, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any

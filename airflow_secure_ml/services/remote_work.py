@@ -9,6 +9,7 @@ Source: API, remote=True.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.core.sealed_file.slots import find_slot
 from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import FormatError, IntegrityError, PolicyError, SecureMLError
+from airflow_secure_ml.services.artifact import pin_artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words
 from airflow_secure_ml.services.manifests import build_manifest
@@ -32,11 +34,15 @@ from airflow_secure_ml.services.secured_outputs import (
     producer_of,
     wrappers_of,
 )
+from airflow_secure_ml.services.several import several
 from airflow_secure_ml.services.signing import sign_artifact
 from airflow_secure_ml.services.vouching import verify_input
 
 State: TypeAlias = "tuple[tuple[str, str], ...] | None"
 """Name and version of each file of an artifact; None: nothing is there."""
+
+NOTHING = "nothing"
+"""What is noted where nothing is."""
 
 
 class RemoteWork:
@@ -44,12 +50,14 @@ class RemoteWork:
 
     Args:
         work: The run.
+
+    Attributes:
+        noted: What lay at each address before the job; for whoever goes on after a deferral.
     """
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._inputs: list[tuple[Input, State]] = []
-        self._before: dict[str, State] = {}
+        self.noted: dict[str, str] = {}
 
     def before(self) -> dict[str, Any]:
         """Verify and pin the inputs, and take note of what lies where the outputs go.
@@ -61,17 +69,17 @@ class RemoteWork:
             SecureMLError: The job must not run; recorded.
         """
         work, bound = self._work, dict[str, Any]()
-        for item in work.plan.inputs:
+        for at, item in enumerate(work.plan.inputs):
             # Pinned first: what is verified can only be this, or it shows afterwards.
-            state = state_of(work.desk.store(item.uri), item.uri)
+            self._note(f"read {at}", item.uri)
+            self._require_unchanged(at, item)
             self._check_input(item)
-            self._inputs.append((item, state))
             if item.name in work.plan.listed:
                 bound.setdefault(item.name, []).append(item.uri)
             else:
                 bound[item.name] = item.uri
         for output in work.plan.outputs:
-            self._before[output.name] = state_of(work.desk.store(output.uri), output.uri)
+            self._note(f"write {output.name}", output.uri)
             bound[output.name] = output.uri
         return bound
 
@@ -87,8 +95,8 @@ class RemoteWork:
         Raises:
             SecureMLError: Nothing more is signed; recorded.
         """
-        for item, state in self._inputs:
-            self._require_unchanged(item, state)
+        for at, item in enumerate(self._work.plan.inputs):
+            self._require_unchanged(at, item)
         written = [(output, *self._written(output)) for output in self._work.plan.outputs]
         references = {}
         for output, state, manifest in written:
@@ -119,8 +127,13 @@ class RemoteWork:
             raise refusal
         verify_input(work, item)
 
-    def _require_unchanged(self, item: Input, state: State) -> None:
-        if state_of(self._work.desk.store(item.uri), item.uri) == state:
+    def _note(self, what: str, uri: str) -> None:
+        """Note what lies there; of a job that was deferred, what lay there before it."""
+        before = self._work.plan.noted.get(what)
+        self.noted[what] = before or _told(state_of(self._work.desk.store(uri), uri))
+
+    def _require_unchanged(self, at: int, item: Input) -> None:
+        if _told(state_of(self._work.desk.store(item.uri), item.uri)) == self.noted[f"read {at}"]:
             return
         error = IntegrityError(
             f"{item.name}: {item.uri} was replaced while the job ran, so it is not known what the "
@@ -135,7 +148,7 @@ class RemoteWork:
         store = work.desk.store(item.uri)
         try:
             state = state_of(store, item.uri)
-            if state is None or state == self._before[item.name]:
+            if state is None or _told(state) == self.noted[f"write {item.name}"]:
                 raise PolicyError(
                     f"{item.name}: the job wrote nothing to {item.uri}; have it write exactly "
                     f"there, to {{{{ secure.{item.name} }}}}",
@@ -206,40 +219,47 @@ class RemoteWork:
 
 def state_of(store: ObjectStore, uri: str) -> State:
     """What lies at an address now: the version of each file, the keys of a data set left out."""
-    info = store.info(uri)
-    if info is None:
-        return None
     try:
-        if not info.is_directory:
-            with store.open(uri) as pinned:
-                return (("", pinned.version),)
-        with store.open_directory(uri) as directory:
-            found = []
-            for name in directory.names():
-                with directory.open(name) as pinned:
-                    found.append((name, pinned.version))
-            return tuple(found)
+        with pin_artifact(store, uri) as artifact:
+            if not artifact.is_directory:
+                return (("", artifact.version),)
+
+            def version_of(name: str) -> tuple[str, str]:
+                with artifact.open(name) as pinned:
+                    return name, pinned.version
+
+            return tuple(several(version_of, artifact.names(), at_once=artifact.files_at_once))
     except FileNotFoundError:
         return None
 
 
+def _told(state: State) -> str:
+    """A state as it is noted: as short for a hundred thousand files as for one."""
+    if state is None:
+        return NOTHING
+    text = "".join(f"{len(part)}:{part}" for file in state for part in file)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _is_sealed(store: ObjectStore, item: Input) -> bool:
-    """Whether it begins as a sealed file does; a directory: its first file."""
-    info = store.info(item.uri)
-    if info is None:
+    """Whether every file of it begins as a sealed one does."""
+    try:
+        with pin_artifact(store, item.uri) as artifact:
+            names = artifact.names()
+            if not names:
+                raise FormatError(f"{item.name}: {item.uri} is an empty directory; expected files")
+
+            def begins_so(name: str) -> bool:
+                with artifact.open(name) as pinned:
+                    return pinned.read_at(0, len(MAGIC)) == MAGIC
+
+            return all(several(begins_so, names, at_once=artifact.files_at_once))
+    except FileNotFoundError as error:
         raise FormatError(
             f"{item.name}: expected an object at {item.uri}, found nothing; run the task that "
             "writes it first",
             why="not_sealed",
-        )
-    uri = item.uri
-    if info.is_directory:
-        first = next(iter(store.walk(item.uri)), None)
-        if first is None:
-            raise FormatError(f"{item.name}: {item.uri} is an empty directory; expected files")
-        uri = store.child(item.uri, first)
-    with store.open(uri) as pinned:
-        return pinned.read_at(0, len(MAGIC)) == MAGIC
+        ) from error
 
 
 def _check_sealed(

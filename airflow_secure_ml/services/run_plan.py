@@ -127,6 +127,8 @@ class Plan:
         run_id: The DAG run.
         map_index: -1 if unmapped.
         is_remote: The body works elsewhere, on addresses; nothing is opened here.
+        noted: Of a body that works elsewhere and was deferred: what was noted of its inputs and
+            outputs before it (`services.remote_work`); empty: it begins now.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -138,3 +140,4 @@ class Plan:
     run_id: str = ""
     map_index: int = -1
     is_remote: bool = False
+    noted: Mapping[str, str] = field(default_factory=dict)

@@ -117,6 +117,11 @@ class SecuredRun:
         """The credentials that the body may use."""
         return () if self._leases is None else self._leases.taken
 
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """What a body that works elsewhere found; for its plan, should it be deferred."""
+        return {} if self._remote is None else self._remote.noted
+
     def raised_by_body(self, error: BaseException) -> bool:
         """Whether an error came out of the body."""
         return error is self._body_error
@@ -197,7 +202,9 @@ class SecuredRun:
         """As `open`, for a body that gets addresses."""
         scratch = self._prepare_scratch(work) if work.plan.leases else None
         check_outputs_apart(work, work.plan.outputs)
-        for output in work.plan.outputs:
+        for output in () if work.plan.noted else work.plan.outputs:
+            # Of a job that was deferred they were looked at before it began; what it wrote since
+            # is nobody's until it is signed.
             check_output(work, output)
         self._remote = RemoteWork(work)
         bound = self._remote.before()
