@@ -13,8 +13,8 @@ from airflow_secure_ml.core.ports import Verifier
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator
+from airflow_secure_ml.services.promised_outputs import producer_of
 from airflow_secure_ml.services.retention import find_expired
-from airflow_secure_ml.services.secured_outputs import producer_of
 from airflow_secure_ml.services.shredding import Asked, shred_data_set
 
 Address = str | os.PathLike[str]

@@ -20,6 +20,13 @@ from airflow_secure_ml.core.manifest import Entry, Manifest
 from airflow_secure_ml.core.ports import DirectoryWriter, KeyRef, KeyWrapper, ObjectWriter
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.found_inputs import (
+    FoundInput,
+    as_refusal,
+    find_input,
+    object_facts,
+    pin_facts,
+)
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.passing import (
     Passing,
@@ -27,26 +34,12 @@ from airflow_secure_ml.services.passing import (
     pass_opened,
     pass_plain,
 )
+from airflow_secure_ml.services.promised_outputs import context_of, output_facts, wrappers_of
 from airflow_secure_ml.services.run_plan import Input, Output
 from airflow_secure_ml.services.sealed_dataset import create_dataset_key
 from airflow_secure_ml.services.sealing import seal_object
-from airflow_secure_ml.services.secured_inputs import (
-    FoundInput,
-    OpenedInput,
-    as_refusal,
-    find_input,
-    object_facts,
-    pin_facts,
-    tell_opened,
-)
-from airflow_secure_ml.services.secured_outputs import (
-    DirectoryAsStore,
-    Staged,
-    context_of,
-    create_below,
-    output_facts,
-    wrappers_of,
-)
+from airflow_secure_ml.services.secured_inputs import OpenedInput, tell_opened
+from airflow_secure_ml.services.secured_outputs import DirectoryAsStore, Staged, create_below
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.errors import FormatError, SecureMLError
 from airflow_secure_ml.services.artifact import Artifact
 from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.found_inputs import FoundInput, as_refusal, find_input, object_facts
 from airflow_secure_ml.services.journal import key_facts
 from airflow_secure_ml.services.key_choice import opening_keys
 from airflow_secure_ml.services.manifests import manifest_of
@@ -25,12 +26,6 @@ from airflow_secure_ml.services.parquet_inputs import forbidden
 from airflow_secure_ml.services.parquet_keys import ReaderKeys
 from airflow_secure_ml.services.parquet_opening import choose, read_columns
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.secured_inputs import (
-    FoundInput,
-    as_refusal,
-    find_input,
-    object_facts,
-)
 from airflow_secure_ml.services.signing import Verified
 
 KMS_CLASS = "airflow_secure_ml.LentKeys"

@@ -25,15 +25,15 @@ from airflow_secure_ml.services.artifact import pin_artifact
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import in_words
 from airflow_secure_ml.services.manifests import build_manifest
-from airflow_secure_ml.services.run_plan import Input, Output
-from airflow_secure_ml.services.sealed_dataset import dataset_key_name
-from airflow_secure_ml.services.sealed_header import naming, read_sealed_header
-from airflow_secure_ml.services.secured_outputs import (
+from airflow_secure_ml.services.promised_outputs import (
     context_of,
     output_facts,
     producer_of,
     wrappers_of,
 )
+from airflow_secure_ml.services.run_plan import Input, Output
+from airflow_secure_ml.services.sealed_dataset import dataset_key_name
+from airflow_secure_ml.services.sealed_header import naming, read_sealed_header
 from airflow_secure_ml.services.several import several
 from airflow_secure_ml.services.signing import sign_artifact
 from airflow_secure_ml.services.vouching import verify_input

@@ -17,12 +17,12 @@ from airflow_secure_ml.core.statement import Statement, Suite
 from airflow_secure_ml.errors import IntegrityError, PolicyError, SecureMLError
 from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import key_facts
-from airflow_secure_ml.services.secured_outputs import (
-    Staged,
+from airflow_secure_ml.services.promised_outputs import (
     check_is_replaceable,
     context_of,
     producer_of,
 )
+from airflow_secure_ml.services.secured_outputs import Staged
 from airflow_secure_ml.services.signing import sign_artifact
 
 

@@ -26,15 +26,11 @@ from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Wo
 from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.leasing import Leased, Leases
 from airflow_secure_ml.services.moving import stage_move
+from airflow_secure_ml.services.promised_outputs import check_output, check_outputs_apart
 from airflow_secure_ml.services.remote_work import RemoteWork
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
-from airflow_secure_ml.services.secured_outputs import (
-    Staged,
-    check_output,
-    check_outputs_apart,
-    stage_output,
-)
+from airflow_secure_ml.services.secured_outputs import Staged, stage_output
 from airflow_secure_ml.services.secured_publishing import Published, publish
 from airflow_secure_ml.services.secured_validation import check_input
 from airflow_secure_ml.services.vouching import reference_to, vouch

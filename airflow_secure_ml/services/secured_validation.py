@@ -14,7 +14,8 @@ from airflow_secure_ml.core.ports import RowSplitter
 from airflow_secure_ml.core.validation import SuiteSource, ValidationReport, already_passed
 from airflow_secure_ml.errors import FormatError, SecureMLError
 from airflow_secure_ml.services.desk import Work
-from airflow_secure_ml.services.secured_inputs import OpenedInput, object_facts
+from airflow_secure_ml.services.found_inputs import object_facts
+from airflow_secure_ml.services.secured_inputs import OpenedInput
 from airflow_secure_ml.services.validation import (
     Quarantine,
     Validation,

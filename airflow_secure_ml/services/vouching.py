@@ -14,11 +14,12 @@ from airflow_secure_ml.core.manifest import Manifest
 from airflow_secure_ml.core.statement import Statement, Suite
 from airflow_secure_ml.errors import FormatError, SecureMLError, SignatureError
 from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.found_inputs import demand_for
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.manifests import build_manifest
+from airflow_secure_ml.services.promised_outputs import producer_of
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.secured_inputs import MAX_LISTED, demand_for
-from airflow_secure_ml.services.secured_outputs import producer_of
+from airflow_secure_ml.services.secured_inputs import MAX_LISTED
 from airflow_secure_ml.services.signing import (
     Verified,
     find_statements,

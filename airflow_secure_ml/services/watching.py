@@ -13,8 +13,8 @@ from airflow_secure_ml.core.ports import ObjectStore, Verifier
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.services.artifact import Artifact, pin_artifact
 from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.found_inputs import demand_for
 from airflow_secure_ml.services.run_plan import Input
-from airflow_secure_ml.services.secured_inputs import demand_for
 from airflow_secure_ml.services.signing import find_statements, statements_for
 from airflow_secure_ml.services.vouching import is_still_to_come
 
