@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BYTES = 512 << 10
 _BODY_TRIES = 6
+# RFC 9110, 15.3.7: some of it; without its range, nobody knows what.
+_PARTIAL = 206
 
 
 def pin(place: Place, *, version_id: str | None = None, etag: str | None = None) -> PinnedS3:
@@ -48,6 +50,8 @@ def pin(place: Place, *, version_id: str | None = None, etag: str | None = None)
     size_bytes = _size_of(answer, place)
     head = bytearray(min(FIRST_BYTES, size_bytes) if body is not None else 0)
     pinned = PinnedS3(place, answer, size_bytes, head)
+    if version_id is not None and pinned.version_id not in (None, version_id):
+        raise changed(place.uri, "the store answered for another version")
     if body is not None:
         _fill(pinned, body, 0, memoryview(head))
         pinned.check_first()
@@ -91,7 +95,7 @@ def version_of(answer: dict[str, Any]) -> tuple[str | None, str]:
 def _size_of(answer: dict[str, Any], place: Place) -> int:
     """The object's length, from an answer for a range of it or the whole."""
     given = answer.get("ContentRange")
-    if given is None:
+    if given is None and answer["ResponseMetadata"]["HTTPStatusCode"] != _PARTIAL:
         return int(answer["ContentLength"])
     total = str(given).rpartition("/")[2]
     if not str(given).startswith("bytes 0-") or not total.isdecimal():

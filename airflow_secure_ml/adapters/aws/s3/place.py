@@ -22,6 +22,16 @@ log = logging.getLogger(__name__)
 TRIES = 5
 _FIRST_WAIT_S = 0.1
 _RETRIED = (Kind.BUSY, Kind.LOST)
+# What an answer is worth nothing without.
+_TOLD = {
+    "get_object": "ETag",
+    "head_object": "ETag",
+    "put_object": "ETag",
+    "upload_part": "ETag",
+    "create_multipart_upload": "UploadId",
+    "complete_multipart_upload": "ETag",
+    "upload_part_copy": "CopyPartResult",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,20 +103,23 @@ class Place:
             try:
                 answer = call(Bucket=self.address.bucket, **arguments)
             except VENDOR_ERRORS as error:
-                failure = failure_of(error)
-                if left and failure.kind in _RETRIED and not self.stop.is_set():
-                    wait_s = _wait_s(TRIES - left)
-                    log.info("%s: %s, again in %.1f s", self.uri, failure.reason, wait_s)
-                    self.stop.wait(wait_s)
-                    continue
-                if failure.kind in but:
-                    return failure
-                raise self.error(act, failure) from RuntimeError(type(error).__name__)
-            # Whoever asked twice may have been answered twice, and heard the second time only.
-            answer["AskedAgain"] = left < TRIES - 1 or bool(
-                answer["ResponseMetadata"].get("RetryAttempts")
-            )
-            return answer
+                failure, cause = failure_of(error), type(error).__name__
+            else:
+                cause = _TOLD.get(method, "ResponseMetadata")
+                if answer.get(cause):
+                    # Whoever asked twice may have been answered twice, and heard the second only.
+                    retried = answer["ResponseMetadata"].get("RetryAttempts")
+                    answer["AskedAgain"] = left < TRIES - 1 or bool(retried)
+                    return answer
+                failure = Failure(kind=Kind.LOST, reason=f"no {cause} in its answer")
+            if left and failure.kind in _RETRIED and not self.stop.is_set():
+                wait_s = _wait_s(TRIES - left)
+                log.info("%s: %s, again in %.1f s", self.uri, failure.reason, wait_s)
+                self.stop.wait(wait_s)
+                continue
+            if failure.kind in but:
+                return failure
+            raise self.error(act, failure) from RuntimeError(cause)
         raise AssertionError("unreachable")
 
     def error(self, act: str, failure: Failure) -> Exception:
