@@ -167,6 +167,9 @@ def sealed_pages(
 
 def _span(pinned: PinnedObject, meta: Struct) -> tuple[int, int]:
     at, length = layout.chunk_begin(meta), meta.integer(layout.COMPRESSED)
+    if length == 0:
+        # Of a table without rows; Arrow says then that it lies at 0.
+        return 0, 0
     if not layout.MAGIC_BYTES <= at <= at + length <= pinned.size_bytes:
         raise FormatError("Parquet: a column chunk lies outside its file")
     return at, at + length

@@ -125,7 +125,15 @@ def _pages(bench, data):
 # ---- files without rows
 
 
-@pytest.mark.parametrize("make", [lambda t: written(t[:0]), without_groups], ids=["rows", "groups"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda table: written(table[:0]),
+        lambda table: written(table[:0], use_dictionary=False),
+        without_groups,
+    ],
+    ids=["a dictionary alone", "no page", "no row group"],
+)
 def test_a_file_without_rows_keeps_its_schema(bench, make):
     data = make(people(3))
 
