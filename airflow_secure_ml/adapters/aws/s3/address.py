@@ -21,8 +21,8 @@ _SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", re.ASCII)
 _CONN_ID = re.compile(r"[A-Za-z0-9_.-]{1,200}", re.ASCII)
 _GLOB = re.compile(r"[*?\[]")
-# C0, DEL and C1: not one of them can stand in a listing's XML, nor be seen in a log.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# C0, DEL, C1 and no characters: they cannot stand in a listing's XML, or be seen in a log.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def parse(address: str) -> S3Address:
     if not _BUCKET.fullmatch(bucket):
         raise ConfigurationError(
             f"{_shown(address)}: expected s3://bucket/key with a bucket's name of 3 to 63 "
-            f"lower-case letters, digits, dots and hyphens, found {bucket[:80]!r}"
+            "lower-case letters, digits, dots and hyphens"
         )
     return S3Address(bucket=bucket, key=_key(key.removesuffix("/"), address), conn_id=conn_id)
 
@@ -137,6 +137,11 @@ def _key(key: str, address: str) -> str:
 
 
 def _shown(address: str) -> str:
-    """An address in a message: short, and nothing that moves a terminal's cursor."""
+    """An address in a message: short, no password, and nothing that moves a terminal's cursor."""
+    scheme, slashes, rest = address.partition("//")
+    before, at, place = rest.rpartition("@")
+    # A secret may hold slashes and more, so up to the last @.
+    if at and ":" in before:
+        address = f"{scheme}{slashes}…@{place}"
     cut = address if len(address) <= 200 else f"{address[:200]}…"
     return cut if cut and cut.isprintable() else ascii(cut) if cut else "(empty)"
