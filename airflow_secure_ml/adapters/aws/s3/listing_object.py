@@ -114,7 +114,9 @@ def put_listing(
         terms.check_encrypted(answer, place.uri)
     except ServiceRefusedError:
         which = {"VersionId": version_id} if version_id else {"IfMatch": answer["ETag"]}
-        place.ask("take back", "delete_object", but=(Kind.NOTHING, Kind.CHANGED), **which)
+        # Without versions none is behind it, and readers find in it what they found before.
+        if version_id or instead_of is None:
+            place.ask("take back", "delete_object", but=(Kind.NOTHING, Kind.CHANGED), **which)
         raise
     return StoredListing(
         listing=listing, etag=answer["ETag"], version_id=version_id, version=version, modified=now
