@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,9 +137,16 @@ class AwsSession:
         identity = self.identity
         # A role is become at AWS, wherever the objects are.
         endpoint = identity.endpoints.get(service, None if service == "sts" else identity.endpoint)
-        made = session.client(
-            service, endpoint_url=endpoint, verify=identity.ca, config=self._config()
-        )
+        self._check_ca()
+        try:
+            made = session.client(
+                service, endpoint_url=endpoint, verify=identity.ca, config=self._config()
+            )
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{identity.name}: the address of {service} cannot be read; expected "
+                "https://host or https://host:port, look at the environment and the profile, too"
+            ) from error
         # Looked at in the client: the environment and the profile may hold addresses, too.
         if not made.meta.endpoint_url.startswith("https://") and not identity.allow_http:
             raise ConfigurationError(
@@ -147,6 +155,19 @@ class AwsSession:
                 "the connection's extra for a test"
             )
         return made
+
+    def _check_ca(self) -> None:
+        path = self.identity.ca
+        if path is None:
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        # At the first request it would look like a server that does not answer.
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.identity.name}: verify {path}: expected a file of certificates of CAs, "
+                f"PEM, found none that can be read ({type(error).__name__})"
+            ) from error
 
     def _boto3_session(self) -> Any:
         identity = self.identity

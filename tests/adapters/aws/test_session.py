@@ -25,6 +25,8 @@ from airflow_secure_ml.errors import (
     ServiceRefusedError,
     ServiceUnavailableError,
 )
+from tests.servers.proxy import Answer
+from tests.servers.s3_proxy import before
 
 CANARY = "canary-4711"
 ROLE = "arn:aws:iam::123456789012:role/reader"
@@ -128,6 +130,52 @@ def test_a_server_of_another_authority_is_not_trusted(s3):
 
     with pytest.raises(ConfigurationError, match="Set verify"), asking(S3, "list"):
         client.list_buckets()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a folder", "no certificate"])
+def test_certificates_that_are_none_are_told_before_anything_is_asked(tmp_path, kind):
+    ca = tmp_path / "ca.pem"
+    if kind == "a folder":
+        ca.mkdir()
+    if kind == "no certificate":
+        ca.write_text("none\n")
+
+    with pytest.raises(ConfigurationError, match=r"verify .*ca\.pem"):
+        AwsSession(identity(ca=str(ca))).client("s3")
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://no host"])
+def test_an_address_of_the_environment_that_is_none_is_told(monkeypatch, url):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+
+    with pytest.raises(ConfigurationError, match="the address of s3 cannot be read"):
+        AwsSession(identity()).client("s3")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400])
+@pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect"])
+def test_nobody_is_followed_to_another_host(s3, s3_proxy, tmp_path, status, code):
+    session = AwsSession(identity_of(s3, endpoint=s3_proxy.url))
+    bucket = s3.new_bucket()
+    with before(s3, tmp_path) as other:
+        host = f"127.0.0.1:{other.port}"
+        named = (
+            f"<Error><Code>{code}</Code><Endpoint>{host}</Endpoint><Region>{host}</Region></Error>"
+        )
+        headers = {"Location": f"{other.url}/{bucket}/x", "x-amz-bucket-region": f"{host}/"}
+        s3_proxy.will(
+            Answer(
+                status=status,
+                headers=headers | {"Content-Type": "application/xml"},
+                body=named.encode(),
+                times=99,
+            )
+        )
+
+        with pytest.raises(ConfigurationError), asking(S3, "read"):
+            session.client("s3").get_object(Bucket=bucket, Key="x")
+
+        assert other.seen == []
 
 
 def test_a_wrong_secret_is_told_and_not_shown(s3):
