@@ -108,7 +108,8 @@ class S3Writer:
                 done += count
                 if part.is_full:
                     self._send(part)
-            self._size_bytes = max(self._size_bytes, offset + len(view))
+            if done:
+                self._size_bytes = max(self._size_bytes, offset + done)
 
     def _part_of(self, offset: int) -> Part:
         number, start, size_bytes = self._layout.part_of(offset)

@@ -238,3 +238,14 @@ def test_reading_after_it_was_let_go_is_an_error(store, bucket, put):
 
     with pytest.raises(ValueError, match="let go"):
         pinned.read_at(0, 1)
+
+
+def test_writing_nothing_far_away_makes_no_hole(store, bucket, get):
+    uri = f"s3://{bucket}/x"
+
+    with store.create(uri) as writer:
+        writer.write_at(10, b"")
+        writer.write_at(0, b"hello")
+        writer.commit(replace=False)
+
+    assert get(uri) == b"hello"
