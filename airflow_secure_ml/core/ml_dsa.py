@@ -24,11 +24,6 @@ def public_of(seed: bytes | bytearray) -> bytes:
     return _load(seed).public_key().public_bytes_raw()
 
 
-def check_public(public: bytes) -> None:
-    """Refuse bytes that are no public key; ConfigurationError."""
-    _load_public(public)
-
-
 class MlDsaSigner:
     """The second half of a signing key held in memory."""
 

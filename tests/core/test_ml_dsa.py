@@ -229,6 +229,22 @@ def test_trust_keeps_both_halves_and_drops_none_later(keyring):
         changes.trust(trusting, "them", [replace(given, second=None)], now=NOW)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_a_newer_version_without_the_second_half_of_the_older_is_refused(keyring, known):
+    first = parse_public_text(public_text(keyring.verifiers(["release"])))
+    keyring = changes.rotate(keyring, "release", now=NOW, random_bytes=_counted(iter((8, 9))))
+    both = parse_public_text(public_text(keyring.verifiers(["release"])[::-1]))
+    trusting = Keyring(system="local", where="f")
+    if known:
+        trusting = changes.trust(trusting, "them", first, now=NOW)
+
+    with pytest.raises(PolicyError, match="them/2: expected a second half") as refused:
+        changes.trust(trusting, "them", [both[0], replace(both[1], second=None)], now=NOW)
+
+    assert refused.value.why == "key_not_allowed"
+    assert changes.trust(trusting, "them", both, now=NOW).key("them").newest.second_public
+
+
 @pytest.mark.parametrize(
     "change",
     [

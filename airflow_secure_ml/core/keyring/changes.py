@@ -5,6 +5,7 @@ active → retired → …          disabled ⇄ active or retired          any 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -68,7 +69,8 @@ def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -
 
     Raises:
         ConfigurationError: The name is that of a key of our own.
-        PolicyError: A version known already has another public key now.
+        PolicyError: A version known already has another public key now, or a newer one lacks the
+            second half that those before it have.
     """
     known = keyring.keys.get(check_name(name))
     if known is None:
@@ -101,7 +103,20 @@ def trust(keyring: Keyring, name: str, keys: Sequence[PublicKey], *, now: str) -
         )
         old.setdefault(number, fresh)
     versions = tuple(old[number] for number in sorted(old))
+    _check_second_halves(name, versions)
     return keyring.with_key(Key(name=name, purpose="trust", versions=versions))
+
+
+def _check_second_halves(name: str, versions: Sequence[Version]) -> None:
+    for before, after in itertools.pairwise(versions):
+        # A rotation never drops one; whoever took it out of the text would need only the first.
+        if before.second_public is not None and after.second_public is None:
+            raise PolicyError(
+                f"key {name}/{after.number}: expected a second half, ML-DSA-65, as version "
+                f"{before.number} has, found none; ask its owner for the whole text of "
+                "`keys export-public`, or trust another key under another name",
+                why="key_not_allowed",
+            )
 
 
 def add_recipient(keyring: Keyring, name: str, recipient: Recipient, *, now: str) -> Keyring:
