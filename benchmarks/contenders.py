@@ -29,8 +29,11 @@ class PlainWriter:
     def write_at(self, offset: int, data: memoryview) -> None:
         os.pwrite(self._descriptor, data, offset)
 
+    def close(self) -> None:
+        os.close(self._descriptor)
 
-def _kek() -> Any:
+
+def kek() -> Any:
     from airflow_secure_ml.core.ports import KeyRef
     from airflow_secure_ml.core.sealed_file.keys import KekWrapper
 
@@ -45,10 +48,47 @@ def _seal(threads: int, digest: str | None) -> Work:
         seal_object(
             source,
             PlainWriter(target),  # type: ignore[arg-type] # what sealing needs of it
-            keys=[_kek()],
+            keys=[kek()],
             context={"object": "bench"},
             threads=threads,
             digest_algorithm=digest,
+        )
+
+    return work
+
+
+class _Zeros:
+    """A stream of so many zeros: it costs nothing to make."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left = size_bytes
+
+    def read(self, count: int) -> bytes:
+        raise NotImplementedError
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), self._left)
+        self._left -= count
+        return count
+
+
+class _Nowhere:
+    """An ObjectWriter that keeps nothing."""
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        return None
+
+
+def _sink() -> Work:
+    """SOURCE is a number of MiB; with the digest that a statement needs."""
+    from airflow_secure_ml.services.sealing import seal_object
+
+    def work(source: str, target: str) -> None:
+        seal_object(
+            _Zeros(int(source) * MIB),  # type: ignore[arg-type] # what sealing needs of it
+            _Nowhere(),  # type: ignore[arg-type] # the same
+            keys=[kek()],
+            context={"object": "bench"},
         )
 
     return work
@@ -68,7 +108,7 @@ def _secured() -> Work:
         store, signer = LocalObjects(), MemoryKeySystem().signer("pipeline")
         uri = store.canonical(target)
         with store.create(uri) as writer:
-            sealed = seal_object(source, writer, keys=[_kek()], context={"object": uri})
+            sealed = seal_object(source, writer, keys=[kek()], context={"object": uri})
             assert sealed.payload_digest is not None
             entry = Entry(
                 path="",
@@ -94,7 +134,7 @@ def _open() -> Work:
             open_object(
                 pinned,
                 PlainWriter(target),  # type: ignore[arg-type] # what opening needs of it
-                keys=[_kek()],
+                keys=[kek()],
                 expect=ANY_CONTEXT,
                 digest_algorithm=None,
             )
@@ -170,6 +210,7 @@ CONTENDERS: dict[str, Callable[[], Work]] = {
     "seal2": lambda: _seal(2, None),
     "seal2_sha256": lambda: _seal(2, "sha256"),
     "secured": _secured,
+    "sink": _sink,
     "open2": _open,
     "tink": _tink,
     "aws": _aws_encryption_sdk,

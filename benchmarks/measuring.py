@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+_Figure = TypeVar("_Figure")
 
 
 class NotInstalledError(Exception):
@@ -83,10 +86,10 @@ def own_peak_bytes() -> int:
 
 
 def in_turns(
-    works: Mapping[str, Callable[[], float]], rounds: int, what: str
-) -> dict[str, list[float]]:
+    works: Mapping[str, Callable[[], _Figure]], rounds: int, what: str
+) -> dict[str, list[_Figure]]:
     """Run every work once in each round; the figures of each, in order of the rounds."""
-    found: dict[str, list[float]] = {name: [] for name in works}
+    found: dict[str, list[_Figure]] = {name: [] for name in works}
     for number in range(1, rounds + 1):
         say(f"{what}: round {number} of {rounds}")
         for name, work in works.items():
@@ -99,6 +102,24 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def spent(work: Callable[[], object]) -> dict[str, float]:
+    """Wall and CPU seconds of one call: of this process and of the children it waited for."""
+    before, start = _cpu_s(), time.perf_counter()
+    work()
+    wall_s = time.perf_counter() - start
+    return {"wall_s": round(wall_s, 4), "cpu_s": round(_cpu_s() - before, 4)}
+
+
+def _cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def column(rounds: Sequence[Mapping[str, float]], figure: str) -> list[float]:
+    """One figure of every round."""
+    return [each[figure] for each in rounds]
 
 
 def quantile(values: Iterable[float], share: float) -> float:

@@ -24,7 +24,9 @@ sys.path[0] = str(ROOT)
 
 from benchmarks.tables import PARTS_WITH_ROWS  # noqa: E402 - found from here only
 
-PARTS = ("sealing", "secured_task", "audit", "manifest", "starting", *PARTS_WITH_ROWS)
+PARTS = ("sealing", "secured_task", "audit", "starting", *PARTS_WITH_ROWS)
+# They take minutes, and show what a shorter run shows too: only where they are asked for.
+ASKED_FOR = ("sink",)
 LATEST = ROOT / "benchmarks" / "latest.json"
 FIGURES = "figures.json"
 
@@ -33,7 +35,7 @@ def main() -> int:
     """Measure or read figures, then show them; returns the exit status."""
     options = _parse()
     if options.inside:
-        _measure_here(*options.inside, quick=options.quick)
+        _measure_here(*options.inside, options)
         return 0
     figures = json.loads(options.figures.read_text()) if options.figures else {}
     if not figures or options.only:
@@ -68,6 +70,9 @@ def _parse() -> argparse.Namespace:
         help="show these; with --only, after measuring a part anew",
     )
     parser.add_argument("--dir", type=Path, help="where files are written; must be a local disk")
+    parser.add_argument(
+        "--gib", type=int, help="also seal so many GiB into a sink that keeps nothing, such as 100"
+    )
     parser.add_argument("--inside", nargs=2, metavar=("PART", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.readme and (options.quick or (options.only and not options.figures)):
@@ -80,18 +85,20 @@ def _measure(figures: dict[str, Any], options: argparse.Namespace) -> None:
     from benchmarks.machine import describe_machine, load_average
 
     figures |= {"machine": describe_machine(), "quick": options.quick}
-    for part in options.only or PARTS:
+    for part in options.only or [one for one in PARTS if one not in ASKED_FOR or options.gib]:
         print(f"{part} …", file=sys.stderr, flush=True)
         load = load_average()
         with tempfile.TemporaryDirectory(prefix="secure-ml-bench-", dir=options.dir) as folder:
-            figures[part] = _measure_apart(part, Path(folder), options.quick) | {"load": load}
+            figures[part] = _measure_apart(part, Path(folder), options) | {"load": load}
         if options.json:
             _write_json(options.json, figures)
 
 
-def _measure_apart(part: str, folder: Path, quick: bool) -> dict[str, Any]:
+def _measure_apart(part: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one part in a process that has imported nothing that another needs."""
     command = [sys.executable, __file__, "--inside", part, str(folder)]
+    command += ["--quick"] * options.quick
+    command += ["--gib", str(options.gib)] if options.gib else []
     environment = {
         **os.environ,
         # An Airflow of its own, and silent: its log lines are not what is measured.
@@ -99,7 +106,7 @@ def _measure_apart(part: str, folder: Path, quick: bool) -> dict[str, Any]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
     subprocess.run(
-        [*command, "--quick"] if quick else command,
+        command,
         env=environment,
         stdout=subprocess.DEVNULL,
         check=True,
@@ -108,9 +115,12 @@ def _measure_apart(part: str, folder: Path, quick: bool) -> dict[str, Any]:
     return figures
 
 
-def _measure_here(part: str, folder: str, *, quick: bool) -> None:
+def _measure_here(part: str, folder: str, options: argparse.Namespace) -> None:
     place = Path(folder)
-    figures = importlib.import_module(f"benchmarks.{part}").measure(place, quick=quick)
+    more = {"gib": options.gib} if part == "sink" and options.gib else {}
+    figures = importlib.import_module(f"benchmarks.{part}").measure(
+        place, quick=options.quick, **more
+    )
     (place / FIGURES).write_text(json.dumps(figures))
 
 
@@ -137,10 +147,13 @@ def _write_json(path: Path, figures: dict[str, Any]) -> None:
 
 
 def _draw(figures: dict[str, Any], path: Path) -> None:
-    from benchmarks.picture import draw
+    from benchmarks.picture import draw, draw_scale
 
-    draw(figures, path)
-    print(f"drawn: {path}", file=sys.stderr)
+    scale = path.with_name(f"{path.stem}-scale{path.suffix}")
+    if "sealing" in figures:
+        draw(figures, path)
+    draw_scale(figures, scale)
+    print(f"drawn: {path}, {scale}", file=sys.stderr)
 
 
 def _keep(figures: dict[str, Any]) -> None:

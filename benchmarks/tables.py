@@ -14,7 +14,17 @@ from typing import Any
 from benchmarks.measuring import median_ratio
 
 # Each of these modules says itself what its figures mean: `rows(figures)`.
-PARTS_WITH_ROWS = ("leases", "transit", "secrets_backend", "xcom")
+PARTS_WITH_ROWS = (
+    "manifest",
+    "leases",
+    "transit",
+    "secrets_backend",
+    "xcom",
+    "s3",
+    "parquet",
+    "recipients",
+    "sink",
+)
 MIB = 1 << 20
 Figures = Mapping[str, Any]
 LABELS = {
@@ -112,7 +122,6 @@ def aims_table(figures: Figures) -> Table:
         "sealing": _sealing_aims,
         "secured_task": _secured_rows,
         "audit": _audit_rows,
-        "manifest": _manifest_rows,
         "starting": _starting_rows,
     }
     for part, make in makers.items():
@@ -210,26 +219,6 @@ def _audit_aim(name: str, writers: int, per_s: float, p99: float, d_ms: float) -
         rate = "≥ 2,500/s where d ≤ 1 ms"
         aims.insert(0, _verdict(rate, per_s >= 2500) if d_ms <= 1 else f"{rate}: d is more")
     return "; ".join(aims)
-
-
-def _manifest_rows(manifest: Figures) -> list[tuple[str, str, str, str]]:
-    seconds, rows = manifest["seconds"], []
-    labels = {
-        "sha256_1": "SHA-256, 1 thread",
-        "sha256_2": "SHA-256, 2 threads",
-        "blake3_2": "BLAKE3, 2 threads",
-    }
-    for name, label in labels.items():
-        ratio = median_ratio(seconds[name], seconds["sha256sum"])
-        rows.append(
-            (
-                f"manifest of {manifest['files']:,} × 100 KiB, {label}",
-                f"{statistics.median(seconds[name]):.2f} s",
-                f"{ratio:.2f} × `sha256sum`",
-                "reported",
-            )
-        )
-    return rows
 
 
 def _starting_rows(starting: Figures) -> list[tuple[str, str, str, str]]:

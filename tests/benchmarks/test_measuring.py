@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import sys
 
 import pytest
 
 from benchmarks.machine import parse_cpu, parse_memory_gib, parse_release
-from benchmarks.measuring import NotInstalledError, in_turns, median_ratio, quantile, run
+from benchmarks.measuring import NotInstalledError, in_turns, median_ratio, quantile, run, spent
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.5, 50), (0.95, 95), (0.99, 99), (1.0, 100)])
@@ -33,6 +34,18 @@ def test_a_program_is_measured_from_outside():
     assert done.output == "67108864\n"
     assert done.peak_bytes > 64 << 20
     assert done.cpu_s > 0
+
+
+def test_cpu_is_that_of_the_process_and_of_the_children_it_waited_for():
+    hashing = "import hashlib; hashlib.sha256(bytes(64 << 20))"
+
+    own = spent(lambda: hashlib.sha256(bytes(64 << 20)))
+    childs = spent(lambda: run([sys.executable, "-c", hashing]))
+    idle = spent(lambda: None)
+
+    assert own["cpu_s"] > idle["cpu_s"]
+    assert childs["cpu_s"] > idle["cpu_s"]
+    assert childs["wall_s"] > 0
 
 
 def test_a_missing_program_is_not_a_failure():

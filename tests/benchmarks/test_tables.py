@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import PICTURE, render_section, replace_section, section_of
+from benchmarks.readme import PICTURE, SCALE_PICTURE, render_section, replace_section, section_of
 from benchmarks.tables import (
     Table,
     aims_table,
@@ -161,20 +161,6 @@ def test_the_trails_aims_depend_on_the_disk(audit, aim):
     assert cell(aims_table({"audit": audit}), "trail: durable events, 8 writers", 3) == aim
 
 
-def test_a_manifest_is_shown_beside_sha256sum():
-    seconds = {"sha256sum": [2.0, 4.0], "sha256_1": [2.0, 4.0]}
-    seconds |= {"sha256_2": [1.0, 2.0], "blake3_2": [0.5, 1.0]}
-
-    table = aims_table({"manifest": {"files": 10_000, "seconds": seconds}})
-
-    assert table.rows[1] == (
-        "manifest of 10,000 × 100 KiB, SHA-256, 2 threads",
-        "1.50 s",
-        "0.50 × `sha256sum`",
-        "reported",
-    )
-
-
 def test_an_import_is_shown_without_the_interpreter():
     seconds = {"python": [0.015], "import": [0.027], "secure-ml --version": [0.301]}
 
@@ -247,7 +233,8 @@ def test_the_readme_shows_the_figures_of_the_latest_run():
 
     assert section_of(readme) == section, "run `python benchmarks/run.py --readme`"
     assert figures["quick"] is False
-    assert (ROOT / PICTURE).read_bytes().startswith(b"\x89PNG")
+    for picture in (PICTURE, SCALE_PICTURE):
+        assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_latest_figures_name_no_host_and_no_path():
