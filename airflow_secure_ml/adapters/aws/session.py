@@ -140,7 +140,7 @@ class AwsSession:
         self._check_ca()
         try:
             made = session.client(
-                service, endpoint_url=endpoint, verify=identity.ca, config=self._config()
+                service, endpoint_url=endpoint, verify=identity.ca, config=self._config(service)
             )
         except ValueError as error:
             raise ConfigurationError(
@@ -204,10 +204,12 @@ class AwsSession:
             botocore_session=core, region_name=session.region_name or self.identity.region
         )
 
-    def _config(self) -> Config:
+    def _config(self, service: str) -> Config:
         identity = self.identity
+        # What is asked of S3 is tried again by `s3.place`, and not once nobody waits for it.
+        attempts = 1 if service == "s3" else ATTEMPTS
         return Config(
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=identity.connect_timeout_s,
             read_timeout=identity.read_timeout_s,
             max_pool_connections=MAX_CONNECTIONS,

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from airflow_secure_ml.errors import (
     ServiceRefusedError,
     ServiceUnavailableError,
 )
-from tests.servers.proxy import Answer
+from tests.servers.proxy import Answer, Hang
 from tests.servers.s3_proxy import before
 
 CANARY = "canary-4711"
@@ -72,6 +73,13 @@ def identity_of(s3, **more):
         "region": "us-east-1",
     }
     return identity(**given | more)
+
+
+@pytest.fixture
+def put_large(s3):
+    bucket = s3.new_bucket()
+    s3.client().put_object(Bucket=bucket, Key="x", Body=bytes(4 << 20))
+    return f"s3://{bucket}/x"
 
 
 def test_a_client_speaks_to_the_server_of_its_identity(s3):
@@ -279,9 +287,30 @@ def test_retries_are_bounded_whatever_the_environment_says(monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1000")
     monkeypatch.setenv("AWS_RETRY_MODE", "legacy")
 
-    config = AwsSession(identity()).client("s3").meta.config
+    session = AwsSession(identity())
+    of_kms, of_s3 = (session.client(name).meta.config.retries for name in ("kms", "s3"))
 
-    assert config.retries == {"mode": "standard", "total_max_attempts": 4}
+    assert of_kms == {"mode": "standard", "total_max_attempts": 4}
+    # What is asked of S3 is tried again by its adapter, which knows whether anybody waits.
+    assert of_s3 == {"mode": "standard", "total_max_attempts": 1}
+
+
+def test_whoever_lets_go_waits_for_one_answer_at_most(s3, s3_proxy, put_large):
+    session = AwsSession(identity_of(s3, endpoint=s3_proxy.url, read_timeout_s=1.0))
+    store = S3Objects(lambda _: session.client("s3"))
+    pinned = store.open(put_large)
+    asked = s3_proxy.count(method="GET")
+    s3_proxy.will(Hang(seconds=30, method="GET", times=99))
+
+    with ThreadPoolExecutor(1) as reader, pinned:
+        reading = reader.submit(pinned.read_at, 1 << 20, 1 << 10)
+        deadline = time.monotonic() + 10
+        while s3_proxy.count(method="GET") == asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+        pinned.__exit__(None, None, None)
+
+    assert isinstance(reading.exception(), ServiceUnavailableError)
+    assert s3_proxy.count(method="GET") == asked + 1
 
 
 def test_a_profile_of_the_shared_files_is_taken(tmp_path):

@@ -212,7 +212,7 @@ class Multipart:
                 is_over = uploads.abort(self._place, self._upload_id)
                 self._pool.shutdown(wait=True)
                 # A part that was on its way may have come in after the first.
-                is_over = uploads.abort(self._place, self._upload_id) and is_over
+                is_over = is_over and uploads.abort(self._place, self._upload_id)
             else:
                 is_over = True
         finally:

@@ -19,8 +19,8 @@ from airflow_secure_ml.adapters.aws.s3.terms import Asked
 
 log = logging.getLogger(__name__)
 
-TRIES = 5
-_FIRST_WAIT_S = 0.1
+TRIES = 7
+_FIRST_WAIT_S, _LAST_WAIT_S = 0.1, 5.0
 _RETRIED = (Kind.BUSY, Kind.LOST)
 # What an answer is worth nothing without.
 _TOLD = {
@@ -129,4 +129,5 @@ class Place:
 
 def _wait_s(tries: int) -> float:
     # Jitter keeps clients that were slowed down together from coming back together.
-    return float(_FIRST_WAIT_S * 3 ** (tries - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+    most_s = min(float(_FIRST_WAIT_S * 3 ** (tries - 1)), _LAST_WAIT_S)
+    return most_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
