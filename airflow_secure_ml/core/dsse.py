@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from airflow_secure_ml.core.canonical import Limits, decode, encode
 from airflow_secure_ml.core.crypto_policy import governing
@@ -80,12 +80,6 @@ def sign(payload: bytes, signers: Sequence[Signer]) -> Envelope:
     message = pre_authentication(PAYLOAD_TYPE, payload)
     signatures = tuple(each for signer in signers for each in _signed(message, signer))
     return Envelope(payload_type=PAYLOAD_TYPE, signatures=signatures, _payload=payload)
-
-
-def add_signature(envelope: Envelope, signer: Signer) -> Envelope:
-    """The same envelope with one more signature."""
-    message = pre_authentication(envelope.payload_type, envelope._payload)
-    return replace(envelope, signatures=(*envelope.signatures, *_signed(message, signer)))
 
 
 def parse(data: bytes) -> Envelope:

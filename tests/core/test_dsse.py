@@ -37,7 +37,7 @@ def test_an_envelope_comes_back_whole(payload):
 
 
 def test_every_accepted_signer_is_named():
-    envelope = dsse.add_signature(dsse.sign(b"x", [PIPELINE]), RELEASE)
+    envelope = dsse.sign(b"x", [PIPELINE, RELEASE])
 
     _, signers = dsse.verify(envelope, [PIPELINE, RELEASE])
 

@@ -123,9 +123,9 @@ def test_who_does_not_know_of_the_second_half_still_verifies_the_first():
     assert dsse.verify(envelope, [_verifier(second=None)]) == (PAYLOAD, (REF,))
 
 
-def test_a_signature_may_be_added_with_both_halves():
+def test_a_key_of_one_half_and_one_of_two_sign_together():
     other = KeyRef(system="local", name="other", version="1")
-    envelope = dsse.add_signature(dsse.sign(PAYLOAD, [Ed25519Signer(bytes(32), other)]), _signer())
+    envelope = dsse.sign(PAYLOAD, [Ed25519Signer(bytes(32), other), _signer()])
 
     assert len(dsse.parse(envelope.encode()).signatures) == 3
     assert dsse.verify(envelope, [_verifier()]) == (PAYLOAD, (REF,))
