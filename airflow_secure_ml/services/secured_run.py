@@ -22,9 +22,9 @@ from airflow_secure_ml.core.statement import Suite
 from airflow_secure_ml.core.validation import ValidationReport
 from airflow_secure_ml.errors import PolicyError, SecureMLError
 from airflow_secure_ml.services.credential import Credential
-from airflow_secure_ml.services.desk import Desk, RunGuard, ScratchDirectory, Work
+from airflow_secure_ml.services.desk import Desk, ScratchDirectory, Work
 from airflow_secure_ml.services.journal import Journal
-from airflow_secure_ml.services.leasing import Leased, Leases
+from airflow_secure_ml.services.leasing import Leased
 from airflow_secure_ml.services.moving import stage_move
 from airflow_secure_ml.services.promised_outputs import check_output, check_outputs_apart
 from airflow_secure_ml.services.remote_work import RemoteWork
@@ -33,6 +33,7 @@ from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, s
 from airflow_secure_ml.services.secured_outputs import Staged, stage_output
 from airflow_secure_ml.services.secured_publishing import Published, publish
 from airflow_secure_ml.services.secured_validation import check_input
+from airflow_secure_ml.services.sheltering import Shelter
 from airflow_secure_ml.services.vouching import reference_to, vouch
 
 # Eight, with addresses of the longest kind, fit into an event of 32 KiB.
@@ -90,16 +91,13 @@ class SecuredRun:
         self._journal = journal
         self._stack = contextlib.ExitStack()
         self._work: Work | None = None
-        self._guard: RunGuard | None = None
-        self._leases: Leases | None = None
+        self._shelter = Shelter(desk, journal)
         self._remote: RemoteWork | None = None
-        self._scratch: ScratchDirectory | None = None
         self._opened: dict[str, OpenedInput] = {}
         self._reports: dict[str, ValidationReport | None] = {}
         self._made: dict[str, Path] = {}
         self._quarantined: list[Staged] = []
         self._stopped = False
-        self._recorded: Sequence[str] = ()
         self._body_error: BaseException | None = None
         self._ended: tuple[str, str | None, str] | None = None
 
@@ -111,7 +109,7 @@ class SecuredRun:
     @property
     def leased(self) -> Sequence[Leased]:
         """The credentials that the body may use."""
-        return () if self._leases is None else self._leases.taken
+        return self._shelter.leased
 
     @property
     def noted(self) -> Mapping[str, str]:
@@ -152,7 +150,7 @@ class SecuredRun:
         for output in plan.outputs:
             assert scratch is not None
             self._made[output.name] = scratch.path_for(output.name, output.uri)
-        credentials = self._take_leases(work)
+        credentials = self._shelter.take_leases(work)
         self._journal.settle()
         return {**bound, **self._made, **credentials}
 
@@ -167,8 +165,7 @@ class SecuredRun:
         """
         assert self._work is not None
         work = self._work
-        if self._leases is not None:
-            self._leases.end_use()
+        self._shelter.end_use()
         if self._remote is not None:
             references = self._remote.after(self._refuse_if_stopped)
             self._ended = ("ok", None, "done")
@@ -205,8 +202,8 @@ class SecuredRun:
         self._remote = RemoteWork(work)
         bound = self._remote.before()
         if scratch is not None:
-            self._await_guard()
-        credentials = self._take_leases(work)
+            self._shelter.await_guard()
+        credentials = self._shelter.take_leases(work)
         self._journal.settle()
         return {**bound, **credentials}
 
@@ -263,7 +260,7 @@ class SecuredRun:
         settled = False
         try:
             # Each of them is due, whatever became of the one before.
-            for leave in (self._stack.close, self._revoke_and_shred, self._record_end):
+            for leave in (self._stack.close, self._shelter.revoke_and_shred, self._record_end):
                 settled = False
                 try:
                     leave()
@@ -272,10 +269,7 @@ class SecuredRun:
                     failures.append(failure)
                     self._ended = ("failed", failure.why, "leave")
         finally:
-            if self._guard is not None and settled:
-                self._guard.bye(self._recorded)
-            elif self._guard is not None:
-                self._guard.leave()
+            self._shelter.let_go(settled=settled)
         if not failures:
             return
         # The body's own exception is what its author must see.
@@ -322,9 +316,7 @@ class SecuredRun:
             return None
         # Of a body that runs elsewhere only its credentials lie here.
         need = 0 if plan.is_remote else sum(size_of(work, item) for item in plan.inputs)
-        self._scratch = self._desk.make_scratch(need)
-        self._guard = self._desk.guard(self._scratch.root)
-        return self._scratch
+        return self._shelter.prepare(need)
 
     def _open_inputs(self, work: Work, scratch: ScratchDirectory | None) -> dict[str, Any]:
         opened: dict[str, list[Any]] = defaultdict(list)
@@ -334,28 +326,14 @@ class SecuredRun:
             if not item.stream:
                 assert scratch is not None
                 target = scratch.path_for(item.name, item.uri, index=index)
-            one = open_input(work, item, target, self._stack, self._await_guard)
+            one = open_input(work, item, target, self._stack, self._shelter.await_guard)
             self._opened[item.name] = one
             opened[item.name].append(self._checked(work, one))
-        self._await_guard()
+        self._shelter.await_guard()
         return {
             name: several if name in work.plan.listed else several[0]
             for name, several in opened.items()
         }
-
-    def _take_leases(self, work: Work) -> Mapping[str, Credential]:
-        """Last before the body, so that no refusal comes after a lease."""
-        if not work.plan.leases:
-            return {}
-        assert self._guard is not None
-        assert self._scratch is not None
-        self._leases = Leases(work, self._guard, self._scratch)
-        return self._leases.take()
-
-    def _await_guard(self) -> None:
-        """Return once somebody watches over the plaintext or the lease that comes next."""
-        if self._guard is not None:
-            self._guard.ready()
 
     def _checked(self, work: Work, opened: OpenedInput) -> Path | BinaryIO:
         """An input as the body gets it: whole, or its good rows."""
@@ -376,24 +354,6 @@ class SecuredRun:
                 "Airflow asked this task to stop; nothing was published", why="try_replaced"
             )
         self._desk.still_ours()
-
-    def _revoke_and_shred(self) -> None:
-        if self._scratch is None:
-            return
-        more = {"path": self._scratch.root.name}
-        if self._leases is not None:
-            self._leases.end_use()
-        if self._guard is not None:
-            report = self._guard.finish()
-            if self._leases is not None:
-                self._recorded = self._leases.record_ended(report)
-        try:
-            # The guard may be gone, and what it left is then ours; else this only lets go.
-            self._scratch.shred()
-        except SecureMLError as error:
-            self._journal.refused("scratch.shred", error, more=more)
-            raise
-        self._journal.did("scratch.shred", more=more)
 
     def _record_end(self) -> None:
         """Point 4: how it ended is durable before the task returns or raises."""
