@@ -99,7 +99,8 @@ class S3DirectoryWriter:
         raise ServiceUnavailableError(
             service="s3",
             action=f"write {self._root.uri}",
-            reason="too many writers begin at once; try again later",
+            reason="too many writers begin at once, or a mark of a removal is taken for a listing; "
+            "try again later, or remove all versions of it",
         )
 
     def _take_over(self, found: StoredListing | None) -> None:

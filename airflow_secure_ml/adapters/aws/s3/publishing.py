@@ -38,6 +38,15 @@ def taken(uri: str) -> PolicyError:
     )
 
 
+def _hidden(uri: str) -> PolicyError:
+    return PolicyError(
+        f"{uri}: expected nothing there, found nothing that can be read, and yet the store refuses "
+        "the write; some take the mark of a removal for an object. Ask for it to be replaced, or "
+        "remove all of its versions",
+        why="address_taken",
+    )
+
+
 def tags_of(place: Place, answer: Mapping[str, Any]) -> str:
     """The tags of a version, as a query string; no request where it has none."""
     if not answer.get("TagCount"):
@@ -199,7 +208,7 @@ class Publishing:
         is_missing = answer.kind is Kind.NOTHING and answer.reason != "NoSuchUpload"
         if answer.kind is Kind.CHANGED or is_missing:
             if not self._replace:
-                return taken(uri)
+                return taken(uri) if self._look(is_certain=False) else _hidden(uri)
             return self._other("nothing" if is_missing else "another one")
         if answer.reason == "ExistingObjectIsDirectory":
             return taken(uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_secure_ml.adapters.aws.s3 import Asked, S3Objects
-from airflow_secure_ml.errors import ServiceRefusedError
+from airflow_secure_ml.errors import ServiceRefusedError, ServiceUnavailableError
 
 
 def test_a_refused_beginning_leaves_the_directory_as_it_was(store, client, bucket):
@@ -23,3 +23,16 @@ def test_a_refused_beginning_leaves_the_directory_as_it_was(store, client, bucke
         asking.create_directory(uri)
 
     assert list(store.walk(uri)) == ["a"]
+
+
+def test_a_store_that_takes_a_removal_for_a_listing_is_told_of(store, s3):
+    uri = f"s3://{s3.new_bucket(versioned=True)}/d"
+    with store.create_directory(uri) as directory:
+        with directory.create("a") as writer:
+            writer.write_at(0, b"1")
+            writer.commit(replace=False)
+        directory.commit(replace=False)
+    store.delete(uri)
+
+    with pytest.raises(ServiceUnavailableError, match="mark of a removal"):
+        store.create_directory(uri)

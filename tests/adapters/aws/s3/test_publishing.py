@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_secure_ml.adapters.aws.s3 import S3Objects, place
-from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.adapters.aws.s3.parts import PART_BYTES
+from airflow_secure_ml.errors import PolicyError, SecureMLError
 from tests.servers.s3_proxy import DropHeaders, s3_error
 
 
@@ -47,3 +48,16 @@ def test_what_replaces_a_version_is_never_removed_where_that_would_leave_nothing
         replace()
 
     assert get(uri) == (b"before" if "etag:" not in version else b"after")
+
+
+@pytest.mark.parametrize("size", [5, PART_BYTES + 1], ids=["small", "parts"])
+def test_a_store_that_takes_a_removal_for_an_object_is_told_of(s3, store, put, get, size):
+    uri = f"s3://{s3.new_bucket(versioned=True)}/x"
+    put(uri, b"before")
+    store.delete(uri)
+
+    with pytest.raises(PolicyError, match="mark of a removal"):
+        put(uri, bytes(size))
+
+    put(uri, bytes(size), replace=True)
+    assert get(uri) == bytes(size)
