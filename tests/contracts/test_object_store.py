@@ -383,3 +383,18 @@ def test_a_destroyed_object_is_gone(store, root, put):
     assert store.info(uri) is None
     assert store.destroy(uri) == 0
     assert _get(store, store.child(root, "y")) == b"beside it"
+
+
+def test_what_was_removed_is_told_while_its_versions_are_kept_and_not_after(store, root, put):
+    uri = store.child(root, "x")
+    put(uri, b"old")
+    put(store.child(root, "y"), b"beside it")
+    assert list(store.walk_removed(root)) == []
+
+    store.delete(uri)
+
+    # Of the three only a bucket with versioning still has it.
+    kept = ["x"] if root.startswith("s3:") else []
+    assert list(store.walk_removed(root)) == kept
+    assert store.destroy(uri) == len(kept)
+    assert list(store.walk_removed(root)) == []
