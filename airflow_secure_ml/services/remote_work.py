@@ -71,8 +71,13 @@ class RemoteWork:
         work, bound = self._work, dict[str, Any]()
         for at, item in enumerate(work.plan.inputs):
             # Pinned first: what is verified can only be this, or it shows afterwards.
-            self._note(f"read {at}", item.uri)
-            self._require_unchanged(at, item)
+            try:
+                self._note(f"read {at}", item.uri)
+            except SecureMLError as error:
+                work.journal.refused("object.verify", error, object=_facts(item))
+                raise
+            if work.plan.noted:
+                self._require_unchanged(at, item)
             self._check_input(item)
             if item.name in work.plan.listed:
                 bound.setdefault(item.name, []).append(item.uri)

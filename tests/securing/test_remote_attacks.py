@@ -83,6 +83,22 @@ def test_one_sealed_file_gets_no_plain_ones_past_a_rule(mixed, run):
     assert ran == []
 
 
+def test_an_input_that_is_no_file_is_recorded_as_refused(secure_ml, run, monkeypatch):
+    secure_ml.put("/lake/day", b"age")
+    ran = []
+
+    def refuse(uri):
+        raise FormatError(f"{uri}: expected a file, found a FIFO")
+
+    # The memory store has no other kinds of files.
+    monkeypatch.setattr(deployment().objects, "open", refuse)
+    done = run(lambda day, model: ran.append(day))
+
+    assert isinstance(done.error, FormatError)
+    assert ran == []
+    assert [e.outcome for e in secure_ml.events if e.act == "object.verify"] == ["refused"]
+
+
 class Waiting(BaseTrigger):
     def serialize(self):
         return "tests.securing.test_remote_attacks.Waiting", {}
