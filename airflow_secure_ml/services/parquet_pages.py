@@ -6,7 +6,7 @@ in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from airflow_secure_ml.core.digest import Digest, hasher
@@ -37,14 +37,14 @@ class Page:
     Attributes:
         header: Its header, plain.
         raw: The bytes of its header.
-        body: Its bytes, plain; compressed or not.
+        body: Its bytes, plain; compressed or not. Good until the next page is asked for.
         is_dictionary: Whether it is the chunk's dictionary.
         ordinal: Of a data page, from 0.
     """
 
     header: Struct
     raw: bytes | bytearray
-    body: bytes | bytearray
+    body: bytes | bytearray | memoryview
     is_dictionary: bool
     ordinal: int
 
@@ -82,23 +82,46 @@ class Sink:
         self._writer = writer
         self._algorithm = algorithm
         self._state = None if algorithm is None else hasher(algorithm)
-        self._held = bytearray()
+        self._held, self._filled = memoryview(bytearray(_HELD_BYTES)), 0
         self.at = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append."""
-        self._held += data
-        self.at += len(data)
-        if len(self._held) >= _HELD_BYTES:
+        if len(data) > _HELD_BYTES:
             self.flush()
+            self._hand_on(data)
+        else:
+            self._room(len(data))[:] = data
+
+    def fill(self, count: int, into: Callable[[memoryview], object]) -> None:
+        """Append `count` bytes that `into` puts where it is told."""
+        if count > _HELD_BYTES:
+            made = bytearray(count)
+            into(memoryview(made))
+            self.write(made)
+        else:
+            into(self._room(count))
+
+    def _room(self, count: int) -> memoryview:
+        if count > _HELD_BYTES - self._filled:
+            self.flush()
+        room = self._held[self._filled : self._filled + count]
+        self._filled += count
+        self.at += count
+        return room
 
     def flush(self) -> None:
         """Hand on what is held; due at the end."""
+        held = self._held[: self._filled]
+        self._filled = 0
+        self.at -= len(held)
+        self._hand_on(held)
+
+    def _hand_on(self, data: bytes | bytearray | memoryview) -> None:
         if self._state is not None:
-            self._state.update(self._held)
-        # Another buffer: a store may still be sending this one.
-        held, self._held = self._held, bytearray()
-        self._writer.write_at(self.at - len(held), held)
+            self._state.update(data)
+        self._writer.write_at(self.at, data)
+        self.at += len(data)
 
     def entry(self, path: str) -> Entry:
         """What was written, all of it, for a manifest."""
@@ -118,14 +141,29 @@ def plain_pages(pinned: PinnedObject, meta: Struct) -> Iterator[Page]:
     at, end = _span(pinned, meta)
     ordinal = 0
     first = True
+    buffer, ahead = memoryview(bytearray()), b""
     while at < end:
-        header, raw = _plain_header(pinned, at, end)
+        header, raw = _plain_header(pinned, at, end, ahead)
         is_dictionary = _is_dictionary(header, first)
         size = header.integer(layout.PAGE_COMPRESSED)
         at += len(raw)
-        body = _take(pinned, at, size, end)
+        _check_fits(size, at, end)
+        # With the next page's header: half as many reads.
+        wanted = min(size + _HEADER_BYTES, end - at)
+        if len(buffer) < wanted:
+            buffer = memoryview(bytearray(wanted))
+        count = pinned.readinto_at(at, buffer[:wanted])
+        if count < size:
+            raise FormatError("Parquet: the file ends inside a page")
         at += size
-        yield Page(header=header, raw=raw, body=body, is_dictionary=is_dictionary, ordinal=ordinal)
+        yield Page(
+            header=header,
+            raw=raw,
+            body=buffer[:size],
+            is_dictionary=is_dictionary,
+            ordinal=ordinal,
+        )
+        ahead = bytes(buffer[size:count])
         ordinal += not is_dictionary
         first = False
 
@@ -186,22 +224,27 @@ def _is_dictionary(header: Struct, may_be: bool) -> bool:
     )
 
 
-def _plain_header(pinned: PinnedObject, at: int, end: int) -> tuple[Struct, bytes]:
-    wanted = _HEADER_BYTES
+def _plain_header(pinned: PinnedObject, at: int, end: int, ahead: bytes) -> tuple[Struct, bytes]:
+    """Read a page's header, of which the first bytes may have been read already."""
+    wanted, data = _HEADER_BYTES, ahead
     while True:
-        data = pinned.read_at(at, min(wanted, end - at))
+        data = data or pinned.read_at(at, min(wanted, end - at))
         try:
             header, length = read_struct(data)
             return header, data[:length]
         except CutShortError:
             if wanted >= min(MAX_HEADER_BYTES, end - at):
                 raise
-            wanted *= 16
+            wanted, data = wanted * 16, b""
+
+
+def _check_fits(size: int, at: int, end: int) -> None:
+    if not 0 <= size <= end - at:
+        raise FormatError("Parquet: a page is longer than its column chunk")
 
 
 def _take(pinned: PinnedObject, at: int, size: int, end: int) -> bytes:
-    if not 0 <= size <= end - at:
-        raise FormatError("Parquet: a page is longer than its column chunk")
+    _check_fits(size, at, end)
     data = pinned.read_at(at, size)
     if len(data) != size:
         raise FormatError("Parquet: the file ends inside a page")

@@ -317,10 +317,13 @@ class _Sealer:
 def _write_page(sink: Sink, page: Page, cipher: ModuleCipher, place: Place) -> int:
     """Returns the bytes by which encryption made it longer."""
     aads = place.page_aads((page.is_dictionary, page.ordinal))
-    body = cipher.seal(page.body, aads[1])
-    header = layout.page_header(page.header, page.raw, len(body))
-    sink.write(cipher.seal(header, aads[0]))
-    sink.write(body)
+    length = len(page.body) + OVERHEAD_BYTES
+    header = layout.page_header(page.header, page.raw, length)
+    # In place: copying each page would add half to what encrypting it costs.
+    sink.fill(
+        len(header) + OVERHEAD_BYTES, lambda module: cipher.seal_into(module, header, aads[0])
+    )
+    sink.fill(length, lambda module: cipher.seal_into(module, page.body, aads[1]))
     return 2 * OVERHEAD_BYTES
 
 

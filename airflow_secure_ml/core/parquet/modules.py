@@ -76,7 +76,20 @@ class ModuleCipher:
         return "ModuleCipher(***)"
 
     def seal(self, plain: bytes | bytearray | memoryview, aad: bytes) -> bytearray:
-        """A module, its length included.
+        """A module, its length included; errors as in `seal_into`."""
+        sealed = bytearray(len(plain) + OVERHEAD_BYTES)
+        self.seal_into(memoryview(sealed), plain, aad)
+        return sealed
+
+    def seal_into(
+        self, module: memoryview, plain: bytes | bytearray | memoryview, aad: bytes
+    ) -> None:
+        """Write a module, its length included.
+
+        Args:
+            module: Where to; `OVERHEAD_BYTES` longer than `plain`.
+            plain: What it holds.
+            aad: What authenticates its place.
 
         Raises:
             FormatError: The key has sealed as many as its nonces allow, or the module is longer
@@ -90,13 +103,10 @@ class ModuleCipher:
                 "write smaller pages or row groups"
             )
         self._sealed += 1
-        sealed = bytearray(len(plain) + OVERHEAD_BYTES)
-        sealed[:LENGTH_BYTES] = (len(sealed) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "little")
         nonce = self._random_bytes(NONCE_BYTES)
         begin = LENGTH_BYTES + NONCE_BYTES
-        sealed[LENGTH_BYTES:begin] = nonce
-        self._aead.encrypt_into(nonce, plain, aad, memoryview(sealed)[begin:])
-        return sealed
+        module[:begin] = (len(module) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "little") + nonce
+        self._aead.encrypt_into(nonce, plain, aad, module[begin:])
 
     def open(self, module: bytes | bytearray | memoryview, aad: bytes, what: str) -> bytearray:
         """What a whole module holds.
