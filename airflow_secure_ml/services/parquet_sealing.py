@@ -188,7 +188,7 @@ def seal_parquet(
         Its entry for a manifest.
 
     Raises:
-        FormatError: No plain Parquet file, or one with more than 32767 row groups, columns or
+        FormatError: No plain Parquet file, or one with more than 32768 row groups, columns or
             pages.
         PolicyError: A column that is named is not there (output_missing).
         IntegrityError: It changed while it was read.

@@ -53,7 +53,7 @@ def module_aad(file_id: bytes, kind: Kind, *ordinals: int) -> bytes:
     """
     if any(not 0 <= ordinal <= MAX_ORDINAL for ordinal in ordinals):
         raise FormatError(
-            f"Parquet: more than {MAX_ORDINAL} row groups, columns or pages of a column chunk, "
+            f"Parquet: more than {MAX_ORDINAL + 1} row groups, columns or pages of a column chunk, "
             "which cannot be encrypted; write larger row groups or pages"
         )
     return file_id + bytes([kind]) + struct.pack(f"<{len(ordinals)}h", *ordinals)

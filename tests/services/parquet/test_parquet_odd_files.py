@@ -271,3 +271,26 @@ def test_names_with_dots_and_of_one_dotted_spelling_are_told_apart(bench):
 def test_an_unnamed_column_is_not_the_footer(bench):
     with pytest.raises(SecureMLError):
         bench.seal(written(pa.table({"": ["a"], "id": [1]})), {"": ("pii", PII)})
+
+
+def test_schemas_of_other_tools_that_name_a_hidden_column_are_left_out_with_it(bench):
+    avro = json.dumps({"type": "record", "fields": [{"name": "ssn", "type": "string"}]})
+    table = people(3).replace_schema_metadata({"parquet.avro.schema": avro, "note": "kept"})
+    sealed = bench.seal(written(table))
+
+    whole = pq.ParquetFile(io.BytesIO(bench.open(sealed))).metadata.metadata
+    partly = pq.ParquetFile(io.BytesIO(bench.open(sealed, [DATA]))).metadata.metadata
+
+    assert b"parquet.avro.schema" in whole
+    assert b"parquet.avro.schema" not in partly
+    assert partly[b"note"] == b"kept"
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 33, (1 << 20) - 32, (1 << 20) - 31, 3 << 20], ids=str)
+def test_pages_at_the_edge_of_what_is_held_read_back(bench, size):
+    table = pa.table({"ssn": [b"x" * 7, bytes(size - 4), b"y" * 7]})
+    data = written(
+        table, use_dictionary=False, compression="none", data_page_size=1, write_batch_size=1
+    )
+
+    assert table_of(bench.open(bench.seal(data))).equals(table)
