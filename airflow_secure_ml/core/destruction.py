@@ -1,7 +1,9 @@
 """What is left of a shredded data set: a signed certificate that says what was destroyed.
 
 An in-toto Statement of its own type, so that no certificate passes as an artifact's statement.
-It speaks of the copies that the store had; backups elsewhere are its readers' to destroy.
+It speaks of the copies that the store had; backups elsewhere are its readers' to destroy. Which
+objects were lost stands in a list beside it, of which it has the digest: key systems sign only
+what is short.
 
 Source: in-toto Attestation Framework, spec/v1/statement.md.
 """
@@ -14,14 +16,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.core.canonical import MAX_INTEGER, Limits, decode, encode
+from airflow_secure_ml.core.digest import Digest, digest_of
 from airflow_secure_ml.core.manifest import MAX_FILES
 from airflow_secure_ml.core.statement import MAX_TEXT_BYTES, STATEMENT_TYPE, Producer
 from airflow_secure_ml.errors import FormatError
 
 PREDICATE_TYPE = "urn:airflow-secure-ml:destruction:v1"
 MAX_KEYS = 64
-MAX_CERTIFICATE_BYTES = 48 << 20
+MAX_CERTIFICATE_BYTES = 1 << 16
+MAX_LIST_BYTES = 48 << 20
 _LIMITS = Limits(max_bytes=MAX_CERTIFICATE_BYTES, max_depth=5, key=None)
+_LIST_LIMITS = Limits(max_bytes=MAX_LIST_BYTES, max_depth=3, key=None)
 _CORE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,20 +85,38 @@ class Destruction:
             if not 1 <= len(text.encode("utf-8", "replace")) <= MAX_TEXT_BYTES:
                 raise _wrong(f"a text that is empty or over {MAX_TEXT_BYTES} bytes")
 
-    def encode(self) -> bytes:
-        """The certificate as canonical JSON.
+    def encode_objects(self) -> bytes:
+        """The list of what was lost, as canonical JSON.
 
         Raises:
-            FormatError: A text that is not valid UTF-8, or too many objects.
+            FormatError: It is over `MAX_LIST_BYTES`, or a path is not valid UTF-8.
+        """
+        records = [
+            {"path": each.path, "core": each.core_id, "bytes": each.size_bytes}
+            for each in self.objects
+        ]
+        return encode({"objects": records}, limits=_LIST_LIMITS)
+
+    @property
+    def objects_digest(self) -> str:
+        """`sha256:<hex>` of that list."""
+        return str(digest_of([self.encode_objects()]))
+
+    def encode(self) -> bytes:
+        """The certificate as canonical JSON; the list is `encode_objects`.
+
+        Raises:
+            FormatError: A text that is not valid UTF-8, or too much of it.
         """
         predicate: dict[str, Any] = {
             "data_set": self.data_set,
             "wrapped_by": list(self.wrapped_by),
             "copies": self.copies,
-            "objects": [
-                {"path": each.path, "core": each.core_id, "bytes": each.size_bytes}
-                for each in self.objects
-            ],
+            "objects": {
+                "count": len(self.objects),
+                "bytes": sum(each.size_bytes for each in self.objects),
+                "digest": self.objects_digest,
+            },
             "reason": self.reason,
             "destroyed_ms": self.destroyed_ms,
             "event": self.event,
@@ -112,29 +135,54 @@ class Destruction:
         return encode(record, limits=_LIMITS)
 
 
-def parse_destruction(payload: bytes) -> Destruction:
-    """Read the payload of a verified envelope.
+def objects_digest_in(payload: bytes) -> str:
+    """The digest of the list that a verified payload commits to.
 
     Raises:
-        FormatError: Not canonical JSON, another type of statement, or another field.
+        FormatError: Not canonical JSON, or there is none in it.
+    """
+    match decode(payload, limits=_LIMITS):
+        case {"predicate": {"objects": {"digest": str(digest)}}}:
+            return str(Digest.parse(digest))
+    raise _wrong("it names no list of objects")
+
+
+def parse_destruction(payload: bytes, objects: bytes) -> Destruction:
+    """Read the payload of a verified envelope, and the list that it commits to.
+
+    Raises:
+        FormatError: Not canonical JSON, another type of statement, another field, or another list
+            than was signed.
     """
     record = decode(payload, limits=_LIMITS)
     match record:
         case {"subject": [{"digest": {"sha256": str(core_id)}}], "predicate": dict(predicate)}:
-            found = _from_predicate(core_id, predicate)
+            # Before it is parsed: nobody signed any other bytes.
+            if objects_digest_in(payload) != str(digest_of([objects])):
+                raise _wrong("the list of objects is not the one that was signed")
+            found = _from_predicate(core_id, predicate, _parse_list(objects))
             # One spelling for one certificate, so a field too many has no place to come from.
             if found.encode() == payload:
                 return found
     raise _wrong("a field is missing, of another type, or not known to this release")
 
 
-def _from_predicate(core_id: str, predicate: dict[str, Any]) -> Destruction:
+def _parse_list(data: bytes) -> tuple[LostObject, ...]:
+    match decode(data, limits=_LIST_LIMITS):
+        case {"objects": list(objects), **rest} if not rest:
+            return tuple(_lost(each) for each in objects)
+    raise _wrong("expected a list of objects")
+
+
+def _from_predicate(
+    core_id: str, predicate: dict[str, Any], objects: tuple[LostObject, ...]
+) -> Destruction:
     match predicate:
         case {
             "data_set": str(data_set),
             "wrapped_by": list(wrapped_by),
             "copies": int(copies),
-            "objects": list(objects),
+            "objects": dict(),
             "reason": str(reason),
             "destroyed_ms": int(destroyed_ms),
             "event": str(event),
@@ -145,7 +193,7 @@ def _from_predicate(core_id: str, predicate: dict[str, Any]) -> Destruction:
                 core_id=core_id,
                 wrapped_by=tuple(wrapped_by),
                 copies=copies,
-                objects=tuple(_lost(each) for each in objects),
+                objects=objects,
                 reason=reason,
                 destroyed_ms=destroyed_ms,
                 event=event,

@@ -17,7 +17,14 @@ from typing import Any
 
 from airflow_secure_ml.core import dsse
 from airflow_secure_ml.core.canonical import MAX_INTEGER
-from airflow_secure_ml.core.destruction import Destruction, LostObject, parse_destruction
+from airflow_secure_ml.core.destruction import (
+    MAX_CERTIFICATE_BYTES,
+    MAX_LIST_BYTES,
+    Destruction,
+    LostObject,
+    objects_digest_in,
+    parse_destruction,
+)
 from airflow_secure_ml.core.ports import ObjectStore, PinnedDirectory, Signer, Verifier
 from airflow_secure_ml.core.sealed_file.header import SUITE_DATASET_KEY, Header
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
@@ -159,18 +166,35 @@ def read_certificate(store: ObjectStore, uri: str, verifiers: Sequence[Verifier]
         SignatureError: A signature does not hold, or it is no certificate.
         PolicyError: Signed by others only (signer_not_accepted).
     """
-    with store.open(uri) as pinned:
-        if pinned.size_bytes > dsse.MAX_ENVELOPE_BYTES:
-            raise SignatureError(f"{uri}: {pinned.size_bytes} bytes are no certificate")
-        data = pinned.read_at(0, pinned.size_bytes)
+    data = _read(store, uri, 2 * MAX_CERTIFICATE_BYTES)
     try:
         payload, _ = dsse.verify(dsse.parse(data), verifiers)
-        found = parse_destruction(payload)
+        found = parse_destruction(payload, _read_list(store, uri, objects_digest_in(payload)))
     except FormatError as error:
         raise SignatureError(f"{uri}: no certificate of this release: {error}") from error
     if uri != store.child(found.data_set, certificate_name(found.core_id)):
         raise SignatureError(f"{uri}: the certificate in it is about {found.data_set}")
     return found
+
+
+def _read(store: ObjectStore, uri: str, limit_bytes: int) -> bytes:
+    with store.open(uri) as pinned:
+        if pinned.size_bytes > limit_bytes:
+            raise SignatureError(f"{uri}: {pinned.size_bytes} bytes are too many for what it is")
+        return pinned.read_at(0, pinned.size_bytes)
+
+
+def _read_list(store: ObjectStore, certificate: str, digest: str) -> bytes:
+    folder = certificate.rpartition("/")[0]
+    uri = store.child(folder, _list_name(digest))
+    try:
+        return _read(store, uri, MAX_LIST_BYTES)
+    except FileNotFoundError as error:
+        raise SignatureError(f"{certificate}: expected its list of objects at {uri}") from error
+
+
+def _list_name(digest: str) -> str:
+    return f"{digest.removeprefix('sha256:')}.lost"
 
 
 def _stands(store: ObjectStore, certificate: str, verifiers: Sequence[Verifier]) -> bool:
@@ -319,6 +343,7 @@ def _destroy(store: ObjectStore, draft: Destruction, signer: Signer, trail: Trai
     intent = trail.intend(ACT, **facts)
     trail.settle()
     try:
+        _keep_list(store, draft)
         _begin(store, uri, core_id)
         copies = _destroy_copies(store, store.child(uri, dataset_key_name(core_id)))
         told = replace(draft, copies=copies, event=intent)
@@ -346,6 +371,19 @@ def _destroy_copies(store: ObjectStore, uri: str) -> int:
         f"{uri}: came back as often as it was destroyed; have whoever writes it end, and shred "
         "again"
     )
+
+
+def _keep_list(store: ObjectStore, draft: Destruction) -> None:
+    """Write the list that the certificate will commit to, before anything is destroyed."""
+    data = draft.encode_objects()
+    uri = store.child(draft.data_set, f"{KEY_FOLDER}/{_list_name(draft.objects_digest)}")
+    if store.info(uri) is not None:
+        with contextlib.suppress(SignatureError, FileNotFoundError):
+            if _read(store, uri, MAX_LIST_BYTES) == data:
+                return
+        # Somebody put other bytes under this name.
+        store.delete(uri)
+    _put(store, uri, data)
 
 
 def _begin(store: ObjectStore, uri: str, core_id: str) -> None:

@@ -11,7 +11,8 @@ from airflow_secure_ml.core.destruction import Destruction, LostObject, parse_de
 from airflow_secure_ml.core.statement import Producer
 from airflow_secure_ml.errors import FormatError
 
-VECTOR = Path(__file__).parents[1] / "vectors" / "v1" / "destruction" / "certificate.json"
+VECTORS = Path(__file__).parents[1] / "vectors" / "v1" / "destruction"
+VECTOR, LIST = VECTORS / "certificate.json", VECTORS / "objects.json"
 CORE_ID = "ab" * 32
 
 
@@ -31,11 +32,12 @@ def certificate(**other):
 
 
 def test_every_release_reads_the_first_ones_certificate():
-    assert parse_destruction(VECTOR.read_bytes()) == certificate()
+    assert parse_destruction(VECTOR.read_bytes(), LIST.read_bytes()) == certificate()
 
 
 def test_a_certificate_has_one_spelling():
     assert certificate().encode() == VECTOR.read_bytes()
+    assert certificate().encode_objects() == LIST.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,9 @@ def test_a_certificate_has_one_spelling():
     ids=["command line", "no object", "no copy"],
 )
 def test_what_is_written_is_read(other):
-    assert parse_destruction(certificate(**other).encode()) == certificate(**other)
+    made = certificate(**other)
+
+    assert parse_destruction(made.encode(), made.encode_objects()) == made
 
 
 @pytest.mark.parametrize(
@@ -66,9 +70,32 @@ def test_anything_else_is_refused(old, new):
     assert old in data
 
     with pytest.raises(FormatError):
-        parse_destruction(data.replace(old, new, 1))
+        parse_destruction(data.replace(old, new, 1), certificate().encode_objects())
 
 
 def test_a_certificate_is_no_artifacts_statement():
     with pytest.raises(FormatError):
         statement.parse(certificate().encode())
+
+
+def test_it_is_short_however_much_was_lost():
+    lost = tuple(
+        LostObject(path=f"{number}.csv", core_id="cd" * 32, size_bytes=1)
+        for number in range(10_000)
+    )
+
+    assert len(certificate(objects=lost).encode()) < 1500
+
+
+@pytest.mark.parametrize("attack", ["another list", "a longer list", "nothing", "no list"])
+def test_another_list_than_was_signed_is_refused(attack):
+    made = certificate()
+    other = {
+        "another list": certificate(objects=()).encode_objects(),
+        "a longer list": made.encode_objects() + b" ",
+        "nothing": b"",
+        "no list": b"{}",
+    }[attack]
+
+    with pytest.raises(FormatError):
+        parse_destruction(made.encode(), other)

@@ -212,7 +212,7 @@ def test_an_interrupted_shredding_goes_on(lake, shred, step, when, call, monkeyp
     assert len(told.objects) == 2
     assert told.wrapped_by in (("data/1",), ("unknown",))
     assert not header.exists()
-    assert {path.suffix for path in header.parent.iterdir()} == {".destroyed"}
+    assert {path.suffix for path in header.parent.iterdir()} == {".destroyed", ".lost"}
 
 
 def _why(lake):
@@ -352,3 +352,32 @@ def test_a_key_with_another_name_elsewhere_is_not_destroyed_there(lake, shred):
         shred("copy")
 
     assert lake.read("visits/00/0.bin", root="visits") == b"hello"
+
+
+@pytest.mark.parametrize("attack", ["changed", "removed"])
+def test_a_certificate_without_its_list_says_nothing(lake, shred, attack):
+    lake.data_set("visits", 1)
+    (uri,) = shred().certificates
+    path = next((lake.root / "visits" / "_asml").glob("*.lost"))
+    if attack == "changed":
+        path.write_bytes(path.read_bytes().replace(b"00/0.bin", b"00/1.bin"))
+    else:
+        path.unlink()
+
+    with pytest.raises(SignatureError):
+        read_certificate(lake.store, uri, lake.keys.verifiers(["pipeline"]))
+
+
+def test_a_planted_list_is_replaced_by_what_was_lost(lake, shred):
+    lake.data_set("visits", 1)
+    (uri,) = shred().certificates
+    folder = lake.root / "visits" / "_asml"
+    listed = next(folder.glob("*.lost"))
+    listed.write_bytes(b"planted")
+    next(folder.glob("*.destroyed")).unlink()
+
+    (folder / f"{uri.rpartition('/')[2].removesuffix('.destroyed')}.destroying").write_bytes(b"x")
+    shred()
+
+    told = read_certificate(lake.store, uri, lake.keys.verifiers(["pipeline"]))
+    assert [each.path for each in told.objects] == ["00/0.bin"]
