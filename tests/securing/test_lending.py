@@ -138,3 +138,25 @@ def test_a_lent_key_does_not_leave_its_task_by_xcom(people, wrap):
 
     assert isinstance(ran.error, PolicyError)
     assert "lent key" in str(ran.error)
+
+
+def test_a_lent_key_is_masked_in_the_log_of_its_task(people, monkeypatch):
+    from airflow.sdk import DAG, task
+
+    masked, lent = [], []
+    # What the supervisor is told, which a test has not.
+    monkeypatch.setattr("airflow.sdk.log.mask_secret", masked.extend)
+    with DAG("masking", schedule=None):
+
+        @secure(writes={"out": "s3://lake/out.bin"})
+        @task
+        def borrow(out=None):
+            out.write_bytes(b"x")
+            lent.append(lend_parquet_keys(ADDRESS))
+
+        borrowed = borrow()
+    ran = people.run(borrowed.operator)
+
+    assert ran.error is None
+    assert len(lent[0].secrets) == 2
+    assert set(lent[0].secrets) <= set(masked)
