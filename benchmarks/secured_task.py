@@ -103,6 +103,7 @@ def _stopwatch() -> Iterator[dict[str, list[float]]]:
     from airflow_secure_ml.adapters.guardian_process import Guardian
     from airflow_secure_ml.adapters.spool import Spool
     from airflow_secure_ml.services import (
+        found_inputs,
         secured_inputs,
         secured_outputs,
         secured_publishing,
@@ -117,7 +118,7 @@ def _stopwatch() -> Iterator[dict[str, list[float]]]:
         ("guardian: end", Guardian, "leave"),
         ("trail: settle", Spool, "settle"),
         ("trail: close", Spool, "close"),
-        ("input: find and verify the statement", secured_inputs, "statements_for"),
+        ("input: find and verify the statement", found_inputs, "statements_about"),
         ("input: open", secured_inputs, "open_object"),
         ("output: check first", secured_run, "check_output"),
         ("output: seal", secured_outputs, "seal_object"),
