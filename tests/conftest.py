@@ -33,6 +33,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Where a test imports Great Expectations by itself: `adapters.gx_checker.library` says why.
+    main = sys.modules["__main__"]
+    if not hasattr(main, "__file__"):
+        main.__file__ = __file__
     # Airflow writes its configuration when it is imported: never into the user's own home.
     if not hasattr(config, "workerinput"):
         home = tempfile.mkdtemp(prefix="airflow-home-")

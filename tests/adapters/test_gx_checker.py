@@ -719,3 +719,46 @@ def test_the_examples_suite_fails_on_negative_ages(checker, table):
 
     assert outcome.report.failed == (f"{BETWEEN}(xage)",)
     assert list(outcome.failing_rows) == [0, 20_000]
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from airflow_secure_ml.adapters.gx_checker import GxChecker
+from airflow_secure_ml.core.validation import SuiteSource
+
+def build():
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
+    bad = gxe.ExpectColumnValuesToBeBetween(column="age", max_value=50)
+    return gx.ExpectationSuite(name="ages", expectations=[bad])
+
+table, file, kind = sys.argv[1:]
+suite = SuiteSource.from_callable(build)
+if kind == "file":
+    suite = SuiteSource.from_file(Path(file))
+outcome = GxChecker().check(Path(table), suite, find_rows=False)
+print("passed" if outcome.report.passed else "failed")
+assert not hasattr(sys.modules["__main__"], "__file__")
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "callable"])
+def test_a_program_without_a_file_is_not_ended_by_the_librarys_own_imports(tmp_path, kind):
+    (tmp_path / "table.csv").write_text("age\n54\n")
+    expectation = {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "age", "max_value": 50},
+    }
+    (tmp_path / "suite.json").write_text(
+        json.dumps({"name": "ages", "expectations": [expectation]})
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "table.csv", tmp_path / "suite.json", kind],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert (done.returncode, done.stdout) == (0, "failed\n"), done.stderr

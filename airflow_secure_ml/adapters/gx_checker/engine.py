@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.adapters.gx_checker.library import load_library
 from airflow_secure_ml.adapters.gx_checker.table import not_checkable
 from airflow_secure_ml.core.suite import Expectation
 from airflow_secure_ml.errors import ConfigurationError
@@ -76,6 +77,7 @@ def evaluate(
         ConfigurationError: The library does not take an expectation's arguments.
         PolicyError: It gave no verdict (not_checkable).
     """
+    load_library()
     import great_expectations as gx
 
     built = [_build(number, expectation, frame) for number, expectation in expectations.items()]

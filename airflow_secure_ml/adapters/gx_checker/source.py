@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_secure_ml.adapters.gx_checker.library import importable
 from airflow_secure_ml.core.suite import MAX_SUITE_BYTES, Suite, parse_suite, parse_suite_text
 from airflow_secure_ml.core.validation import SuiteSource
 from airflow_secure_ml.errors import ConfigurationError
@@ -26,7 +27,8 @@ def load_suite(source: SuiteSource) -> Suite:
                 f"{name}: expected a readable file at {source.path}, found {error.strerror}"
             ) from error
         return parse_suite_text(text, name)
-    found = source.build() if source.build is not None else None
+    with importable():
+        found = source.build() if source.build is not None else None
     as_json = getattr(found, "to_json_dict", None)
     if not callable(as_json):
         raise ConfigurationError(
