@@ -52,7 +52,7 @@ def test_a_connection_becomes_one_session_however_many_ask(s3, monkeypatch):
 
 
 def test_a_connection_that_is_not_there_is_asked_for_again(s3, monkeypatch):
-    with pytest.raises(ConfigurationError, match="aws_here: (not found|Airflow knows none)"):
+    with pytest.raises(ConfigurationError, match=r"aws_here: (not found|Airflow knows none)"):
         aws_session("aws_here")
     monkeypatch.setenv("AIRFLOW_CONN_AWS_HERE", variable(s3))
 
