@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from airflow_secure_ml.core.ml_dsa import SUFFIX, MlDsaSigner, MlDsaVerifier
 from airflow_secure_ml.core.ports import KeyRef, Verifier
-from airflow_secure_ml.errors import ConfigurationError, SignatureError
+from airflow_secure_ml.errors import ConfigurationError, ServiceRefusedError, SignatureError
 
 SEED_BYTES = 32
 # 1 MiB: 255 versions of two halves; a file of another kind is refused before it is parsed.
@@ -118,6 +118,33 @@ class Ed25519Verifier:
             raise SignatureError(
                 f"{self._ref}: the signature does not hold for these bytes"
             ) from error
+
+
+def check_made(
+    signature: bytes, message: bytes, verifier: Verifier, *, service: str, action: str, told: str
+) -> None:
+    """Return if what a key system just signed holds.
+
+    Args:
+        signature: What it answered.
+        message: What it was given.
+        verifier: The public half that it told.
+        service: The key system, as errors name it.
+        action: What it was asked to do.
+        told: What the public half is, for the message.
+
+    Raises:
+        ServiceRefusedError: It does not hold: published, it would be an alarm for its readers.
+    """
+    try:
+        verifier.verify(signature, message)
+    except SignatureError as error:
+        raise ServiceRefusedError(
+            f"{service}: its signature with {verifier.ref} does not hold for {told}",
+            service=service,
+            action=action,
+            reason="signature does not hold",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

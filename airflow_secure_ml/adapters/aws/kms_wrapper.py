@@ -13,16 +13,13 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from airflow_secure_ml.adapters.aws.failures import KMS
 from airflow_secure_ml.adapters.aws.kms_client import KmsClient, not_readable, refuse_answer
 from airflow_secure_ml.adapters.aws.kms_key import WRAP_SPEC
-from airflow_secure_ml.core.ed25519 import Ed25519Verifier
+from airflow_secure_ml.core.ed25519 import Ed25519Verifier, check_made
 from airflow_secure_ml.core.ports import KeyRef
-from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, TYPE_AWS_KMS, check_file_key, wipe
+from airflow_secure_ml.core.sealed_file.keys import TYPE_AWS_KMS, check_file_key, check_unwrapped
 from airflow_secure_ml.core.sealed_file.slots import Slot, check_slot
 from airflow_secure_ml.errors import (
-    CiphertextError,
     ConfigurationError,
     FormatError,
-    ServiceRefusedError,
-    SignatureError,
 )
 
 SYSTEM = "awskms"
@@ -110,11 +107,7 @@ class KmsWrapper:
             raise not_readable(action)
         # Python's bytes cannot be overwritten; what can be is handed on, and wiped later.
         file_key = bytearray(found)
-        if len(file_key) != KEY_BYTES:
-            wipe(file_key)
-            raise CiphertextError(
-                f"slot {self._arn}: it holds {len(found)} bytes, expected a file key of {KEY_BYTES}"
-            )
+        check_unwrapped(file_key, self._arn)
         return file_key
 
 
@@ -168,16 +161,14 @@ class KmsSigner:
         signature = answer.get("Signature")
         if answer.get("KeyId") != self._arn or not isinstance(signature, bytes):
             raise refuse_answer(action, str(answer.get("KeyId")))
-        try:
-            self._verifier.verify(signature, message)
-        except SignatureError as error:
-            # Published, it would be an alarm for whoever reads it.
-            raise ServiceRefusedError(
-                f"{KMS}: its signature with {self.ref} does not hold for the key that it told",
-                service=KMS,
-                action=action,
-                reason="signature does not hold",
-            ) from error
+        check_made(
+            signature,
+            message,
+            self._verifier,
+            service=KMS,
+            action=action,
+            told="the key that it told",
+        )
         return signature
 
 

@@ -12,21 +12,19 @@ from typing import Any, NoReturn
 from airflow_secure_ml.adapters.pkcs11.failures import SERVICE, Kind, failure_of
 from airflow_secure_ml.adapters.pkcs11.objects import check_signs, check_wraps, find_object
 from airflow_secure_ml.adapters.pkcs11.token import Token
-from airflow_secure_ml.core.ed25519 import Ed25519Verifier
+from airflow_secure_ml.core.ed25519 import Ed25519Verifier, check_made
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.keys import (
     KEY_BYTES,
     PKCS11_LABEL,
     TYPE_PKCS11,
     check_file_key,
-    wipe,
+    check_unwrapped,
 )
 from airflow_secure_ml.core.sealed_file.slots import IV_BYTES, PKCS11_BODY_BYTES
 from airflow_secure_ml.errors import (
     CiphertextError,
     PolicyError,
-    ServiceRefusedError,
-    SignatureError,
 )
 from airflow_secure_ml.extras import import_extra
 
@@ -110,12 +108,7 @@ class TokenWrapper:
             f"unwrap with {self.slot_id}",
             lambda session: self._decrypt(self._key(session, "DECRYPT"), body, core_id),
         )
-        if len(file_key) != KEY_BYTES:
-            found = len(file_key)
-            wipe(file_key)
-            raise CiphertextError(
-                f"slot {self.slot_id}: it holds {found} bytes, expected a file key of {KEY_BYTES}"
-            )
+        check_unwrapped(file_key, self.slot_id)
         return file_key
 
     def _key(self, session: Any, flag: str) -> Any:
@@ -176,16 +169,14 @@ class TokenSigner:
         """
         action = f"sign with {self._token.label}/{self._label}"
         signature = self._token.use(action, lambda session: self._sign(session, message))
-        try:
-            self._verifier.verify(signature, message)
-        except SignatureError as error:
-            # Published, it would be an alarm for whoever reads it.
-            raise ServiceRefusedError(
-                f"pkcs11: its signature with {self.ref} does not hold for the public key beside it",
-                service=SERVICE,
-                action=action,
-                reason="signature does not hold",
-            ) from error
+        check_made(
+            signature,
+            message,
+            self._verifier,
+            service=SERVICE,
+            action=action,
+            told="the public key beside it",
+        )
         return signature
 
     def _sign(self, session: Any, message: bytes) -> bytes:

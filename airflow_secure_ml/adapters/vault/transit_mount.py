@@ -28,7 +28,7 @@ from airflow_secure_ml.adapters.vault.transit_key import (
     not_readable,
     version_in,
 )
-from airflow_secure_ml.core.sealed_file.keys import KEY_BYTES, TYPE_VAULT_TRANSIT, wipe
+from airflow_secure_ml.core.sealed_file.keys import TYPE_VAULT_TRANSIT, check_unwrapped
 from airflow_secure_ml.core.sealed_file.slots import Slot, check_slot
 from airflow_secure_ml.errors import (
     CiphertextError,
@@ -106,13 +106,7 @@ class TransitMount:
             file_key = bytearray(base64.b64decode(_field(answer, "plaintext"), validate=True))
         except ValueError as error:
             raise not_readable(f"unwrap a file key with {self.where(name)}") from error
-        if len(file_key) != KEY_BYTES:
-            found = len(file_key)
-            wipe(file_key)
-            raise CiphertextError(
-                f"slot {self.where(name)}: it holds {found} bytes, expected a file key of "
-                f"{KEY_BYTES}"
-            )
+        check_unwrapped(file_key, self.where(name))
         return file_key
 
     def rewrap(

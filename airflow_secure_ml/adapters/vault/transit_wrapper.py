@@ -7,10 +7,9 @@ from typing import NoReturn
 
 from airflow_secure_ml.adapters.vault.transit_key import TransitKey, version_in
 from airflow_secure_ml.adapters.vault.transit_mount import TransitMount
-from airflow_secure_ml.core.ed25519 import Ed25519Verifier
+from airflow_secure_ml.core.ed25519 import Ed25519Verifier, check_made
 from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.core.sealed_file.keys import TYPE_VAULT_TRANSIT, check_file_key
-from airflow_secure_ml.errors import ServiceRefusedError, SignatureError
 
 SYSTEM = "vault"
 
@@ -99,16 +98,14 @@ class TransitSigner:
             ServiceRefusedError: Vault says no, or signed something else.
         """
         signature = self._mount.sign(self._at, int(self.ref.version), message)
-        try:
-            self._verifier.verify(signature, message)
-        except SignatureError as error:
-            # Published, it would be an alarm for whoever reads it.
-            raise ServiceRefusedError(
-                f"vault: its signature with {self.ref} does not hold for the key that it told",
-                service="vault",
-                action=f"sign with {self._mount.where(self._at)}",
-                reason="signature does not hold",
-            ) from error
+        check_made(
+            signature,
+            message,
+            self._verifier,
+            service="vault",
+            action=f"sign with {self._mount.where(self._at)}",
+            told="the key that it told",
+        )
         return signature
 
 

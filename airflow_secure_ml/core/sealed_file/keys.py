@@ -73,6 +73,16 @@ def check_file_key(file_key: bytes | bytearray) -> None:
         )
 
 
+def check_unwrapped(file_key: bytearray, slot_id: str) -> None:
+    """Wipe and refuse what a key system unwrapped if it is no file key; CiphertextError."""
+    found = len(file_key)
+    if found != KEY_BYTES:
+        wipe(file_key)
+        raise CiphertextError(
+            f"slot {slot_id}: it holds {found} bytes, expected a file key of {KEY_BYTES}"
+        )
+
+
 class _HeldKeyWrapper:
     """Wraps under a 32-byte key held in memory; the label keeps the two slot types apart."""
 
