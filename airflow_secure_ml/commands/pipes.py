@@ -7,10 +7,10 @@ import shutil
 import stat
 import sys
 import tempfile
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile
+from airflow_secure_ml.core.aborting import Aborting
 
 _URI = "standard input"
 
@@ -31,7 +31,7 @@ def pinned_input() -> PinnedFile:
     return PinnedFile(held, _URI, os.fstat(held))
 
 
-class PipeWriter:
+class PipeWriter(Aborting):
     """ObjectWriter onto a stream: bytes must come in order, and nothing can be taken back.
 
     Attributes:
@@ -61,14 +61,3 @@ class PipeWriter:
 
     def abort(self) -> None:
         """What was written is gone; the exit status says that it was not all."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()

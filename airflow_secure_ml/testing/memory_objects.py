@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote, unquote
 
+from airflow_secure_ml.core.aborting import Aborting
 from airflow_secure_ml.core.ports import ObjectInfo
 from airflow_secure_ml.errors import (
     ConfigurationError,
@@ -20,20 +19,9 @@ _SAFE = "/!$&'()+,;=:@-._~"
 _SKIPPED = "_asml/"
 
 
-class _Ending:
+class _Ending(Aborting):
     def abort(self) -> None:
         """Nothing was visible yet, so there is nothing to take back."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
 
 
 class MemoryPinned(_Ending):

@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from airflow_secure_ml.adapters.local_objects import aside
 from airflow_secure_ml.adapters.local_objects.address import relative_parts
 from airflow_secure_ml.adapters.local_objects.aside import failed
 from airflow_secure_ml.adapters.local_objects.pinned import PinnedFile, version_of
+from airflow_secure_ml.core.aborting import Aborting
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -47,25 +47,7 @@ def taken(uri: str) -> PolicyError:
     )
 
 
-class _Ending:
-    """Leaving the block without a commit aborts."""
-
-    def abort(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
-
-
-class FileWriter(_Ending):
+class FileWriter(Aborting):
     """ObjectWriter: an unnamed file where the system makes them, else a file aside, 0600."""
 
     def __init__(self, path: str, uri: str, *, is_aside: bool = False) -> None:
@@ -229,7 +211,7 @@ def _folder_lock(folder: str, uri: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-class DirectoryBuilder(_Ending):
+class DirectoryBuilder(Aborting):
     """DirectoryWriter: a directory aside of its target, 0700, published by one rename."""
 
     def __init__(

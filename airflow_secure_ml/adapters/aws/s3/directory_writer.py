@@ -12,8 +12,6 @@ import secrets
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from airflow_secure_ml.adapters.aws.failures import Failure, Kind
 from airflow_secure_ml.adapters.aws.s3.listing import (
@@ -44,6 +42,7 @@ from airflow_secure_ml.adapters.aws.s3.sweeping import (
     sweep,
 )
 from airflow_secure_ml.adapters.aws.s3.writer import S3Writer
+from airflow_secure_ml.core.aborting import Aborting
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -55,7 +54,7 @@ from airflow_secure_ml.errors import (
 _TRIES = 16
 
 
-class S3DirectoryWriter:
+class S3DirectoryWriter(Aborting):
     """DirectoryWriter: what it begins, its own `commit` or the next writer ends."""
 
     def __init__(self, root: Place) -> None:
@@ -285,19 +284,8 @@ class S3DirectoryWriter:
         if self._pid != os.getpid():
             raise ValueError(f"{self._root.uri}: {verb} by a forked child of its writer")
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
-
-
-class FileBelow:
+class FileBelow(Aborting):
     """ObjectWriter for one file of a directory; its bytes are an S3Writer's."""
 
     def __init__(self, directory: S3DirectoryWriter, place: Place, relative: str) -> None:
@@ -320,17 +308,6 @@ class FileBelow:
     def abort(self) -> None:
         """Throw the bytes away; after a commit it does nothing."""
         self._writer.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
 
 
 def _is_key(relative: str) -> bool:

@@ -12,8 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from airflow_secure_ml.adapters.aws.s3 import uploads
 from airflow_secure_ml.adapters.aws.s3.checksums import combine, crc_of, in_answer, rest_of
@@ -34,6 +33,7 @@ from airflow_secure_ml.adapters.aws.s3.publishing import (
     taken,
 )
 from airflow_secure_ml.adapters.aws.s3.terms import Terms, make_terms
+from airflow_secure_ml.core.aborting import Aborting
 from airflow_secure_ml.core.ports import PinnedObject
 from airflow_secure_ml.errors import IntegrityError
 
@@ -58,7 +58,7 @@ class _Source:
     head_crc: int = 0
 
 
-class S3Writer:
+class S3Writer(Aborting):
     """ObjectWriter, and RangeCopier from objects reached through the same client."""
 
     def __init__(
@@ -300,14 +300,3 @@ class S3Writer:
             raise ValueError(f"{self._place.uri}: {verb} after commit or abort")
         if self._pid != os.getpid():
             raise ValueError(f"{self._place.uri}: {verb} by a forked child of its writer")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
