@@ -5,19 +5,18 @@ Returns plain records, never a key. Each act is an event before it happens.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from airflow_secure_ml.core.ports import Verifier
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.operators.fields import Address, as_text, rendered_address
 from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator
 from airflow_secure_ml.services.promised_outputs import producer_of
 from airflow_secure_ml.services.retention import find_expired
 from airflow_secure_ml.services.shredding import Asked, shred_data_set
 
-Address = str | os.PathLike[str]
 _MAX_REASON_CHARS = 1000
 
 
@@ -38,12 +37,12 @@ class ShredDataSetOperator(KeyOperator):
 
     def __init__(self, *, dataset: Address, reason: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dataset, self.reason = _text(dataset), reason
+        self.dataset, self.reason = as_text(dataset), reason
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Shred; begun again after an interruption it goes on."""
         with self.acting(context) as (here, work):
-            uri = here.canonical(_address("dataset", self.dataset))
+            uri = here.canonical(rendered_address("dataset", self.dataset))
             rules = work.desk.rules
             if rules is not None:
                 key = rules.key_for_write(uri) or here.settings.data_key
@@ -91,12 +90,12 @@ class FindExpiredOperator(KeyOperator):
 
     def __init__(self, *, prefix: Address, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.prefix = _text(prefix)
+        self.prefix = as_text(prefix)
 
     def execute(self, context: Any) -> list[str]:
         """Look; nothing is changed."""
         with self.acting(context) as (here, work):
-            uri = here.canonical(_address("prefix", self.prefix))
+            uri = here.canonical(rendered_address("prefix", self.prefix))
             rules = work.desk.rules
 
             def verifiers(data_set: str) -> Sequence[Verifier]:
@@ -122,13 +121,3 @@ def _reason(given: Any) -> str:
     if not isinstance(given, str) or not 1 <= len(given.strip()) <= _MAX_REASON_CHARS:
         raise ConfigurationError(f"reason: expected 1 to {_MAX_REASON_CHARS} characters")
     return given.strip()
-
-
-def _address(name: str, given: Any) -> str:
-    if not isinstance(given, str) or not given:
-        raise ConfigurationError(f"{name}: expected an address, found {type(given).__name__}")
-    return given
-
-
-def _text(address: Any) -> Any:
-    return os.fspath(address) if isinstance(address, os.PathLike) else address

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from airflow_secure_ml.operators.fields import as_text
 from airflow_secure_ml.securing.acting import SecureMLOperator, input_of, plan_of
 from airflow_secure_ml.services.run_plan import Output
 
@@ -44,7 +45,7 @@ class EncryptFileOperator(SecureMLOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source, self.target = source, _text(target)
+        self.source, self.target = source, as_text(target)
         self.key, self.context = key, dict(context)
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class DecryptFileOperator(SecureMLOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source, self.target, self.signed_by = source, _text(target), signed_by
+        self.source, self.target, self.signed_by = source, as_text(target), signed_by
 
     def execute(self, context: Any) -> None:
         """Open and publish; a refusal is not retried."""
@@ -99,7 +100,3 @@ class DecryptFileOperator(SecureMLOperator):
 
         with self.secured(context, plan, _NAMES) as run:
             run.move()
-
-
-def _text(address: str | os.PathLike[str]) -> str:
-    return os.fspath(address) if isinstance(address, os.PathLike) else address

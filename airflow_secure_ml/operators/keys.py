@@ -5,20 +5,18 @@ Returns plain records, never a key. Each act is an event before it happens.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from airflow_secure_ml.deployment import Deployment
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.operators.fields import Address, as_text, rendered_address
 from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator, key_name
 from airflow_secure_ml.services.key_rotation import retire_unused, rotate_key
 from airflow_secure_ml.services.key_usage import KeyUsage, count_usage
 from airflow_secure_ml.services.rewrapping_below import rewrap_below
 from airflow_secure_ml.services.rotation_places import places_to_rewrap
-
-Address = str | os.PathLike[str]
 
 
 class RotateKeyOperator(KeyOperator):
@@ -62,12 +60,12 @@ class RewrapArtifactOperator(KeyOperator):
 
     def __init__(self, *, prefix: Address, key: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.prefix, self.key = _text(prefix), key
+        self.prefix, self.key = as_text(prefix), key
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Rewrap; one object that fails keeps none of the others, and fails the task at the end."""
         with self.acting(context) as (here, work):
-            uri, name = here.canonical(_address(self.prefix)), key_name(self.key)
+            uri, name = here.canonical(rendered_address("prefix", self.prefix)), key_name(self.key)
             tally = rewrap_below(
                 here.store(uri),
                 uri,
@@ -107,12 +105,12 @@ class FindSealedOperator(KeyOperator):
 
     def __init__(self, *, prefix: Address, key: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.prefix, self.key = _text(prefix), key
+        self.prefix, self.key = as_text(prefix), key
 
     def execute(self, context: Any) -> list[str]:
         """Look; nothing is changed."""
         with self.acting(context) as (here, work):
-            uri, name = here.canonical(_address(self.prefix)), key_name(self.key)
+            uri, name = here.canonical(rendered_address("prefix", self.prefix)), key_name(self.key)
             found = places_to_rewrap(
                 here.store(uri),
                 uri,
@@ -153,9 +151,9 @@ class KeyUsageOperator(KeyOperator):
         super().__init__(**kwargs)
         self.key, self.retire_unused = key, retire_unused
         # What comes from another task is looked at when it is there.
-        self.prefixes: Any = _text(prefixes)
+        self.prefixes: Any = as_text(prefixes)
         if isinstance(prefixes, list | tuple):
-            self.prefixes = [_text(each) for each in prefixes]
+            self.prefixes = [as_text(each) for each in prefixes]
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Count, and retire if it was asked for."""
@@ -192,22 +190,12 @@ def _places(here: Deployment, name: str, prefixes: Any) -> list[str]:
     listed = prefixes if isinstance(prefixes, list | tuple) else [prefixes]
     if not listed:
         raise ConfigurationError("prefixes: expected at least one address, found none")
-    uris = [here.canonical(_address(each)) for each in listed]
+    uris = [here.canonical(rendered_address("prefix", each)) for each in listed]
     settings = here.settings
     if name == (settings.xcom_key or settings.data_key):
         keys = here.canonical(str(settings.xcom_keys_dir))
         uris += [keys] if here.store(keys).info(keys) is not None else []
     return uris
-
-
-def _text(address: Any) -> Any:
-    return os.fspath(address) if isinstance(address, os.PathLike) else address
-
-
-def _address(given: Any) -> str:
-    if not isinstance(given, str) or not given:
-        raise ConfigurationError(f"prefix: expected an address, found {type(given).__name__}")
-    return given
 
 
 def _flag(given: Any) -> bool:

@@ -11,13 +11,12 @@ from typing import Any
 
 from airflow_secure_ml.core.crypto_policy import SUITES
 from airflow_secure_ml.errors import ConfigurationError, FormatError
+from airflow_secure_ml.operators.fields import Address, as_text, rendered_address
 from airflow_secure_ml.operators.telling import told
 from airflow_secure_ml.securing.key_acting import KeyOperator, key_name
 from airflow_secure_ml.services.crypto_usage import count_crypto
 from airflow_secure_ml.services.resealing import Asked, reseal_artifact
 from airflow_secure_ml.services.signing import Demand
-
-Address = str | os.PathLike[str]
 
 
 class ResealArtifactOperator(KeyOperator):
@@ -49,13 +48,16 @@ class ResealArtifactOperator(KeyOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.artifact = os.fspath(artifact) if isinstance(artifact, os.PathLike) else artifact
+        self.artifact = as_text(artifact)
         self.key, self.signed_by, self.anew = key, signed_by, anew
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Reseal; begun again after an interruption it goes on."""
         with self.acting(context) as (here, work):
-            uri, settings = here.canonical(_address("artifact", self.artifact)), here.settings
+            uri, settings = (
+                here.canonical(rendered_address("artifact", self.artifact)),
+                here.settings,
+            )
             name = settings.data_key if self.key is None else key_name(self.key)
             signers = settings.trusted_signers if self.signed_by is None else self.signed_by
             rules = work.desk.rules
@@ -122,7 +124,7 @@ class CryptoUsageOperator(KeyOperator):
                 raise ConfigurationError("prefixes: expected at least one address, found none")
             usage = count_crypto(
                 here.store,
-                [here.canonical(_address("prefixes", each)) for each in listed],
+                [here.canonical(rendered_address("prefixes", each)) for each in listed],
                 here.settings.crypto_policy,
                 progress=told(work, "sealed objects"),
             )
@@ -136,9 +138,3 @@ class CryptoUsageOperator(KeyOperator):
 
 def _names(given: str | Collection[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
-
-
-def _address(name: str, given: Any) -> str:
-    if not isinstance(given, str) or not given:
-        raise ConfigurationError(f"{name}: expected an address, found {type(given).__name__}")
-    return given
