@@ -49,7 +49,7 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
         first = _first_bytes(artifact, item)
         column_sealed = is_column_sealed(first)
         sealed = first == MAGIC or column_sealed
-        _ask_rules(work, item, sealed)
+        ask_rules(work, item, sealed)
         if item.sealed and not sealed:
             raise FormatError(
                 f"{item.name}: expected a sealed file at {item.uri}, found a plain one; seal it, "
@@ -63,11 +63,7 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
         )
         keys = _reader_keys(work, store, artifact) if sealed and not column_sealed else []
     except FileNotFoundError as error:
-        refusal = FormatError(
-            f"{item.name}: expected an object at {item.uri}, found nothing; run the task that "
-            "writes it first",
-            why="not_sealed",
-        )
+        refusal = nothing_there(item, "an object")
         journal.refused("object.verify", refusal, object=object_facts(item))
         raise refusal from error
     except SecureMLError as error:
@@ -85,7 +81,8 @@ def find_input(work: Work, item: Input, held: contextlib.ExitStack) -> FoundInpu
     )
 
 
-def _ask_rules(work: Work, item: Input, sealed: bool) -> None:
+def ask_rules(work: Work, item: Input, sealed: bool) -> None:
+    """Return if the rules let this task read it; recorded. PolicyError or FormatError if not."""
     if work.desk.rules is None:
         return
     decision = work.desk.rules.decide_read(
@@ -138,6 +135,15 @@ def _reader_keys(work: Work, store: ObjectStore, artifact: Artifact) -> list[Rea
     keys = opening_keys(desk.keys, None if only is None else {only})
     root = artifact.uri if artifact.is_directory else artifact.uri.rpartition("/")[0]
     return [*keys, DataSetRoot(store, root, keys=keys, state_of=desk.keys.state_of)]
+
+
+def nothing_there(item: Input, what: str) -> FormatError:
+    """The refusal to read where nothing is; raised from the FileNotFoundError."""
+    return FormatError(
+        f"{item.name}: expected {what} at {item.uri}, found nothing; run the task that writes it "
+        "first",
+        why="not_sealed",
+    )
 
 
 def object_facts(item: Input) -> dict[str, object]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_secure_ml.core.ports import (
-    KeyWrapper,
-)
-from airflow_secure_ml.core.statement import Producer
+from airflow_secure_ml.core.manifest import Manifest
+from airflow_secure_ml.core.ports import KeyWrapper
+from airflow_secure_ml.core.statement import Producer, Statement, Suite
 from airflow_secure_ml.errors import (
     ConfigurationError,
     SecureMLError,
@@ -112,6 +111,21 @@ def context_of(work: Work, item: Output) -> dict[str, str]:
         "run_id": plan.run_id,
         "map_index": str(plan.map_index),
     }
+
+
+def written_statement(
+    work: Work, item: Output, manifest: Manifest, suites: tuple[Suite, ...] = ()
+) -> Statement:
+    """What is signed about an output that this task wrote."""
+    return Statement(
+        object=item.uri,
+        manifest=manifest,
+        act="write",
+        signed_ms=work.desk.now_ms(),
+        producer=producer_of(work),
+        context={**context_of(work, item), "object": item.uri},
+        suites=suites,
+    )
 
 
 def output_facts(item: Output) -> dict[str, object]:

@@ -19,18 +19,18 @@ from airflow_secure_ml.core.sealed_file.context import check_context
 from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.core.sealed_file.keys import TYPE_DATASET_KEY
 from airflow_secure_ml.core.sealed_file.slots import find_slot
-from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import FormatError, IntegrityError, PolicyError, SecureMLError
 from airflow_secure_ml.services.artifact import pin_artifact
 from airflow_secure_ml.services.desk import Work
+from airflow_secure_ml.services.found_inputs import ask_rules, nothing_there, object_facts
 from airflow_secure_ml.services.journal import in_words
 from airflow_secure_ml.services.manifests import build_manifest
 from airflow_secure_ml.services.promised_outputs import (
-    context_of,
     output_facts,
-    producer_of,
     wrappers_of,
+    written_statement,
 )
+from airflow_secure_ml.services.reference import reference
 from airflow_secure_ml.services.run_plan import Input, Output
 from airflow_secure_ml.services.sealed_dataset import dataset_key_name
 from airflow_secure_ml.services.sealed_header import naming, read_sealed_header
@@ -74,7 +74,7 @@ class RemoteWork:
             try:
                 self._note(f"read {at}", item.uri)
             except SecureMLError as error:
-                work.journal.refused("object.verify", error, object=_facts(item))
+                work.journal.refused("object.verify", error, object=object_facts(item))
                 raise
             if work.plan.noted:
                 self._require_unchanged(at, item)
@@ -110,25 +110,19 @@ class RemoteWork:
 
     def _check_input(self, item: Input) -> None:
         work = self._work
-        store, rules = work.desk.store(item.uri), work.desk.rules
         try:
-            sealed = _is_sealed(store, item)
+            sealed = _is_sealed(work.desk.store(item.uri), item)
         except SecureMLError as error:
-            work.journal.refused("object.verify", error, object=_facts(item))
+            work.journal.refused("object.verify", error, object=object_facts(item))
             raise
-        if rules is not None:
-            dag_id = work.plan.dag_id or None
-            decision = rules.decide_read(
-                item.uri, dag_id=dag_id, sealed=sealed, key=None, today=work.today
-            )
-            work.obey(decision, "read", item.name)
+        ask_rules(work, item, sealed)
         if item.sealed and not sealed:
             refusal = FormatError(
                 f"{item.name}: expected a sealed file at {item.uri}, found a plain one; say "
                 "Reads(…, sealed=False) if the job reads plain data, which are verified as well",
                 why="not_sealed",
             )
-            work.journal.refused("object.verify", refusal, object=_facts(item))
+            work.journal.refused("object.verify", refusal, object=object_facts(item))
             raise refusal
         verify_input(work, item)
 
@@ -144,7 +138,7 @@ class RemoteWork:
             f"{item.name}: {item.uri} was replaced while the job ran, so it is not known what the "
             "job read; nothing was signed, run it again"
         )
-        self._work.journal.refused("object.verify", error, object=_facts(item))
+        self._work.journal.refused("object.verify", error, object=object_facts(item))
         raise error
 
     def _written(self, item: Output) -> tuple[State, Manifest]:
@@ -185,7 +179,7 @@ class RemoteWork:
         try:
             refuse_if_stopped()
             signer = work.desk.keys.signer(work.desk.signing_key)
-            sign_artifact(store, self._statement(item, manifest), signer)
+            sign_artifact(store, written_statement(work, item, manifest), signer)
             if state_of(store, item.uri) != state:
                 raise IntegrityError(
                     f"{item.name}: {item.uri} was still written while it was signed; have the job "
@@ -198,27 +192,14 @@ class RemoteWork:
         event = work.journal.did("object.publish", of=intent, object=facts, more=more)
         size = in_words(manifest.size_bytes)
         work.journal.tell(f"signed {item.name}: {size} at {item.uri}, by {signer.ref}")
-        return {
-            "secure_ml": 1,
-            "name": item.name,
-            "uri": item.uri,
-            "version": state[0][1] if state and not manifest.is_directory else "",
-            "digest": manifest.digest,
-            "bytes": manifest.size_bytes,
-            "rows": None,
-            "key": None,
-            "signed_by": [signer.ref.name],
-            "event": event,
-        }
-
-    def _statement(self, item: Output, manifest: Manifest) -> Statement:
-        return Statement(
-            object=item.uri,
+        return reference(
+            name=item.name,
+            uri=item.uri,
             manifest=manifest,
-            act="write",
-            signed_ms=self._work.desk.now_ms(),
-            producer=producer_of(self._work),
-            context={**context_of(self._work, item), "object": item.uri},
+            size_bytes=manifest.size_bytes,
+            signed_by=[signer.ref.name],
+            event=event,
+            version=state[0][1] if state and not manifest.is_directory else "",
         )
 
 
@@ -260,11 +241,7 @@ def _is_sealed(store: ObjectStore, item: Input) -> bool:
 
             return all(several(begins_so, names, at_once=artifact.files_at_once))
     except FileNotFoundError as error:
-        raise FormatError(
-            f"{item.name}: expected an object at {item.uri}, found nothing; run the task that "
-            "writes it first",
-            why="not_sealed",
-        ) from error
+        raise nothing_there(item, "an object") from error
 
 
 def _check_sealed(
@@ -297,7 +274,3 @@ def _check_sealed(
                 "the key of this write",
                 why="key_not_allowed",
             )
-
-
-def _facts(item: Input) -> dict[str, object]:
-    return {"name": item.name, "uri": item.uri}

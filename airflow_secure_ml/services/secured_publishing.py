@@ -19,8 +19,7 @@ from airflow_secure_ml.services.desk import Work
 from airflow_secure_ml.services.journal import key_facts
 from airflow_secure_ml.services.promised_outputs import (
     check_is_replaceable,
-    context_of,
-    producer_of,
+    written_statement,
 )
 from airflow_secure_ml.services.secured_outputs import Staged
 from airflow_secure_ml.services.signing import sign_artifact
@@ -121,12 +120,4 @@ def _statement(work: Work, staged: Staged) -> Statement:
     suites: tuple[Suite, ...] = ()
     if report is not None and report.passed:
         suites = (Suite(name=report.suite, digest=Digest.parse(report.suite_digest)),)
-    return Statement(
-        object=staged.item.uri,
-        manifest=staged.manifest,
-        act="write",
-        signed_ms=work.desk.now_ms(),
-        producer=producer_of(work),
-        context={**context_of(work, staged.item), "object": staged.item.uri},
-        suites=suites,
-    )
+    return written_statement(work, staged.item, staged.manifest, suites)

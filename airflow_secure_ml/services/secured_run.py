@@ -27,6 +27,7 @@ from airflow_secure_ml.services.journal import Journal
 from airflow_secure_ml.services.leasing import Leased
 from airflow_secure_ml.services.moving import stage_move
 from airflow_secure_ml.services.promised_outputs import check_output, check_outputs_apart
+from airflow_secure_ml.services.reference import reference
 from airflow_secure_ml.services.remote_work import RemoteWork
 from airflow_secure_ml.services.run_plan import Input, Output, Plan
 from airflow_secure_ml.services.secured_inputs import OpenedInput, open_input, size_of
@@ -386,15 +387,14 @@ def _quarantine_output(item: Input) -> Output:
 
 def _reference(one: Published) -> dict[str, Any]:
     staged = one.staged
-    return {
-        "secure_ml": 1,
-        "name": staged.item.name,
-        "uri": staged.item.uri,
-        "version": one.version,
-        "digest": staged.manifest.digest,
-        "bytes": staged.plaintext_bytes,
-        "rows": None if staged.report is None else staged.report.rows,
-        "key": None if staged.key is None else str(staged.key),
-        "signed_by": [one.signer.name],
-        "event": one.event,
-    }
+    return reference(
+        name=staged.item.name,
+        uri=staged.item.uri,
+        manifest=staged.manifest,
+        size_bytes=staged.plaintext_bytes,
+        signed_by=[one.signer.name],
+        event=one.event,
+        version=one.version,
+        rows=None if staged.report is None else staged.report.rows,
+        key=None if staged.key is None else str(staged.key),
+    )

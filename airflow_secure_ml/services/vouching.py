@@ -14,10 +14,16 @@ from airflow_secure_ml.core.manifest import Manifest
 from airflow_secure_ml.core.statement import Statement, Suite
 from airflow_secure_ml.errors import FormatError, SecureMLError, SignatureError
 from airflow_secure_ml.services.desk import Work
-from airflow_secure_ml.services.found_inputs import demand_for
+from airflow_secure_ml.services.found_inputs import (
+    demand_for,
+    nothing_there,
+    object_facts,
+    pin_facts,
+)
 from airflow_secure_ml.services.journal import in_words, key_facts
 from airflow_secure_ml.services.manifests import build_manifest
 from airflow_secure_ml.services.promised_outputs import producer_of
+from airflow_secure_ml.services.reference import reference
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.secured_inputs import MAX_LISTED
 from airflow_secure_ml.services.signing import (
@@ -59,8 +65,7 @@ def verify_input(work: Work, item: Input) -> Verified:
         SecureMLError: As `services.signing.verify_artifact`.
     """
     store, since = work.desk.store(item.uri), work.journal.now()
-    facts = {"name": item.name, "uri": item.uri}
-    pinned = {} if item.pin is None else {"pinned_by": item.pin.by, "expected": item.pin.digest}
+    facts, pinned = object_facts(item), pin_facts(item)
     try:
         manifest = _manifest(work, item)
         verified = verify_manifest(store, item.uri, manifest, demand_for(work, item))
@@ -131,29 +136,21 @@ def reference_to(
     item: Input, manifest: Manifest, event: str, signed_by: list[str]
 ) -> dict[str, Any]:
     """A Reference to an artifact that was verified or vouched for."""
-    return {
-        "secure_ml": 1,
-        "name": item.name,
-        "uri": item.uri,
-        "version": "",
-        "digest": manifest.digest,
-        "bytes": manifest.size_bytes,
-        "rows": None,
-        "key": None,
-        "signed_by": signed_by,
-        "event": event,
-    }
+    return reference(
+        name=item.name,
+        uri=item.uri,
+        manifest=manifest,
+        size_bytes=manifest.size_bytes,
+        signed_by=signed_by,
+        event=event,
+    )
 
 
 def _manifest(work: Work, item: Input) -> Manifest:
     try:
         return build_manifest(work.desk.store(item.uri), item.uri)
     except FileNotFoundError as error:
-        raise FormatError(
-            f"{item.name}: expected an artifact at {item.uri}, found nothing; run the task that "
-            "writes it first",
-            why="not_sealed",
-        ) from error
+        raise nothing_there(item, "an artifact") from error
 
 
 def is_still_to_come(error: SecureMLError) -> bool:
