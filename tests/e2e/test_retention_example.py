@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.example_home import example_home
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("example_script.py")
@@ -23,18 +22,8 @@ pytestmark = pytest.mark.airflow
 @pytest.fixture
 def home(tmp_path):
     """An Airflow of its own with a keyring; its environment."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "lake").mkdir()
-    scratch = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
-    yield {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path / "home"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__SECURE_ML__SCRATCH_DIRS": str(scratch),
-        "SECURE_ML_DEMO_DATA": str(tmp_path / "lake"),
-        "SECURE_ML_DEMO_KEEP_UNTIL": "2026-01-31",
-    }
-    shutil.rmtree(scratch)
+    with example_home(tmp_path, SECURE_ML_DEMO_KEEP_UNTIL="2026-01-31") as environment:
+        yield environment
 
 
 def test_what_is_over_is_shredded_and_what_is_not_still_opens(home, tmp_path):

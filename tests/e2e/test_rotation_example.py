@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.e2e.example_home import example_home
 from tests.servers.transit_place import TransitPlace
 
 ROOT = Path(__file__).parents[2]
@@ -36,25 +34,18 @@ def place(vault):
 @pytest.fixture
 def home(place, tmp_path):
     """An Airflow of its own whose keys lie on a mount of Vault; its environment."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "lake").mkdir()
-    scratch = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
     connection = {
         "conn_type": "vault_secure_ml",
         "host": place.vault.url,
         "password": place.vault.root_token,
         "extra": {"ca": str(place.vault.ca)},
     }
-    yield {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path / "home"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__SECURE_ML__SCRATCH_DIRS": str(scratch),
+    more = {
         "AIRFLOW__SECURE_ML__KEY_SYSTEM": f"vault://{place.mount}?conn_id=prod",
         "AIRFLOW_CONN_PROD": json.dumps(connection),
-        "SECURE_ML_DEMO_DATA": str(tmp_path / "lake"),
     }
-    shutil.rmtree(scratch)
+    with example_home(tmp_path, **more) as environment:
+        yield environment
 
 
 def test_the_key_is_rotated_and_everything_in_the_lake_opens_with_the_new_version(

@@ -12,7 +12,7 @@ from airflow.sdk import dag, task
 
 from airflow_secure_ml import Reads, Writes, secure
 
-LAKE = os.environ["SECURE_ML_TEST_LAKE"]
+LAKE = os.environ["SECURE_ML_DEMO_DATA"]
 SUBMIT = Path(sys.executable).parent / "spark-submit"
 JOB = Path(__file__).with_name("spark_job.py")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.e2e.example_home import example_home
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "example_script.py"
@@ -25,17 +23,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.spark]
 @pytest.fixture
 def home(tmp_path):
     """An Airflow of its own with a keyring; its environment."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "lake").mkdir()
-    scratch = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
-    yield {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path / "home"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__SECURE_ML__SCRATCH_DIRS": str(scratch),
-        "SECURE_ML_TEST_LAKE": str(tmp_path / "lake"),
-    }
-    shutil.rmtree(scratch)
+    with example_home(tmp_path) as environment:
+        yield environment
 
 
 def test_a_spark_job_reads_what_is_signed_and_its_output_is_signed(home, tmp_path):

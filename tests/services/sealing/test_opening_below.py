@@ -21,8 +21,9 @@ from airflow_secure_ml.services.opening_notes import Note, OpeningNotes
 from airflow_secure_ml.services.sealed_dataset import DataSetRoot
 from airflow_secure_ml.services.tree_work import Tree
 from airflow_secure_ml.testing.ports import MemoryObjects
+from tests.services.sealing.interrupting import only_commits
 from tests.services.sealing.lake import states
-from tests.services.sealing.test_sealing_below import FILES, Interrupted, Move
+from tests.services.sealing.test_sealing_below import FILES, Move
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "v1" / "opening_notes"
 
@@ -104,26 +105,8 @@ def test_opened_once_more_nothing_is_touched_and_all_is_compared(back):
 
 
 def interrupt(back, monkeypatch, commits):
-    left = [commits]
-    create = LocalObjects.create
-
-    def counted(store, uri):
-        writer = create(store, uri)
-        commit = writer.commit
-
-        def maybe(**more):
-            if left[0] == 0:
-                raise Interrupted
-            left[0] -= 1
-            return commit(**more)
-
-        writer.commit = maybe
-        return writer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalObjects, "create", counted)
-        with pytest.raises(Interrupted):
-            back.open(threads=1)
+    with only_commits(monkeypatch, commits):
+        back.open(threads=1)
 
 
 # A file and a note by turns.

@@ -30,6 +30,7 @@ from airflow_secure_ml.services.sealing_below import SealingBelow, SealingKeys
 from airflow_secure_ml.services.signing import Demand, verify_artifact
 from airflow_secure_ml.services.tree_work import Tree
 from airflow_secure_ml.testing.ports import MemoryKeySystem, MemoryObjects
+from tests.services.sealing.interrupting import only_commits
 from tests.services.sealing.lake import states
 from tests.signing_keys import MALLORY
 
@@ -157,10 +158,6 @@ def test_begun_again_it_touches_nothing_and_signs_nothing_more(move):
     assert states(move.path / "sealed") | states(move.path / "sealed.sig") == before
 
 
-class Interrupted(BaseException):
-    """Nobody handles it."""
-
-
 def add_ann(move):
     """A recipient of whom only the public key is here."""
     move.keys.keyring = changes.add_recipient(
@@ -170,26 +167,8 @@ def add_ann(move):
 
 def interrupt(move, monkeypatch, commits, **more):
     """Let only so many commits of any object happen."""
-    left = [commits]
-    create = LocalObjects.create
-
-    def counted(store, uri):
-        writer = create(store, uri)
-        commit = writer.commit
-
-        def maybe(**more):
-            if left[0] == 0:
-                raise Interrupted
-            left[0] -= 1
-            return commit(**more)
-
-        writer.commit = maybe
-        return writer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalObjects, "create", counted)
-        with pytest.raises(Interrupted):
-            move.seal(threads=1, **more)
+    with only_commits(monkeypatch, commits):
+        move.seal(threads=1, **more)
 
 
 # Two of the journal's first record and the key, then a record and a file by turns, five times;
