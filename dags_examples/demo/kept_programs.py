@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from dags_examples.demo import keeper
 
 STOP_S = 40.0
 POLL_S = 0.02
+TRIES = 3
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _LAST_WORDS = 3000
 
@@ -117,3 +119,35 @@ def free_ports(count: int) -> tuple[int, ...]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def start_on_free_ports(
+    count: int, start: Callable[..., None], *, stop: Callable[[], None]
+) -> None:
+    """Start a server on ports that nobody has, again on others if somebody took one meanwhile.
+
+    Args:
+        count: How many ports it needs.
+        start: Takes so many ports; raises ServerFailedError with what the server said.
+        stop: Called after a start that failed.
+
+    Raises:
+        ServerFailedError: It did not start, for another reason or three times for this one.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return start(*free_ports(count))
+        except ServerFailedError as error:
+            stop()
+            if not left or "address already in use" not in str(error).lower():
+                raise
+    raise AssertionError("unreachable")
+
+
+def emptied(folder: Path, *inside: str) -> None:
+    """Make a folder for a server's own use, with nothing in it but these folders; all 0700."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    for name in inside:
+        (folder / name).mkdir(mode=0o700)

@@ -23,10 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from dags_examples.demo.certificates import write_private
-from dags_examples.demo.kept_programs import KeptPrograms, ServerFailedError, free_ports
+from dags_examples.demo.kept_programs import KeptPrograms, ServerFailedError, start_on_free_ports
 
 START_S = 60.0
-TRIES = 3
 INSTALLED = Path("/usr/lib/postgresql")
 # No socket in the file system: its folder would have to exist, and be guarded.
 OPTIONS = {
@@ -77,7 +76,7 @@ class RunningPostgres:
             self._remove(self._link.resolve())
         try:
             self._make_cluster()
-            self._start_on_a_free_port()
+            start_on_free_ports(1, self._start_at, stop=self._stop_programs)
             self.query(f'CREATE DATABASE "{self.database}"', database="postgres")
         except BaseException:
             self.stop()
@@ -174,18 +173,13 @@ class RunningPostgres:
         if done.returncode:
             raise ServerFailedError(f"initdb failed\n{done.stdout}{done.stderr}"[-3000:])
 
-    def _start_on_a_free_port(self) -> None:
-        for left in reversed(range(TRIES)):
-            (self.port,) = free_ports(1)
-            try:
-                return self._start()
-            except ServerFailedError as error:
-                if self._programs is not None:
-                    self._programs.stop()
-                # Another process may have taken the port meanwhile.
-                if not left or "Address already in use" not in str(error):
-                    raise
-        raise AssertionError("unreachable")
+    def _start_at(self, port: int) -> None:
+        self.port = port
+        self._start()
+
+    def _stop_programs(self) -> None:
+        if self._programs is not None:
+            self._programs.stop()
 
     def _start(self) -> None:
         assert self._cluster is not None

@@ -7,7 +7,6 @@ the demo: its owner's keys are made anew at each start, and end with it.
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from dags_examples.demo.certificates import CertificateAuthority
-from dags_examples.demo.kept_programs import KeptPrograms, ServerFailedError, free_ports
+from dags_examples.demo.kept_programs import KeptPrograms, emptied, start_on_free_ports
 
 START_S = 60.0
-TRIES = 3
 REGION = "us-east-1"
 
 
@@ -75,15 +73,11 @@ class RunningS3:
         return min(self._programs.pids())
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in self.folder.iterdir():
-            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-        for name in ("data", "versions", "accounts"):
-            (self.folder / name).mkdir(mode=0o700)
+        emptied(self.folder, "data", "versions", "accounts")
         self.authority = CertificateAuthority.make(self.ca)
         self.authority.for_server(self.folder)
         try:
-            self._start_on_free_port()
+            start_on_free_ports(1, self._start_at, stop=self.stop)
         except BaseException:
             self.stop()
             raise
@@ -164,17 +158,9 @@ class RunningS3:
         self._programs.start()
         self._programs.wait(self._answers, "S3 answers", START_S)
 
-    def _start_on_free_port(self) -> None:
-        for left in reversed(range(TRIES)):
-            (self.port,) = free_ports(1)
-            try:
-                return self.start()
-            except ServerFailedError as error:
-                self.stop()
-                # Another process may have taken the port meanwhile.
-                if not left or "address already in use" not in str(error):
-                    raise
-        raise AssertionError("unreachable")
+    def _start_at(self, port: int) -> None:
+        self.port = port
+        self.start()
 
     def _answers(self) -> bool:
         from botocore.exceptions import BotoCoreError

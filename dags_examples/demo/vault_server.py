@@ -7,7 +7,6 @@ For tests and the demo: whoever reads the folder can unseal it, since its only k
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from dags_examples.demo.certificates import CertificateAuthority, write_private
-from dags_examples.demo.kept_programs import KeptPrograms, ServerFailedError, free_ports
+from dags_examples.demo.kept_programs import (
+    KeptPrograms,
+    emptied,
+    start_on_free_ports,
+)
 from dags_examples.demo.vault_api import VaultAnswerError, VaultApi
 
 START_S = 60.0
-TRIES = 3
 ACTIVE, UNINITIALIZED, SEALED = 200, 501, 503
 # mlock keeps keys out of swap; it needs a right that nobody should have to give for a test.
 CONFIG = """\
@@ -102,14 +104,11 @@ class RunningVault:
         return min(self._programs.pids())
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in self.folder.iterdir():
-            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-        (self.folder / "raft").mkdir(mode=0o700)
+        emptied(self.folder, "raft")
         self.authority = CertificateAuthority.make(self.ca)
         self.authority.for_server(self.folder)
         try:
-            self._start_on_free_ports()
+            start_on_free_ports(2, self._start_at, stop=self.stop)
             self._initialize()
             self.unseal()
             options = {"file_path": str(self.audit_log), "log_raw": "false"}
@@ -193,20 +192,12 @@ class RunningVault:
         self._programs.start()
         self._wait_for(UNINITIALIZED, SEALED)
 
-    def _start_on_free_ports(self) -> None:
-        for left in reversed(range(TRIES)):
-            self.port, cluster_port = free_ports(2)
-            text = CONFIG.format(folder=self.folder, port=self.port, cluster_port=cluster_port)
-            is_openbao = self.binary.name.startswith("bao")
-            (self.folder / "config.hcl").write_text(text + (OPENBAO if is_openbao else ""))
-            try:
-                return self.start()
-            except ServerFailedError as error:
-                self.stop()
-                # Another process may have taken a port meanwhile.
-                if not left or "address already in use" not in str(error):
-                    raise
-        raise AssertionError("unreachable")
+    def _start_at(self, port: int, cluster_port: int) -> None:
+        self.port = port
+        text = CONFIG.format(folder=self.folder, port=port, cluster_port=cluster_port)
+        is_openbao = self.binary.name.startswith("bao")
+        (self.folder / "config.hcl").write_text(text + (OPENBAO if is_openbao else ""))
+        self.start()
 
     def _initialize(self) -> None:
         order = {"secret_shares": 1, "secret_threshold": 1}

@@ -174,7 +174,7 @@ def test_one_that_cannot_start_says_why(tmp_path):
 
 def test_a_taken_port_is_not_waited_for(vault, vault_binary, tmp_path, monkeypatch):
     ports = iter([(vault.port, free_ports(1)[0]), free_ports(2)])
-    monkeypatch.setattr("dags_examples.demo.vault_server.free_ports", lambda count: next(ports))
+    monkeypatch.setattr("dags_examples.demo.kept_programs.free_ports", lambda count: next(ports))
 
     with RunningVault(binary=vault_binary, folder=tmp_path / "vault") as other:
         assert other.port != vault.port
