@@ -48,8 +48,10 @@ def test_without_vault_the_fixture_alone_says_so(tmp_path, ci, expected):
 def test_a_session_that_leaves_a_token_in_use_fails(vault_binary, tmp_path):
     (tmp_path / "test_leaving.py").write_text(LEAVES)
     alone = ("-c", "/dev/null", "--rootdir", str(tmp_path), "-p", "tests.servers.fixtures")
+    # Else it tidies up after every other session of this user, and warns of what it cannot remove.
+    own = ("--basetemp", str(tmp_path / "own"))
 
-    status, said = session(*alone, str(tmp_path), PYTHONPATH=str(ROOT))
+    status, said = session(*alone, *own, str(tmp_path), PYTHONPATH=str(ROOT))
 
     assert status == 1
     assert "2 passed, 1 error" in said
