@@ -71,6 +71,15 @@ def writer(s3, bucket):
         process.stdin.close()
 
 
+def whole_object(store, uri):
+    """The number of the one writer whose bytes the object holds from end to end."""
+    with store.open(uri) as pinned:
+        data = pinned.read_at(0, pinned.size_bytes)
+    assert len(data) == SIZE
+    assert data[:1] * SIZE == data
+    return data[0]
+
+
 def kill_at_moments(count, writer, bucket, store, put, client):
     uri = f"s3://{bucket}/x"
     put(uri, b"\xff" * SIZE)
@@ -82,13 +91,7 @@ def kill_at_moments(count, writer, bucket, store, put, client):
         status = writer(number, max(0.001, rng.uniform(0, took)))
         assert status in (0, -9)
         killed += status == -9
-        with store.open(uri) as pinned:
-            data = pinned.read_at(0, pinned.size_bytes)
-        assert len(data) == SIZE
-        # One writer's bytes from end to end: the one before's, or this one's.
-        assert data[:1] * SIZE == data
-        assert data[0] in (there, number % 251 + 1)
-        there = data[0]
+        assert whole_object(store, uri) in (there, number % 251 + 1)
         # What was on its way when the writer died may reach the store after its death.
         deadline = time.monotonic() + 20
         while True:
@@ -97,6 +100,10 @@ def kill_at_moments(count, writer, bucket, store, put, client):
             if "Uploads" not in client.list_multipart_uploads(Bucket=bucket):
                 break
             assert time.monotonic() < deadline
+        # Also the call that completes an upload: only now is it settled whose bytes stay.
+        settled = whole_object(store, uri)
+        assert settled in (there, number % 251 + 1)
+        there = settled
     # Some may have been quicker than their moment; most were not.
     return killed
 
