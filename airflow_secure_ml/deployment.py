@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.adapters.pkcs11.token import Token
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.core.audit.event import Fact, RunRef
+    from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.ports import (
         AuditSink,
         CredentialSource,
@@ -183,6 +184,16 @@ class Deployment:
             on_unavailable=settings.audit_unavailable,
         )
         return _SequencedSink(spool, self.ensure_sequencer)
+
+    def audit_reader(self, *, query_s: float | None = None) -> AuditReader:
+        """The log as readers see it; nothing is opened before the first question.
+
+        Args:
+            query_s: How long one question may take, seconds; None: as long as it takes.
+        """
+        from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+
+        return SqliteAuditReader(self.settings.audit_dir / LOG_FILE, query_s=query_s)
 
     def ensure_sequencer(self) -> None:
         """Start the log's sequencer on this machine, unless one runs or the log is elsewhere."""

@@ -18,12 +18,14 @@ from airflow_secure_ml.adapters.log_signer import (
     read_log_keys,
 )
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
+from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 from airflow_secure_ml.recording import close_sink
 from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, WHOLE, Report, verify_log
@@ -45,7 +47,7 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
     """Derive the whole log anew and hold it against every checkpoint."""
     kept = None if arguments.checkpoint is None else _read_note(arguments.checkpoint)
     with session.act("trail.verify") as outcome:
-        reader = _reader(session)
+        reader = _reader()
         _await_checkpoint(reader)
         last = read_last_note(session.settings.audit_signer_dir)
         with reader.whole() as log:
@@ -72,7 +74,7 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
     )
     _check_text(arguments.dag, arguments.run, arguments.task, arguments.uri, *arguments.act or ())
     session.see("trail.view", more={"page": "cli audit show"})
-    leaves = list(_reader(session).page(query, limit=arguments.limit))[::-1]
+    leaves = list(_reader().page(query, limit=arguments.limit))[::-1]
     data = [{"index": leaf.index, "event": leaf.event} for leaf in leaves]
     return Result(data=data, lines=[_event_line(leaf) for leaf in leaves])
 
@@ -121,7 +123,7 @@ def _require_sound(session: Session) -> None:
     """Refuse a log that contradicts itself or a checkpoint in it: signing it would hide that."""
     if not (session.settings.audit_dir / LOG_FILE).exists():
         return
-    with _reader(session).whole() as log:
+    with _reader().whole() as log:
         report = verify_log(log, _log_keys(session))
     if report.status == TAMPERED:
         report.raise_for_status()
@@ -153,8 +155,8 @@ def _check_text(*given: str | None) -> None:
             raise ConfigurationError(f"{text!a}: expected UTF-8; no event holds anything else")
 
 
-def _reader(session: Session) -> SqliteAuditReader:
-    return SqliteAuditReader(session.settings.audit_dir / LOG_FILE)
+def _reader() -> AuditReader:
+    return deployment().audit_reader()
 
 
 def _log_keys(session: Session) -> tuple[LogKey, ...]:
@@ -164,7 +166,7 @@ def _log_keys(session: Session) -> tuple[LogKey, ...]:
     return parse_log_keys(read_log_keys(session.settings.audit_signer_dir / PUBLIC_FILE))
 
 
-def _await_checkpoint(reader: SqliteAuditReader) -> None:
+def _await_checkpoint(reader: AuditReader) -> None:
     deadline = time.monotonic() + _FIRST_CHECKPOINT_S
     while reader.checkpoint() is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)

@@ -15,7 +15,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.checkpoint import (
     Checkpoint,
     LogKey,
@@ -23,7 +22,7 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_log_keys,
 )
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.deployment import deployment
+from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
     FormatError,
@@ -69,7 +68,7 @@ class Trail:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = SqliteAuditReader(settings.audit_dir / LOG_FILE, query_s=QUERY_S)
+        self.store = Deployment(settings).audit_reader(query_s=QUERY_S)
         self.verifying = threading.Lock()
 
     def log_keys(self) -> tuple[LogKey, ...]:

@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -150,6 +151,13 @@ class WholeLog(TileSource, Protocol):
 
     def faults(self) -> Sequence[str]:
         """What the store finds wrong with its own structure; nothing: sound."""
+
+
+class AuditReader(ProvableStore, Protocol):
+    """A log beside its writer, whatever store it lies in; safe from many threads."""
+
+    def whole(self) -> AbstractContextManager[WholeLog]:
+        """One consistent view of everything that is stored, for as long as it is open."""
 
 
 class CheckpointSigner(Protocol):
