@@ -44,7 +44,7 @@ packages: setup
 	@.ci/need-package openjdk-17-jdk-headless /usr/bin/javac
 
 servers: setup
-	@exec $(PYTHON) tests/servers/build.py vault s3 >/dev/null
+	@exec $(PYTHON) tests/servers/build.py vault s3 litewitness fsck >/dev/null
 
 lint: setup
 	$(BIN)/ruff format --check .

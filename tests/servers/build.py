@@ -1,6 +1,6 @@
 """Find the servers that tests and the demo talk to, or build them once: `make servers`.
 
-    python tests/servers/build.py vault s3
+    python tests/servers/build.py vault s3 litewitness fsck
 
 The path of the server's program goes to standard output, everything else to standard error. A
 server that is on PATH in a version known here is taken; else the Go module beside this file is
@@ -40,6 +40,7 @@ class Server:
         package: What is built there.
         programs: Its program's names on PATH, each with the oldest version known to work.
         patience: How long the first build takes.
+        toolchain: Go's GOTOOLCHAIN; `auto` where a newer Go than ours comes from the module proxy.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Server:
     package: str
     programs: tuple[tuple[str, tuple[int, int]], ...]
     patience: str
+    toolchain: str = "local"
 
 
 SERVERS = {
@@ -63,6 +65,23 @@ SERVERS = {
         package="github.com/versity/versitygw/cmd/versitygw",
         programs=(("versitygw", (1, 7)),),
         patience="about a minute on two cores, once",
+    ),
+    "litewitness": Server(
+        name="litewitness",
+        folder=HERE / "tlog",
+        package="filippo.io/torchwood/cmd/litewitness",
+        programs=(),
+        patience="about a minute on two cores, once",
+        toolchain="auto",
+    ),
+    # Never the one on PATH: that checks file systems.
+    "fsck": Server(
+        name="fsck",
+        folder=HERE / "tlog",
+        package="github.com/transparency-dev/tessera/cmd/fsck",
+        programs=(),
+        patience="about a minute on two cores, once",
+        toolchain="auto",
     ),
 }
 
@@ -135,9 +154,10 @@ def check_go(server: Server) -> None:
     version = version_of(go) if go else None
     if version is None or version < GO:
         programs = " or ".join(program for program, _ in server.programs)
+        missing = f"no {programs} on PATH" if programs else "not built yet"
         there = f"Go {'.'.join(map(str, version))} is there" if version else "Go is missing"
         raise MissingServerError(
-            f"{server.name}: no {programs} on PATH, and {there}; "
+            f"{server.name}: {missing}, and {there}; "
             f"install Go {needed} or newer, then `make servers` builds it"
         )
 
@@ -178,7 +198,8 @@ def build(server: Server, target: Path) -> None:
 
 def run_go(server: Server, folder: Path, program: Path, log: Path) -> int:
     """Run go's build, telling now and then how far it is; its exit status."""
-    own = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    own = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOWORK": "off"}
+    own["GOTOOLCHAIN"] = server.toolchain
     # -v names each package when it is compiled: the only sign of progress that go gives.
     command = ["go", "build", "-v", "-ldflags", "-s -w", "-o", str(program), server.package]
     told = Told(f"building {server.name}")

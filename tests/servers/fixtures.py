@@ -59,6 +59,22 @@ def s3(s3_binary, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def litewitness_binary():
+    """The program of litewitness, a C2SP witness that is not ours; whoever needs one runs it."""
+    from tests.servers import build
+
+    return build.find(build.SERVERS["litewitness"])
+
+
+@pytest.fixture(scope="session")
+def fsck_binary():
+    """Tessera's program that derives a whole tlog-tiles log again, read over HTTP."""
+    from tests.servers import build
+
+    return build.find(build.SERVERS["fsck"])
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """A running PostgreSQL (`dags_examples.demo.postgres_server.RunningPostgres`)."""
     from dags_examples.demo.postgres_server import RunningPostgres, find_postgres

@@ -51,9 +51,9 @@ def go(programs, tmp_path):
     return lambda more="": programs("go", GO.format(folder=tmp_path, more=more))
 
 
-def start(programs, *before, **more):
+def start(programs, *before, server="vault", **more):
     return subprocess.Popen(
-        [sys.executable, *(before or (str(SCRIPT),)), "vault"],
+        [sys.executable, *(before or (str(SCRIPT),)), server],
         env=programs.environment | more, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -106,6 +106,24 @@ def test_the_pinned_module_is_built_once(programs, go, tmp_path):
     (call,) = (tmp_path / "calls").read_text().splitlines()
     assert call.endswith("github.com/hashicorp/vault")
     assert (tmp_path / "flags").read_text() == "0 -trimpath local\n"
+
+
+def test_the_fsck_of_file_systems_is_not_taken(programs, go):
+    programs("fsck", "echo fsck from util-linux 2.40")
+    go()
+
+    status, found, _ = run(programs, server="fsck")
+
+    assert status == 0
+    assert Path(found).read_text() == "made\n"
+
+
+def test_a_tool_that_needs_a_newer_go_may_fetch_it(programs, go, tmp_path):
+    go()
+
+    run(programs, server="litewitness")
+
+    assert (tmp_path / "flags").read_text() == "0 -trimpath auto\n"
 
 
 def test_the_build_leaves_the_project_alone(programs, go, tmp_path):
