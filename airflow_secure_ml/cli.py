@@ -193,6 +193,7 @@ _AUDIT_COMMANDS = (
         "put recorded events into the log, until stopped",
         "audit.sequencer",
         _arg("--once", action="store_true", help="take what is there, sign it, end"),
+        _arg("--standby", action="store_true", help="wait for another one's end, then take over"),
     ),
     _command(
         "adopt",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from airflow_secure_ml.adapters.log_signer import LogSigner
-    from airflow_secure_ml.adapters.sequencer import SpoolSegments
+    from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
     from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditWriter
 
 log = logging.getLogger("airflow_secure_ml.sequencer")
@@ -33,6 +33,7 @@ LOG_OUTPUT = "sequencer.log"
 READY = b"ready"
 # A detached sequencer writes a few lines a day; a fault that repeats must not fill the disk.
 MAX_OUTPUT_BYTES = 1 << 20
+STANDBY_S = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +57,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="take what is there now, then end")
     parser.add_argument(
         "--adopt", action="store_true", help="go on with a log whose `last` is lost, then end"
+    )
+    parser.add_argument(
+        "--standby", action="store_true", help="wait for another one's end, then take over"
     )
     parser.add_argument("--idle-s", type=float, default=None, help="end after so long a rest")
     parser.add_argument("--detach", action="store_true", help="run in a session of its own")
@@ -142,7 +146,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     signer = LogSigner(options.signer_dir)
     lock = SequencerLock(options.audit_dir)
     directories = [options.audit_dir / SPOOL_DIRECTORY, *options.spare_dir]
-    while lock.acquire():
+    while _take(lock, stopped, waits=options.standby):
         segments = SpoolSegments(directories, options.audit_dir / REFUSED_DIRECTORY)
         try:
             with SqliteAuditWriter(options.audit_dir / LOG_FILE, signer.origin) as writer:
@@ -155,12 +159,26 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
         segments.close()
         if is_over:
             return
+    if stopped.is_set():
+        return
     if options.adopt:
         raise ServiceUnavailableError(
             service="sequencer", action="adopt", reason="another one works on this log; stop it"
         )
     ready()
     log.info("another sequencer works on %s", options.audit_dir)
+
+
+def _take(lock: SequencerLock, stopped: Event, *, waits: bool) -> bool:
+    """Take the log's lock; where it is to wait, as soon as the other one is gone."""
+    is_told = False
+    while not lock.acquire():
+        if waits and not is_told:
+            is_told = True
+            log.info("another sequencer works on this log; standing by")
+        if not waits or stopped.wait(STANDBY_S):
+            return False
+    return True
 
 
 def _run(

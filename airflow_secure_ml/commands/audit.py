@@ -81,7 +81,8 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
 
 def sequencer(arguments: argparse.Namespace, session: Session) -> Result:
     """Run the sequencer in this process until it is stopped."""
-    status = _sequence(session, *(["--once"] if arguments.once else []))
+    words = ["--once"] * arguments.once + ["--standby"] * arguments.standby
+    status = _sequence(session, *words)
     _raise_for(status)
     data = {"status": status, "audit_dir": str(session.settings.audit_dir)}
     return Result(data=data, lines=[], status=status)
