@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from airflow_secure_ml.adapters.log_signer import LogSigner, init_log
 from airflow_secure_ml.adapters.sequencer import SpoolSegments
@@ -69,11 +70,13 @@ class Story:
         audit_dir: Where the spool is.
         clock: The story's time.
         counter: Makes every emitter another one, always the same.
+        system: Stands for module `os`.
     """
 
     audit_dir: Path
     clock: Clockwork
     counter: Iterator[int] = field(default_factory=itertools.count)
+    system: Any = os
 
     def random_bytes(self, length: int) -> bytes:
         return sha256(f"story {next(self.counter)}".encode()).digest()[:length]
@@ -87,6 +90,7 @@ class Story:
             now_ms=self.clock,
             mono_ms=self.clock,
             random_bytes=self.random_bytes,
+            system=self.system,
         )
 
 
