@@ -43,6 +43,8 @@ WHYS = frozenset(
         "timed_out",
         "misconfigured",
         "bug",
+        "access_denied",
+        "request_invalid",
     ]
 )
 
@@ -97,7 +99,7 @@ ACTIVITIES: Mapping[str, Activity] = {
     "emitter.close": _act("a process has recorded all it had", seen="events:int"),
     "emitter.loss": _act(
         "the spool could not be written for a while, and the work went on",
-        seen="events:int points:int since:int",
+        seen="events:int points:int since:int because",
     ),
     "task.start": _act("Airflow started a task", seen="by operator queue state"),
     "task.secure": _act(
@@ -191,17 +193,21 @@ ACTIVITIES: Mapping[str, Activity] = {
     "run.start": _act("a DAG run began", seen="by state type"),
     "run.end": _act("a DAG run ended", seen="by state type"),
     "user.act": _act(
-        "someone does something in Airflow", seen="action method path resource status:int"
+        "someone does something in Airflow",
+        seen="action method path resource status:int state log_id:int at:int dag_run_id:int",
     ),
     "coverage.check": _act(
         "Airflow's tries are held against the trail",
         seen=(
             "from_ms:int until_ms:int recorded:int cut:int silent:int unsecured:int unknown:int "
-            "ti_digest source"
+            "ti_digest source not_started:int open:int "
+            "emitters_cut:int emitters_gap:int emitters_torn:int"
         ),
     ),
-    "alert.raise": _act("something needs a person", seen="about subject because"),
-    "alert.close": _act("an alert is over", seen="about subject because"),
+    "alert.raise": _act(
+        "something needs a person", seen="about subject because tis:list emitters:list"
+    ),
+    "alert.close": _act("an alert is over", seen="about subject because tis:list emitters:list"),
 }
 
 
