@@ -1,0 +1,109 @@
+"""Files for one user alone: read, and replaced whole.
+
+Source: AUDIT_TRAIL, Tree, checkpoint, signer (write aside, fsync, rename, fsync directory).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow_secure_ml.errors import ConfigurationError, FormatError
+
+KEY_FILE = "log.key"
+LAST_FILE = "last"
+PUBLIC_FILE = "log_keys"
+LOCK_FILE = "lock"
+MAX_FILE_BYTES = 16384
+
+
+def read_log_keys(path: Path) -> str:
+    """The text of a `log_keys` file, public but bounded.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES * 16).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"log keys {path}: cannot be read: {error}") from error
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that nobody else may read.
+
+    Raises:
+        ConfigurationError: It cannot be opened, is no plain file, or is open to others.
+        FormatError: Not UTF-8.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be opened: {error.strerror}; `secure-ml keys init` makes a log's key"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(f"{path}: not a plain file")
+        check_private(path, found)
+        try:
+            return file.read(MAX_FILE_BYTES).decode("utf-8")
+        except UnicodeDecodeError:
+            raise FormatError(f"{path}: not UTF-8; it is damaged") from None
+
+
+def check_private(path: Path, found: os.stat_result) -> None:
+    """Refuse what another user has, or may read.
+
+    Raises:
+        ConfigurationError: It is so.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077 or found.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{path}: mode {mode:04o}, owner {found.st_uid}; the log's key is for uid "
+            f"{os.geteuid()} alone: chmod go= and chown it"
+        )
+
+
+def replace(path: Path, text: str, *, is_new: bool = False) -> None:
+    """Write aside, fsync, rename (link if nothing may be there), fsync the directory."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(descriptor)
+        if is_new:
+            os.link(aside, path)
+        else:
+            os.rename(aside, path)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{path}: is there already; it is never replaced") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock; one process at a time signs or changes keys in it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(directory / LOCK_FILE, flags, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
