@@ -47,6 +47,11 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
     return found
 
 
+def durable_events(folder: Path, writers: int, seconds: float) -> dict[str, float]:
+    """Figures of single events, each durable before the next."""
+    return _measure_one(folder, _events, writers, seconds)
+
+
 def _measure_one(
     folder: Path, work: Callable[..., None], writers: int, seconds: float
 ) -> dict[str, float]:
@@ -56,7 +61,7 @@ def _measure_one(
     d_ms = median_fdatasync_ms(folder)
     ensure_sequencer(audit_dir, signer_dir)
     try:
-        taken = _at_once(work, audit_dir, writers, seconds)
+        taken = at_once(work, audit_dir, writers, seconds)
         sequenced = _sequenced(audit_dir)
     finally:
         stop_sequencer(audit_dir, timeout_s=60)
@@ -75,16 +80,13 @@ def _sequenced(audit_dir: Path) -> int:
         return int(log.execute("SELECT size FROM log").fetchone()[0])
 
 
-def _at_once(
-    work: Callable[..., None], audit_dir: Path, writers: int, seconds: float
-) -> list[float]:
-    """Run `work` in processes of their own; every act's seconds."""
+def at_once(work: Callable[..., None], place: Path, writers: int, seconds: float) -> list[float]:
+    """Run `work(place, until, done)` in processes of their own; every act's seconds."""
     queue: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
     # perf_counter is the machine's monotonic clock: all processes stop at one moment.
     until = perf_counter() + seconds
     processes = [
-        multiprocessing.Process(target=work, args=(audit_dir, until, queue.put))
-        for _ in range(writers)
+        multiprocessing.Process(target=work, args=(place, until, queue.put)) for _ in range(writers)
     ]
     for process in processes:
         process.start()
