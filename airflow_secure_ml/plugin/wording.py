@@ -73,6 +73,8 @@ REASONS = {
     "guardian_unavailable": "guardian did not start",
     "audit_unavailable": "it could not be recorded",
     "task_raised": "task raised an error",
+    "access_denied": "Airflow denied access",
+    "request_invalid": "Airflow turned the request down as it was",
 }
 ENDED = {
     "cut": "without saying so",

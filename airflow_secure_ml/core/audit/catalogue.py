@@ -194,7 +194,10 @@ ACTIVITIES: Mapping[str, Activity] = {
     "run.end": _act("a DAG run ended", seen="by state type"),
     "user.act": _act(
         "someone does something in Airflow",
-        seen="action method path resource status:int state log_id:int at:int dag_run_id:int",
+        seen=(
+            "action method path resource status:int state log_id:int at:int dag_run_id:int "
+            "count:int peer"
+        ),
     ),
     "coverage.check": _act(
         "Airflow's tries are held against the trail",
