@@ -67,7 +67,7 @@ def init_log(
     seed = random_bytes(32)
     key = Ed25519PrivateKey.from_private_bytes(seed)
     public = LogKey(name=origin, public_key=key.public_key().public_bytes_raw())
-    packed = base64.b64encode(bytes([ED25519]) + seed).decode()
+    packed = base64.b64encode(ED25519 + seed).decode()
     empty = Checkpoint(origin=origin, size=0, root=EMPTY_ROOT)
     replace(audit_signer_dir / LAST_FILE, sign_checkpoint(empty, public.public_key, key.sign))
     replace(audit_signer_dir / PUBLIC_FILE, public.line())
@@ -85,7 +85,7 @@ def parse_key(text: str) -> tuple[Ed25519PrivateKey, LogKey]:
     try:
         name, identity, packed = parts
         secret = base64.b64decode(packed, validate=True)
-        if not text.startswith(_KEY_HEAD) or len(secret) != 33 or secret[0] != ED25519:
+        if not text.startswith(_KEY_HEAD) or len(secret) != 33 or secret[:1] != ED25519:
             raise ValueError
         key = Ed25519PrivateKey.from_private_bytes(secret[1:])
     except ValueError:
