@@ -269,6 +269,12 @@ def _options() -> dict[str, dict[str, object]]:
             "DAGs that use end_from_trigger need false.",
             kind="boolean",
         ),
+        "record_reads": _option(
+            "true",
+            "Whether the API server records who reads XCom values, connections, variables, logs "
+            "and rendered fields, who logs in, is denied or edits.",
+            kind="boolean",
+        ),
     }
 
 

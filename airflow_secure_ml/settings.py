@@ -69,6 +69,7 @@ class Settings:
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
+        record_reads: Whether requests to Airflow's API server are recorded.
     """
 
     key_system: str
@@ -97,6 +98,7 @@ class Settings:
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
+    record_reads: bool
 
     @property
     def continues_without_audit(self) -> bool:
@@ -325,4 +327,5 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,
+    "record_reads": _switch,
 }

@@ -70,6 +70,7 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         audit_hide=(),
         audit_unavailable="refuse",
         listener=True,
+        record_reads=True,
     )
 
 
@@ -198,6 +199,7 @@ BAD = [
     ("audit_hide", "Object.URI", "dotted names"),
     ("audit_unavailable", "Refuse", "refuse, continue"),
     ("listener", "maybe", "true, false"),
+    ("record_reads", "maybe", "true, false"),
 ]
 
 
