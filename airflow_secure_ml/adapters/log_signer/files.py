@@ -15,6 +15,8 @@ from pathlib import Path
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 
 KEY_FILE = "log.key"
+# The keys that follow those in KEY_FILE.
+NEXT_FILE = "next.key"
 LAST_FILE = "last"
 PUBLIC_FILE = "log_keys"
 LOCK_FILE = "lock"
@@ -90,7 +92,25 @@ def replace(path: Path, text: str, *, is_new: bool = False) -> None:
         raise ConfigurationError(f"{path}: is there already; it is never replaced") from error
     finally:
         aside.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def move_over(path: Path, old: Path) -> None:
+    """Put a file in another one's place, and wipe that one's bytes as far as the disk lets us."""
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(old, flags)
+    try:
+        os.rename(path, old)
+        _sync(path.parent)
+        # Only now: before, they are still needed if this is killed.
+        os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

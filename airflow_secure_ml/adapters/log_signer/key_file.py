@@ -1,4 +1,7 @@
-"""A log's signing key in a file of its own.
+"""A log's signing keys in a file of their own, a line each.
+
+A line is `PRIVATE+KEY+name+id+key`, the form in which Go's note package keeps a signer's key, or
+`name+id+key address` with the public half of a key that lies elsewhere and never comes here.
 
 Source: AUDIT_TRAIL, Tree, checkpoint, signer.
 """
@@ -6,92 +9,177 @@ Source: AUDIT_TRAIL, Tree, checkpoint, signer.
 from __future__ import annotations
 
 import base64
-import os
-import secrets
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from airflow_secure_ml.adapters.log_signer.files import (
-    KEY_FILE,
-    LAST_FILE,
-    PUBLIC_FILE,
-    check_private,
-    replace,
-)
-from airflow_secure_ml.core.audit.checkpoint import (
+from airflow_secure_ml.core import ed25519, ml_dsa
+from airflow_secure_ml.core.audit.log_key import (
     ED25519,
-    Checkpoint,
+    ML_DSA_65,
     LogKey,
     check_name,
-    sign_checkpoint,
+    parse_vkey,
+    unpack_key,
 )
-from airflow_secure_ml.core.audit.tree import EMPTY_ROOT
+from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 
-# The form in which Go's note package, and so every C2SP tool, keeps a signer's key.
 _KEY_HEAD = "PRIVATE+KEY+"
+SEED_BYTES = 32
+_SEEDS = {ED25519: SEED_BYTES, ML_DSA_65: SEED_BYTES}
+# The chance that two keys of one log have one id is 1 in 4 billion; a third try never comes.
+_TRIES = 16
+
+Sign: TypeAlias = Callable[[bytes], bytes]
+# What signs with the key at an address, if its public half is this one.
+Find: TypeAlias = Callable[[str, bytes], Sign]
 
 
-def init_log(
-    audit_signer_dir: Path,
-    audit_log_name: str,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyElsewhere:
+    """An Ed25519 key in a key system.
+
+    Attributes:
+        address: Where it lies, such as `vault://transit?key=log`; no secret is in it.
+        public_key: Its public half, 32 bytes.
+        sign: Has a message signed.
+    """
+
+    address: str
+    public_key: bytes
+    sign: Sign = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """One key of the file.
+
+    Attributes:
+        public: Its public half.
+        sign: Signs a message.
+        text: Its line in the file.
+    """
+
+    public: LogKey
+    sign: Sign = field(repr=False)
+    text: str = field(repr=False)
+
+    def __reduce__(self) -> str:
+        # A pickle would carry the key into an XCom or a queue.
+        raise TypeError("SigningKey holds a key and cannot be pickled")
+
+
+def make_keys(
+    origin: str,
     *,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-) -> str:
-    """Make a log's key, once.
-
-    The directory (0700) then holds the key (0600), the public line for others in `log_keys`, and
-    `last` over the empty log.
+    random_bytes: Callable[[int], bytes],
+    at: KeyElsewhere | None = None,
+    post_quantum: bool = False,
+    taken: Collection[bytes] = (),
+) -> tuple[SigningKey, ...]:
+    """Make a log's keys.
 
     Args:
-        audit_signer_dir: Where the key is to be; must not hold one.
-        audit_log_name: Whose log it is, such as `example.org`.
-        random_bytes: Source of the key and of the origin's suffix.
-
-    Returns:
-        The origin, `<audit_log_name>/asml-trail/<8 hex digits>`.
+        origin: The log's name.
+        random_bytes: Gives seeds.
+        at: The Ed25519 key that lies elsewhere; None: one is made here.
+        post_quantum: Whether an ML-DSA-65 key is made besides; it always lies here.
+        taken: Key ids of this log that there are already.
 
     Raises:
-        ConfigurationError: A key is there already, or the directory is open to others.
-        FormatError: The name cannot stand in a checkpoint.
+        ConfigurationError: A key elsewhere has an id that is taken.
     """
-    origin = check_name(f"{audit_log_name}/asml-trail/{random_bytes(4).hex()}")
-    audit_signer_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_private(audit_signer_dir, os.stat(audit_signer_dir))
-    if (audit_signer_dir / KEY_FILE).exists():
+    first = _make(origin, ED25519, random_bytes, taken) if at is None else _elsewhere(origin, at)
+    if first.public.key_id in taken:
         raise ConfigurationError(
-            f"{audit_signer_dir / KEY_FILE}: a log key is there already; it is never replaced"
+            f"log key {first.public.key_id.hex()}: this log has or had a key of that id; make "
+            "another key"
         )
-    seed = random_bytes(32)
-    key = Ed25519PrivateKey.from_private_bytes(seed)
-    public = LogKey(name=origin, public_key=key.public_key().public_bytes_raw())
-    packed = base64.b64encode(ED25519 + seed).decode()
-    empty = Checkpoint(origin=origin, size=0, root=EMPTY_ROOT)
-    replace(audit_signer_dir / LAST_FILE, sign_checkpoint(empty, public.public_key, key.sign))
-    replace(audit_signer_dir / PUBLIC_FILE, public.line())
-    # The key comes last: whoever finds one finds the rest, whenever this was killed.
-    replace(
-        audit_signer_dir / KEY_FILE,
-        f"{_KEY_HEAD}{origin}+{public.key_id.hex()}+{packed}\n",
-        is_new=True,
-    )
-    return origin
+    if not post_quantum:
+        return (first,)
+    ids = [*taken, first.public.key_id]
+    return (first, _make(origin, ML_DSA_65, random_bytes, ids))
 
 
-def parse_key(text: str) -> tuple[Ed25519PrivateKey, LogKey]:
-    parts = text.removeprefix(_KEY_HEAD).strip().split("+", 2)
+def parse_keys(text: str, find: Find | None) -> tuple[SigningKey, ...]:
+    """Read the file.
+
+    Raises:
+        ConfigurationError: A key lies elsewhere, and nothing leads there.
+        FormatError: It is damaged, or its keys are not those of one log.
+    """
+    keys = tuple(_parse_line(line, find) for line in text.splitlines())
+    kinds = [key.public.algorithm for key in keys]
+    is_one = len({key.public.name for key in keys}) == 1
+    if not is_one or kinds not in ([ED25519], [ED25519, ML_DSA_65]):
+        raise FormatError(
+            "log key file: expected one Ed25519 key, and perhaps one ML-DSA-65 key after it, of "
+            "one log; it is damaged"
+        )
+    return keys
+
+
+def _make(
+    origin: str,
+    algorithm: bytes,
+    random_bytes: Callable[[int], bytes],
+    taken: Collection[bytes],
+) -> SigningKey:
+    for _ in range(_TRIES):
+        key = _of_seed(check_name(origin), algorithm, random_bytes(SEED_BYTES))
+        if key.public.key_id not in taken:
+            return key
+    raise ConfigurationError(f"{origin}: {_TRIES} new keys had an id that is taken; look into it")
+
+
+def _of_seed(origin: str, algorithm: bytes, seed: bytes) -> SigningKey:
+    ref = KeyRef(system="log", name=origin, version="0")
+    sign: Sign
+    if algorithm == ED25519:
+        public_key, sign = ed25519.public_of(seed), ed25519.Ed25519Signer(seed, ref).sign
+    else:
+        public_key, sign = ml_dsa.public_of(seed), ml_dsa.MlDsaSigner(seed, ref).sign
+    public = LogKey(name=origin, public_key=public_key, algorithm=algorithm)
+    packed = base64.b64encode(algorithm + seed).decode()
+    text = f"{_KEY_HEAD}{origin}+{public.key_id.hex()}+{packed}\n"
+    return SigningKey(public=public, sign=sign, text=text)
+
+
+def _elsewhere(origin: str, at: KeyElsewhere) -> SigningKey:
+    public = LogKey(name=check_name(origin), public_key=at.public_key)
+    return SigningKey(public=public, sign=at.sign, text=f"{public.vkey()} {at.address}\n")
+
+
+def _parse_line(line: str, find: Find | None) -> SigningKey:
+    if not line.startswith(_KEY_HEAD):
+        return _parse_elsewhere(line, find)
+    parts = line.removeprefix(_KEY_HEAD).split("+", 2)
     try:
         name, identity, packed = parts
-        secret = base64.b64decode(packed, validate=True)
-        if not text.startswith(_KEY_HEAD) or len(secret) != 33 or secret[:1] != ED25519:
-            raise ValueError
-        key = Ed25519PrivateKey.from_private_bytes(secret[1:])
-    except ValueError:
+        algorithm, seed = unpack_key(base64.b64decode(packed, validate=True), _SEEDS)
+        key = _of_seed(check_name(name), algorithm, seed)
+    except (ValueError, FormatError):
         # Not chained: the cause could carry bytes of the key.
         raise FormatError("log key file: not PRIVATE+KEY+name+id+key, or damaged") from None
-    public = LogKey(name=check_name(name), public_key=key.public_key().public_bytes_raw())
-    if identity != public.key_id.hex():
+    if identity != key.public.key_id.hex():
         raise FormatError("log key file: its id does not fit its name and key; it is damaged")
-    return key, public
+    return key
+
+
+def _parse_elsewhere(line: str, find: Find | None) -> SigningKey:
+    vkey, _, address = line.partition(" ")
+    if "://" not in address:
+        raise FormatError("log key file: neither a key nor a public key with an address; damaged")
+    public = parse_vkey(vkey)
+
+    def sign(message: bytes) -> bytes:
+        # Only here: who just asks for the log's name needs no key system.
+        if find is None:
+            raise ConfigurationError(
+                f"log key {public.key_id.hex()}: lies at {address}, and only `secure-ml audit "
+                "signer` reaches it: run that, and set [secure_ml] audit_signer_socket"
+            )
+        return find(address, public.public_key)(message)
+
+    return SigningKey(public=public, sign=sign, text=f"{line}\n")

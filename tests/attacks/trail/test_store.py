@@ -94,7 +94,9 @@ def test_what_analyze_leaves_is_no_fault(stored):
 def test_only_the_checkpoint_of_the_empty_log_is_left(stored):
     empty = Checkpoint(origin=stored.origin, size=0, root=EMPTY_ROOT)
     public = stored.signer.public.public_key
-    note = sign_checkpoint(empty, public, stored.signer._key.sign)  # what `keys init` signs
+    note = sign_checkpoint(
+        empty, public, stored.signer._files.in_use()[0].sign
+    )  # what `keys init` signs
     _write(stored, "DELETE FROM checkpoint")
     _write(stored, "INSERT INTO checkpoint VALUES (0, ?, 0)", note)
 
