@@ -29,6 +29,8 @@ from airflow_secure_ml.services.reading import MAX_REFUSALS, SegmentReader, say_
 GRACE_MS = 1000
 WAIT_MS = 60_000
 BEAT_MS = 300_000
+# Of a spool that fills faster than it is taken in, or waits for events that do not come.
+HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 << 20, 64 << 20
 # Through the parts of one emitter in a step: thousands in the wrong order hold up nobody else.
 MAX_PASSES = 100
 _OWN = ("sequencer", "sequencer_ended")
@@ -114,6 +116,14 @@ class Sequencer:
         draft.say(fact)
         self._commit(draft)
 
+    def record_last(self, make: Callable[[int], Fact]) -> None:
+        """Add a fact that says how many leaves there are with it, which is the newest of them."""
+        draft = self._draft()
+        self._begin(draft)
+        draft.introduce()
+        draft.say(make(self._log.edge().size + len(draft.leaves) + 1))
+        self._commit(draft)
+
     def close(self) -> None:
         """Say that this sequencer ends; nothing if it never said anything."""
         draft = self._draft()
@@ -123,6 +133,7 @@ class Sequencer:
     def _load(self) -> None:
         """Take everything from the log; what was decided since the last batch is forgotten."""
         rows = self._log.emitters()
+        self._is_high = False
         self._own: OwnEmitter | None = None
         self._forerunners: list[EmitterRow] = []
         self._sequencers = {self._me.emitter}
@@ -271,15 +282,31 @@ class Sequencer:
         self._beat_ms = now
         cursors = {key: c for f in self._followers.values() for key, c in f.cursors.items()}
         left = {s.token: s.size_bytes - cursors[s.token].at for s in found if s.token in cursors}
+        waiting_bytes = min(sum(n for n in left.values() if n > 0), MAX_INTEGER)
         draft.say(
             seen(
                 "trail.beat",
                 size=self._log.edge().size + len(draft.leaves),
                 emitters=len({segment.emitter for segment in found}),
                 waiting=sum(1 for count in left.values() if count > 0),
-                waiting_bytes=min(sum(n for n in left.values() if n > 0), MAX_INTEGER),
+                waiting_bytes=waiting_bytes,
             )
         )
+        self._tell_level(draft, waiting_bytes)
+
+    def _tell_level(self, draft: Draft, waiting_bytes: int) -> None:
+        """Raise an alert when too much waits, close it when it is well below that again."""
+        is_high = waiting_bytes > (LOW_WATER_BYTES if self._is_high else HIGH_WATER_BYTES)
+        if is_high == self._is_high:
+            return
+        self._is_high = is_high
+        limit = HIGH_WATER_BYTES if is_high else LOW_WATER_BYTES
+        because = (
+            f"{waiting_bytes:,} bytes wait in the spool, "
+            f"{'more' if is_high else 'less'} than {limit:,}"
+        )
+        act = "alert.raise" if is_high else "alert.close"
+        draft.say(seen(act, about="spool", subject=self._me.host.name, because=because))
 
     def _commit(self, draft: Draft) -> None:
         batch = draft.batch()

@@ -13,6 +13,7 @@ from airflow_secure_ml.core.audit.frame import encode_frame
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, hidden_hash
 from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.services import sequencing
 from airflow_secure_ml.services.own_events import Clock, Host
 from airflow_secure_ml.services.sequencing import Sequencer
 
@@ -376,6 +377,32 @@ def test_a_beat_comes_every_five_minutes(site):
     site.sequencer.step()
 
     assert [e["more"]["size"] for e in site.events("trail.beat")] == [1, 2]
+
+
+def test_a_spool_that_fills_is_told_of_once_and_again_when_it_is_low(site, monkeypatch):
+    monkeypatch.setattr(sequencing, "HIGH_WATER_BYTES", 1000)
+    monkeypatch.setattr(sequencing, "LOW_WATER_BYTES", 100)
+    spool = Held(site.segments())
+    spool.held = {ALICE}
+    site.start(segments=spool)
+    events = chain(ALICE, 30)
+
+    def levels():
+        site.sequencer.step()
+        site.times.advance(300_000)
+        site.sequencer.step()
+        found = [e for e in site.events() if e["act"].startswith("alert.")]
+        return [(e["act"], e["more"]["about"], e["more"]["subject"]) for e in found]
+
+    # What follows waits for what is not there yet.
+    site.put(ALICE, 1, events[3:])
+    raised = ("alert.raise", "spool", "worker-1")
+    assert [levels(), levels()] == [[raised], [raised]]
+
+    site.put(ALICE, 0, events[:3])
+    closed = ("alert.close", "spool", "worker-1")
+    assert [levels(), levels()] == [[raised, closed], [raised, closed]]
+    assert site.of(ALICE) == list(range(30))
 
 
 def test_a_clock_set_back_shows_and_stops_nothing(site):
