@@ -269,6 +269,12 @@ def _options() -> dict[str, dict[str, object]]:
             "DAGs that use end_from_trigger need false.",
             kind="boolean",
         ),
+        "reconcile_every_s": _option(
+            "300",
+            "How often, in seconds, a process beside the scheduler holds Airflow's task tries "
+            "against the trail. 0: never. The listener starts it.",
+            kind="integer",
+        ),
         "record_reads": _option(
             "true",
             "Whether the API server records who reads XCom values, connections, variables, logs "

@@ -33,6 +33,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
 _KEY_ADDRESS = re.compile(rf"{_ADDRESS.pattern}|hpke:[A-Za-z0-9:_-]+")
+_DIGITS = re.compile(r"[0-9]{1,5}", re.ASCII)
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
@@ -69,6 +70,7 @@ class Settings:
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
+        reconcile_every_s: Seconds between two checks of coverage beside a scheduler; 0: none.
         record_reads: Whether requests to Airflow's API server are recorded.
     """
 
@@ -98,6 +100,7 @@ class Settings:
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
+    reconcile_every_s: int
     record_reads: bool
 
     @property
@@ -300,6 +303,13 @@ def _switch(option: str, text: str) -> bool:
     _refuse(option, text, "true, false")
 
 
+def _seconds_or_never(option: str, text: str) -> int:
+    allowed = "0, or whole seconds from 10 to 86400"
+    if not _DIGITS.fullmatch(text) or int(text) not in (0, *range(10, 86_401)):
+        _refuse(option, text, allowed)
+    return int(text)
+
+
 _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "key_system": _address,
     "data_key": _name,
@@ -327,5 +337,6 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,
+    "reconcile_every_s": _seconds_or_never,
     "record_reads": _switch,
 }

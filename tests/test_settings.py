@@ -70,6 +70,7 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         audit_hide=(),
         audit_unavailable="refuse",
         listener=True,
+        reconcile_every_s=300,
         record_reads=True,
     )
 
@@ -199,6 +200,10 @@ BAD = [
     ("audit_hide", "Object.URI", "dotted names"),
     ("audit_unavailable", "Refuse", "refuse, continue"),
     ("listener", "maybe", "true, false"),
+    ("reconcile_every_s", "5", "0, or whole seconds from 10 to 86400"),
+    ("reconcile_every_s", "86401", "0, or whole seconds from 10 to 86400"),
+    ("reconcile_every_s", "-1", "0, or whole seconds from 10 to 86400"),
+    ("reconcile_every_s", "٣٠٠", "0, or whole seconds from 10 to 86400"),
     ("record_reads", "maybe", "true, false"),
 ]
 
