@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.handing_over import announcement
 from airflow_secure_ml.core.audit.ports import LogWriter
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 from airflow_secure_ml.services.checkpointing import Checkpointer
@@ -108,6 +109,7 @@ def _finish(
     once: bool,
 ) -> None:
     if once:
+        _hand_over(sequencer, checkpointer)
         sequencer.close()
         checkpointer.make()
         return
@@ -116,7 +118,7 @@ def _finish(
     except ServiceUnavailableError as error:
         _tell(watch, on_trouble, error)
         return
-    _checkpoint(sequencer, checkpointer, watch, clock, on_trouble)
+    _checkpoint(sequencer, checkpointer, watch, clock, on_trouble, is_last=True)
 
 
 def _step(
@@ -141,9 +143,14 @@ def _checkpoint(
     watch: _Watch,
     clock: Clock,
     on_trouble: Callable[[SecureMLError], None],
+    *,
+    is_last: bool = False,
 ) -> None:
     """Have the log signed; if that is refused, sequencing goes on and the log says so."""
     try:
+        # Whoever has said that it ends says nothing more: the next sequencer hands over.
+        if not is_last:
+            _hand_over(sequencer, checkpointer)
         checkpointer.make()
     except SecureMLError as error:
         watch.uncovered_ms = clock.mono_ms() + REFUSED_MS - CHECKPOINT_MS
@@ -151,6 +158,19 @@ def _checkpoint(
             _alert(sequencer, watch, error)
     else:
         watch.uncovered_ms, watch.trouble = None, ""
+
+
+def _hand_over(sequencer: Sequencer, checkpointer: Checkpointer) -> None:
+    """Let new keys of the log take over, where some were made."""
+    new = checkpointer.successors()
+    if not new:
+        return
+    sequencer.record_last(
+        lambda size: Fact(
+            act="trail.key", phase="seen", result="ok", more=announcement(new, size=size)
+        )
+    )
+    checkpointer.hand_over()
 
 
 def _alert(sequencer: Sequencer, watch: _Watch, error: SecureMLError) -> None:

@@ -88,14 +88,22 @@ class Draft:
 
     def say(self, fact: Fact) -> None:
         """Add a fact of the sequencer's own."""
-        if self.own is None:
-            row = EmitterRow(id=self.me.emitter, state="sequencer")
-            self.own = OwnEmitter(row=row, opened_ms=self.me.opened_ms)
-            # The first leaf of a log is trail.start; any later sequencer introduces itself.
-            if fact.act != "trail.start":
-                self.say(seen("emitter.open", host=self.me.host.name, **self.me.host.facts))
-        self.own, leaf = self.own.say(fact, self.me.clock)
+        # The first leaf of a log is trail.start; any later sequencer introduces itself.
+        own = self._new_own() if fact.act == "trail.start" else self.introduce()
+        self.own, leaf = own.say(fact, self.me.clock)
         self.put(leaf)
+
+    def introduce(self) -> OwnEmitter:
+        """Say who the sequencer is, unless that was said."""
+        if self.own is None:
+            opening = seen("emitter.open", host=self.me.host.name, **self.me.host.facts)
+            self.own, leaf = self._new_own().say(opening, self.me.clock)
+            self.put(leaf)
+        return self.own
+
+    def _new_own(self) -> OwnEmitter:
+        row = EmitterRow(id=self.me.emitter, state="sequencer")
+        return OwnEmitter(row=row, opened_ms=self.me.opened_ms)
 
     def end_self(self) -> None:
         """Say that the sequencer ends."""

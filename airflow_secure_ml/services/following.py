@@ -21,7 +21,9 @@ from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import FormatError
 
 # Only the sequencer may say these: a task that could would pass judgement on itself.
-RESERVED_ACTS = frozenset({"trail.start", "trail.emitter", "trail.refused", "trail.beat"})
+RESERVED_ACTS = frozenset(
+    {"trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.key"}
+)
 
 # (emitter, seq) → leaf hash of an event that is in the log, or in the batch being made.
 KnownHash = Callable[[str, int], bytes | None]

@@ -172,7 +172,9 @@ ACTIVITIES: Mapping[str, Activity] = {
     "trail.beat": _act(
         "the sequencer is alive", seen="size:int emitters:int waiting:int waiting_bytes:int"
     ),
-    "trail.key": _act("the log's signing key changes", seen="vkey from_size:int to_size:int"),
+    "trail.key": _act(
+        "the log's signing key changes", seen="vkey second from_size:int to_size:int"
+    ),
     "trail.adopt": _act(
         "the signer is told to go on from what it finds", seen="size:int root because"
     ),

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from airflow_secure_ml.core.audit.log_key import LogKey
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.core.redaction import Aside
@@ -186,6 +187,26 @@ class CheckpointSigner(Protocol):
             AuditLogError: Smaller than the last one signed, or not an extension of it.
         """
 
+    def successors(self) -> Sequence[LogKey]:
+        """The keys that are to follow those in use; empty: none were made."""
+
+    def hand_over(
+        self, size: int, root: bytes, proof: Sequence[bytes], leaf: bytes, path: Sequence[bytes]
+    ) -> str:
+        """Sign for the last time with the keys in use; their successors sign all larger trees.
+
+        Args:
+            size: Number of leaves.
+            root: The tree's root.
+            proof: Consistency proof from the last signed size.
+            leaf: The tree's last leaf, the trail.key that names the successors.
+            path: Its audit path.
+
+        Raises:
+            AuditLogError: As `sign`, or the leaf is not that, or not in the tree.
+            ConfigurationError: There are no successors.
+        """
+
     def adopt(self, size: int, root: bytes) -> str:
         """Go on from a tree although the record is missing; returns the note.
 
@@ -205,6 +226,7 @@ class Segment:
         owner_uid: Whose file it is.
         is_held: Whether its writer still holds the lock.
         size_bytes: Its length, looked at after the lock.
+        is_stamped: Whether it lies where a receiver alone writes, so that its stamp is believed.
     """
 
     token: str
@@ -213,6 +235,7 @@ class Segment:
     owner_uid: int
     is_held: bool
     size_bytes: int
+    is_stamped: bool = False
 
 
 class SegmentSource(Protocol):

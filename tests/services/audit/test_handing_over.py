@@ -1,0 +1,150 @@
+"""The sequencer lets a log's new key take over, and the whole log verifies across the ranges."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_secure_ml.adapters.log_signer import LogSigner, prepare_successors, read_log_keys
+from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
+from airflow_secure_ml.errors import AuditLogError
+from airflow_secure_ml.services.auditing import run_sequencer
+from airflow_secure_ml.services.following import RESERVED_ACTS
+from airflow_secure_ml.services.verifying import TAMPERED, WHOLE, verify_log
+
+from .conftest import ALICE, BOB, chain, event
+
+
+def take_all(site):
+    """A sequencer that takes what is there, has it signed, ends."""
+    site.start()
+    run_sequencer(
+        site.sequencer,
+        site.checkpointer,
+        clock=site.clock,
+        wait=lambda seconds: None,
+        stop=lambda: False,
+        on_trouble=lambda error: None,
+        once=True,
+    )
+
+
+def keys(site):
+    return parse_log_keys(read_log_keys(site.signer_path / "log_keys"))
+
+
+def verify(site, known=None):
+    with site.reader().whole() as log:
+        return verify_log(log, known or keys(site))
+
+
+@pytest.fixture
+def rotated(site):
+    site.put(ALICE, 0, chain(ALICE, 4))
+    take_all(site)
+    prepare_successors(site.signer_path, post_quantum=True)
+    site.put(BOB, 0, chain(BOB, 5))
+    take_all(site)
+    return site
+
+
+def test_the_log_is_whole_across_the_ranges_of_its_keys(rotated):
+    report = verify(rotated)
+
+    assert (report.status, report.problem) == (WHOLE, "")
+    old, new, second = keys(rotated)
+    assert old.to_size + 1 == new.from_size == second.from_size
+    assert report.signed_size == report.size > old.to_size
+    assert report.checkpoints >= 3
+
+
+def test_the_old_key_s_last_leaf_names_the_new_keys(rotated):
+    events = rotated.events()
+    old, new, second = keys(rotated)
+
+    [found] = [n for n, each in enumerate(events) if each["act"] == "trail.key"]
+
+    assert found == old.to_size - 1
+    more = events[found]["more"]
+    assert (more["vkey"], more["from_size"], more["to_size"]) == (
+        new.vkey(),
+        new.from_size,
+        old.to_size,
+    )
+    assert more["second"].startswith("sha256:")
+    assert len(second.public_key) == 1952
+
+
+def test_whoever_knows_only_the_old_key_sees_that_another_one_signed(rotated):
+    old, *_ = keys(rotated)
+
+    report = verify(rotated, [old])
+
+    assert report.status == TAMPERED
+    assert "no key known for that size" in report.problem
+
+
+def test_whoever_knows_only_the_new_keys_sees_it_of_the_old_checkpoints(rotated):
+    _, *new = keys(rotated)
+
+    assert verify(rotated, new).status == TAMPERED
+
+
+def test_a_task_cannot_say_that_the_key_changes(site):
+    opened = event(ALICE, 0, None, "emitter.open")
+    forged = event(ALICE, 1, opened, "trail.key", more={"from_size": 1, "to_size": 0})
+    site.put(ALICE, 0, [opened, forged])
+
+    take_all(site)
+
+    assert "trail.key" in RESERVED_ACTS
+    assert site.events("trail.key") == []
+    assert len(site.events("trail.refused")) == 1
+
+
+def test_a_running_sequencer_hands_over_at_its_next_checkpoint(site):
+    site.put(ALICE, 0, chain(ALICE, 4))
+    site.start()
+    seen = []
+
+    def wait(seconds):
+        site.times.advance(300)
+        seen.append(site.signer.last()[0])
+        if len(seen) == 5:
+            prepare_successors(site.signer_path)
+            site.put(BOB, 0, chain(BOB, 4))
+
+    run_sequencer(
+        site.sequencer,
+        site.checkpointer,
+        clock=site.clock,
+        wait=wait,
+        stop=lambda: len(seen) > 12,
+        on_trouble=lambda error: seen.append(error),
+    )
+
+    assert not [each for each in seen if isinstance(each, Exception)]
+    assert len(keys(site)) == 2
+    assert site.signer.successors() == ()
+    assert verify(site).status == WHOLE
+
+
+def test_a_hand_over_that_is_refused_is_tried_again_and_the_log_goes_on(site, monkeypatch):
+    site.put(ALICE, 0, chain(ALICE, 4))
+    take_all(site)
+    prepare_successors(site.signer_path)
+    real = LogSigner.hand_over
+
+    def refusing(self, *args):
+        raise AuditLogError("not now")
+
+    monkeypatch.setattr(LogSigner, "hand_over", refusing)
+    with pytest.raises(AuditLogError, match="not now"):
+        take_all(site)
+    monkeypatch.setattr(LogSigner, "hand_over", real)
+    site.put(BOB, 0, chain(BOB, 4))
+    take_all(site)
+
+    assert verify(site).status == WHOLE
+    # The first one led to nothing: its sizes are not those of `log_keys`.
+    assert len(site.events("trail.key")) == 2
+    assert keys(site)[1].from_size == site.events("trail.key")[1]["more"]["from_size"]
