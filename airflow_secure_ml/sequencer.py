@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_secure_ml.sequencer")
 
 SPOOL_DIRECTORY = "spool"
+COLLECTED_DIRECTORY = "collected"
 REFUSED_DIRECTORY = "refused"
 LOG_OUTPUT = "sequencer.log"
 READY = b"ready"
@@ -54,6 +55,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--audit-dir", type=Path, required=True)
     parser.add_argument("--signer-dir", type=Path, required=True)
     parser.add_argument("--spare-dir", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--collector", action="store_true", help="also follow what a collector here took"
+    )
     parser.add_argument("--once", action="store_true", help="take what is there now, then end")
     parser.add_argument(
         "--adopt", action="store_true", help="go on with a log whose `last` is lost, then end"
@@ -146,8 +150,12 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     signer = LogSigner(options.signer_dir)
     lock = SequencerLock(options.audit_dir)
     directories = [options.audit_dir / SPOOL_DIRECTORY, *options.spare_dir]
+    # Told by who starts it: a task that could make this directory may not vouch for itself.
+    stamped = [options.audit_dir / COLLECTED_DIRECTORY] if options.collector else []
     while _take(lock, stopped, waits=options.standby):
-        segments = SpoolSegments(directories, options.audit_dir / REFUSED_DIRECTORY)
+        segments = SpoolSegments(
+            directories, options.audit_dir / REFUSED_DIRECTORY, stamped=stamped
+        )
         try:
             with SqliteAuditWriter(options.audit_dir / LOG_FILE, signer.origin) as writer:
                 ready()

@@ -14,8 +14,9 @@ from typing import Any
 
 from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit.event import parse_event
-from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, Frame
+from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, STAMP, Frame
 from airflow_secure_ml.core.audit.ports import EmitterRow, NewLeaf
+from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import FormatError
@@ -61,7 +62,7 @@ class Duplicate:
     """An event that is in the log already, byte for byte."""
 
 
-Decision = NewLeaf | Aside | Refusal | Early | Duplicate
+Decision = NewLeaf | Aside | Refusal | Early | Duplicate | Stamp
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class Cursor:
         stuck_seq: That event's seq.
         is_at_end: Nothing more could be read when it was last looked at.
         is_foreign: Its header does not fit its name; none of it is believed.
+        stamp: Who sent what follows, where a receiver wrote it; found in its first frame.
     """
 
     at: int = 0
@@ -81,6 +83,7 @@ class Cursor:
     stuck_seq: int = 0
     is_at_end: bool = False
     is_foreign: bool = False
+    stamp: Stamp | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class Follower:
         refused: How many of its frames were refused.
         waits_since_ms: Since when an event waits without a lock being held.
         quiet_since_ms: Since when nobody holds a lock and nothing is left to read.
+        stamp: Who sent its first event, where a receiver wrote it; an emitter has one sender.
     """
 
     row: EmitterRow
@@ -110,10 +114,39 @@ class Follower:
     refused: int = 0
     waits_since_ms: int | None = None
     quiet_since_ms: int | None = None
+    stamp: Stamp | None = None
 
     def cursor(self, token: str) -> Cursor:
         """How far a segment was read; a new one from its beginning."""
         return self.cursors.setdefault(token, Cursor())
+
+    def decide_stamped(
+        self, frame: Frame, cursor: Cursor, known: KnownHash, *, take_early: bool = False
+    ) -> Decision:
+        """Decide on one frame of a segment that a receiver wrote: nothing counts without a stamp.
+
+        Args:
+            frame: The frame.
+            cursor: Its segment's.
+            known: As in `decide`.
+            take_early: As in `decide`.
+        """
+        if frame.kind == STAMP:
+            return self._take_stamp(frame.payload, cursor)
+        if cursor.stamp is None:
+            return _refuse(frame.payload, "context_differs", "no stamp says who sent it")
+        return self.decide(frame, known, take_early=take_early)
+
+    def _take_stamp(self, payload: bytes, cursor: Cursor) -> Stamp | Refusal:
+        try:
+            stamp = decode_stamp(payload)
+        except FormatError as error:
+            return _refuse(payload, "not_checkable", str(error))
+        if self.stamp not in {None, stamp}:
+            cursor.stamp = None
+            return _refuse(payload, "context_differs", "another sender than the emitter's")
+        self.stamp = cursor.stamp = stamp
+        return stamp
 
     def decide(self, frame: Frame, known: KnownHash, *, take_early: bool = False) -> Decision:
         """Decide on one frame; a leaf also moves the emitter's row on.
@@ -123,6 +156,8 @@ class Follower:
             known: Looks an event up by its name.
             take_early: An event that does not fit is taken, and leaves a gap.
         """
+        if frame.kind == STAMP:
+            return _refuse(frame.payload, "rule_denied", "a stamp in a spool of emitters' own")
         if frame.kind == ASIDE:
             return _aside(frame.payload)
         if frame.kind != EVENT:

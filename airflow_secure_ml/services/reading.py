@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from airflow_secure_ml.core.audit.frame import (
     FRAME_HEAD_BYTES,
@@ -16,6 +17,7 @@ from airflow_secure_ml.core.audit.frame import (
     read_frames,
 )
 from airflow_secure_ml.core.audit.ports import NewLeaf, Segment, SegmentSource
+from airflow_secure_ml.core.audit.stamp import Stamp
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import FormatError
 from airflow_secure_ml.services.drafts import Draft
@@ -113,7 +115,11 @@ class SegmentReader:
             if _is_full(draft):
                 draft.has_more = True
                 return False
-            decision = follower.decide(frame, draft.known, take_early=take_early)
+            decision = (
+                follower.decide_stamped(frame, cursor, draft.known, take_early=take_early)
+                if segment.is_stamped
+                else follower.decide(frame, draft.known, take_early=take_early)
+            )
             if isinstance(decision, Early):
                 cursor.is_stuck, cursor.stuck_seq = True, decision.seq
                 return False
@@ -172,6 +178,13 @@ def _is_full(draft: Draft) -> bool:
     return len(draft.leaves) >= MAX_BATCH_LEAVES or draft.held_bytes >= MAX_BATCH_BYTES
 
 
+def _sender(stamp: Stamp | None) -> dict[str, Any]:
+    if stamp is None:
+        return {}
+    found = {"pid": stamp.pid, "uid": stamp.uid, "via": stamp.via}
+    return found if stamp.host is None else {**found, "host": stamp.host}
+
+
 def say_found(draft: Draft, follower: Follower, owner_uid: int | None) -> None:
     """Say that an emitter was found, unless that was said."""
     if follower.is_found:
@@ -180,8 +193,8 @@ def say_found(draft: Draft, follower: Follower, owner_uid: int | None) -> None:
     fact = seen(
         "trail.emitter",
         emitter=follower.row.id,
-        host=draft.me.host.name,
         owner_uid=owner_uid,
+        **{"host": draft.me.host.name, **_sender(follower.stamp)},
         state="found",
     )
     draft.say(fact)

@@ -42,6 +42,7 @@ class _Followed:
     emitter: str
     part: int
     owner_uid: int
+    is_stamped: bool
     size_bytes: int = 0
     lingers: int = 0
 
@@ -52,10 +53,15 @@ class SpoolSegments:
     Args:
         directories: Where segments appear; one that is not there yet is empty.
         refused: Where refused bytes are kept.
+        stamped: Further directories, where a receiver alone writes; another's files in them are
+            left alone.
     """
 
-    def __init__(self, directories: Sequence[Path], refused: Path) -> None:
-        self._directories = tuple(directories)
+    def __init__(
+        self, directories: Sequence[Path], refused: Path, *, stamped: Sequence[Path] = ()
+    ) -> None:
+        self._directories = (*directories, *stamped)
+        self._stamped = frozenset(stamped)
         self._refused = refused
         self._followed: dict[tuple[int, int], _Followed] = {}
         self._removed: dict[tuple[int, int], _Followed] = {}
@@ -175,6 +181,11 @@ class SpoolSegments:
             return
         found = os.fstat(descriptor)
         identity = (found.st_dev, found.st_ino)
+        is_stamped = directory in self._stamped
+        if is_stamped and found.st_uid != os.geteuid():
+            os.close(descriptor)
+            self._skip(path, f"belongs to uid {found.st_uid}, not to the receiver")
+            return
         if not stat.S_ISREG(found.st_mode) or identity in self._followed:
             os.close(descriptor)
             self._skip(path, "not a plain file")
@@ -186,6 +197,7 @@ class SpoolSegments:
             emitter=name[1],
             part=int(name[2]),
             owner_uid=found.st_uid,
+            is_stamped=is_stamped,
         )
 
     def _skip(self, path: Path, reason: str) -> None:
@@ -205,6 +217,7 @@ class SpoolSegments:
             owner_uid=followed.owner_uid,
             is_held=is_held,
             size_bytes=followed.size_bytes,
+            is_stamped=followed.is_stamped,
         )
 
 

@@ -163,7 +163,10 @@ ACTIVITIES: Mapping[str, Activity] = {
     ),
     "trail.emitter": _act(
         "the sequencer found an emitter, or its end",
-        seen="emitter host owner_uid:int state events:int last torn_bytes:int because",
+        seen=(
+            "emitter host owner_uid:int pid:int uid:int via state events:int last torn_bytes:int "
+            "because"
+        ),
     ),
     "trail.refused": _act(
         "bytes in a spool did not become a leaf",

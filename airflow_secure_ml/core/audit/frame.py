@@ -22,6 +22,7 @@ MAX_PART = 9999
 
 EVENT = 1
 ASIDE = 2
+STAMP = 3
 
 # magic[8] emitter[16] part[4] crc[4], big endian
 _HEADER = struct.Struct(">8s16sII")
@@ -50,7 +51,7 @@ class Frame:
     """One whole frame.
 
     Attributes:
-        kind: EVENT, ASIDE, or a number that a later release gives a meaning.
+        kind: EVENT, ASIDE, STAMP, or a number that a later release gives a meaning.
         payload: 1 to 32768 bytes.
     """
 

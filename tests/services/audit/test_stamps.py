@@ -1,0 +1,127 @@
+"""Stamps: believed where a receiver alone writes, refused everywhere else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from airflow_secure_ml.adapters.sequencer import SpoolSegments
+from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
+from airflow_secure_ml.core.audit.stamp import Stamp
+
+from .conftest import ALICE, VECTORS, chain
+
+TASK = Stamp(via="socket", pid=4711, uid=1001)
+OTHER = Stamp(via="socket", pid=4712, uid=1001)
+VECTOR_EMITTER = "00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture
+def collected(site):
+    folder = site.path / "collected"
+    folder.mkdir(mode=0o700)
+    source = SpoolSegments([site.spool], site.path / "refused", stamped=[folder])
+    site.opened.append(source)
+    site.start(segments=source)
+    return folder
+
+
+def stamped(part, stamp, payloads):
+    head = encode_header(SegmentHeader(emitter=ALICE, part=part))
+    first = b"" if stamp is None else encode_frame(3, stamp.encode())
+    return head + first + b"".join(encode_frame(1, payload) for payload in payloads)
+
+
+def put(folder, part, stamp, payloads):
+    path = folder / f"{ALICE}-{part:04d}.seg"
+    path.write_bytes(stamped(part, stamp, payloads))
+    return path
+
+
+def founds(site):
+    more = [event["more"] for event in site.events("trail.emitter")]
+    return [found for found in more if found["state"] == "found"]
+
+
+def refusals(site):
+    return [event["more"]["because"] for event in site.events("trail.refused")]
+
+
+def test_what_a_receiver_stamped_says_who_sent_it(site, collected):
+    path = put(collected, 0, TASK, chain(ALICE, 3))
+
+    site.run()
+
+    found = founds(site)[0]
+    assert (found["pid"], found["uid"], found["via"]) == (4711, 1001, "socket")
+    assert found["owner_uid"] == os.geteuid()
+    assert site.of(ALICE) == [0, 1, 2]
+    assert site.ends(ALICE) == ["found", "whole"]
+    assert not path.exists()
+
+
+def test_the_vector_of_a_stamped_segment_comes_out(site, collected):
+    data = (VECTORS.parent / "stamped" / "segment.seg").read_bytes()
+    (collected / f"{VECTOR_EMITTER}-0000.seg").write_bytes(data)
+
+    site.run()
+
+    assert [event["seq"] for event in site.events() if event["emitter"] == VECTOR_EMITTER] == [0, 1]
+    assert founds(site)[0]["uid"] == 1001
+
+
+def test_a_stamp_in_a_spool_of_emitters_is_refused_and_their_events_are_not(site):
+    put(site.spool, 0, TASK, chain(ALICE, 3))
+
+    site.run()
+
+    assert refusals(site) == ["a stamp in a spool of emitters' own"]
+    assert "uid" not in founds(site)[0]
+    assert site.of(ALICE) == [0, 1, 2]
+
+
+def test_events_without_a_stamp_are_refused_where_a_receiver_writes(site, collected):
+    put(collected, 0, None, chain(ALICE, 2))
+
+    site.run()
+
+    assert refusals(site) == ["no stamp says who sent it"] * 2
+    assert site.of(ALICE) == []
+
+
+def test_an_emitter_keeps_its_sender(site, collected):
+    events = chain(ALICE, 4)
+    put(collected, 0, TASK, events[:2])
+    put(collected, 1, OTHER, events[2:])
+
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+    assert refusals(site) == [
+        "another sender than the emitter's",
+        "no stamp says who sent it",
+        "no stamp says who sent it",
+    ]
+
+
+def test_a_later_part_with_the_same_stamp_goes_on(site, collected):
+    events = chain(ALICE, 4)
+    put(collected, 0, TASK, events[:2])
+    put(collected, 1, TASK, events[2:])
+
+    site.run()
+
+    assert site.of(ALICE) == [0, 1, 2, 3]
+    assert refusals(site) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_among_a_receivers_is_left_alone(site, collected):
+    path = put(collected, 0, TASK, chain(ALICE, 2))
+    os.chown(path, 65534, 65534)
+
+    site.run()
+
+    assert site.of(ALICE) == []
+    assert path.exists()
