@@ -9,47 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from airflow_secure_ml import __version__
+from airflow_secure_ml.commands.audit_parsers import AUDIT_COMMANDS
+from airflow_secure_ml.commands.declaring import Command, Group
+from airflow_secure_ml.commands.declaring import arg as _arg
+from airflow_secure_ml.commands.declaring import command as _command
 
 PROGRAM = "secure-ml"
 
 
-class Argument(NamedTuple):
-    """One argument: its flags or name, and what argparse takes besides."""
-
-    flags: tuple[str, ...]
-    options: Mapping[str, Any]
-
-
-class Command(NamedTuple):
-    """One command; `run` is `module.function` below `airflow_secure_ml.commands`."""
-
-    name: str
-    help: str
-    run: str
-    arguments: tuple[Argument, ...]
-
-
-class Group(NamedTuple):
-    """Commands below a word."""
-
-    name: str
-    help: str
-    commands: tuple[Command, ...]
-
-
-def _arg(*flags: str, **options: Any) -> Argument:
-    return Argument(flags, options)
-
-
-def _command(name: str, help_text: str, run: str, *arguments: Argument) -> Command:
-    return Command(name, help_text, run, (*arguments, _JSON))
-
-
-_JSON = _arg("--json", action="store_true", help="print JSON, for programs")
 _NAME = _arg("name", metavar="NAME", help="the key's name")
 _VERSION = _arg("name", metavar="NAME[/VERSION]", help="the key, or one version of it")
 _KEYS = _arg("--key", metavar="KEY", action="append", help="a key's name; may be given again")
@@ -159,50 +130,6 @@ _KEY_COMMANDS = (
     ),
 )
 
-_AUDIT_COMMANDS = (
-    _command(
-        "verify",
-        "derive the whole log anew; exit 1 tampered, 4 incomplete, 5 cannot tell",
-        "audit.verify",
-        _arg(
-            "--checkpoint",
-            metavar="FILE",
-            help="a checkpoint kept elsewhere; only it shows a log rolled back with its signer",
-        ),
-    ),
-    _command(
-        "show",
-        "show events, newest last",
-        "audit.show",
-        _arg("--limit", type=int, default=50, metavar="N", help="at most so many (50)"),
-        _arg("--dag", metavar="DAG", help="of one DAG"),
-        _arg("--run", metavar="RUN", help="of one DAG run"),
-        _arg("--task", metavar="TASK", help="of one task"),
-        _arg("--act", metavar="ACT", action="append", help="an activity, or its start: object."),
-        _arg(
-            "--result",
-            action="append",
-            choices=("ok", "refused", "failed", "unknown", "intent"),
-            help="with this result; may be given again",
-        ),
-        _arg("--uri", metavar="ADDRESS", help="about one object"),
-        _arg("--all", action="store_true", help="the trail's own events too"),
-    ),
-    _command(
-        "sequencer",
-        "put recorded events into the log, until stopped",
-        "audit.sequencer",
-        _arg("--once", action="store_true", help="take what is there, sign it, end"),
-        _arg("--standby", action="store_true", help="wait for another one's end, then take over"),
-    ),
-    _command(
-        "adopt",
-        "go on with a log whose record of what was signed last is lost",
-        "audit.adopt",
-        _arg("--yes", action="store_true", help="do not ask"),
-    ),
-)
-
 COMMANDS: tuple[Command | Group, ...] = (
     Group("keys", "make and manage keys", _KEY_COMMANDS),
     _command(
@@ -303,7 +230,7 @@ COMMANDS: tuple[Command | Group, ...] = (
         _arg("data_set", metavar="DIR", help="a folder that was shredded"),
         _SIGNED_BY,
     ),
-    Group("audit", "the audit trail", _AUDIT_COMMANDS),
+    Group("audit", "the audit trail", AUDIT_COMMANDS),
 )
 
 

@@ -17,7 +17,8 @@ first does not import Airflow and starts in a fraction of a second; both read th
 `[secure_ml]` as tasks do ([settings](settings.md)).
 
 Exit status: 0 done · 1 refused (tampered, wrong key, wrong context, not signed) · 2 wrong use or
-configuration · 3 another system failed. `audit verify` also says 4, incomplete, and 5, cannot tell.
+configuration · 3 another system failed. `audit verify` also says 4, incomplete, and 5, cannot tell;
+`audit reconcile` says 4 where Airflow's task tries and the trail differ ([coverage](coverage.md)).
 Messages go to standard error, with `--json` as one JSON object with `error`, `why` and `message`.
 
 What touches a key or data is recorded in the audit trail before it happens, with who does it; where
@@ -89,7 +90,7 @@ def _rows(entries: tuple[object, ...], before: str) -> Iterator[str]:
 
 
 def _word(argument: object) -> str:
-    from airflow_secure_ml.cli import Argument
+    from airflow_secure_ml.commands.declaring import Argument
 
     assert isinstance(argument, Argument)
     flag, options = argument.flags[0], argument.options
