@@ -65,18 +65,31 @@ class SecureMLPlugin(AirflowPlugin):
         return [{"app": shared_app(), "url_prefix": URL_PREFIX, "name": "Security audit"}]
 
     @property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override] # as above
+        """What sees every request to the API server, unless `[secure_ml] record_reads` is false."""
+        if not _is_on("record_reads"):
+            return []
+        from airflow_secure_ml.plugin.reads_middleware import ReadsMiddleware
+
+        return [{"middleware": ReadsMiddleware, "name": "Security audit"}]
+
+    @property
     def listeners(self) -> list[Any]:  # type: ignore[override] # made when asked for
         """The listener, unless `[secure_ml] listener` is false."""
-        from airflow_secure_ml.errors import ConfigurationError
-        from airflow_secure_ml.settings import load_settings
-
-        try:
-            if not load_settings(with_airflow=True).listener:
-                return []
-        except ConfigurationError:
-            # Every Airflow process asks; raising would stop those that secure nothing, too.
-            log.exception("the listener stays off until [secure_ml] is mended")
+        if not _is_on("listener"):
             return []
         from airflow_secure_ml.plugin import listener
 
         return [listener]
+
+
+def _is_on(switch: str) -> bool:
+    from airflow_secure_ml.errors import ConfigurationError
+    from airflow_secure_ml.settings import load_settings
+
+    try:
+        return bool(getattr(load_settings(with_airflow=True), switch))
+    except ConfigurationError:
+        # Every Airflow process asks; raising would stop those that secure nothing, too.
+        log.exception("the %s option stays off until [secure_ml] is mended", switch)
+        return False

@@ -148,7 +148,8 @@ def lay_out(leaves: Sequence[Leaf], tries: Sequence[Try]) -> RunView:
     by_try: dict[str, list[Mapping[str, Any]]] = {}
     for leaf in leaves:
         run = fields(leaf.event, "run")
-        if "task" in run:
+        # Who looks at a task, or clears it, is not the task.
+        if "task" in run and leaf.event.get("act") != "user.act":
             by_try.setdefault(_try_key(run), []).append(leaf.event)
     known = {attempt.ti: attempt for attempt in tries if attempt.start_ms is not None}
     scale = _scale(by_try.values(), known.values())

@@ -29,13 +29,18 @@ MAX_BYTES = 16 << 20
 PAGE_ROWS = 250
 
 router = APIRouter()
+# Not `user.`: who looks at a run again and again would push its own events out.
+_OF_A_RUN = (
+    *("task.", "rule.", "object.", "dataset.", "scratch.", "lease.", "secret.", "xcom.", "key."),
+    *("run.", "dag.", "emitter.", "coverage.", "alert."),
+)
 _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
 
 
 @router.get("/run", dependencies=[_reads_dag_log])
 def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Response:
     """One run: lanes, refusals, what went in and out, coverage."""
-    query = scope.limit(EventQuery(dag=dag_id, run=run_id))
+    query = scope.limit(EventQuery(dag=dag_id, run=run_id, acts=_OF_A_RUN))
     leaves, is_cut = newest_of(trail.store, query)
     view = lay_out(leaves, _tries(dag_id, run_id))
     tokens = (Token(field="dag", value=dag_id), Token(field="run", value=run_id))

@@ -346,6 +346,17 @@ def _run_event(event: Mapping[str, Any]) -> str:
     )
 
 
+def _user_act(event: Mapping[str, Any]) -> str:
+    more = fields(event, "more")
+    # The function's name is the shortest that says both what and of what.
+    action = plain(more.get("action", more.get("path", "something"))).replace("_", " ")
+    about = f" {plain(more['resource'])}" if "resource" in more else ""
+    again = more.get("count")
+    often = f", {_count(again, 'time', 'times')} more" if again else ""
+    said = {"ok": "did", "refused": "was denied", "failed": "asked in vain for"}
+    return f"{said.get(str(event.get('result')), 'asked for')} in Airflow: {action}{about}{often}"
+
+
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "task.secure": _task_secure,
     "task.start": _task_start,
@@ -362,5 +373,5 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "run.start": _run_event,
     "run.end": _run_event,
     "dag.declare": lambda event: "DAG declared which tasks are secured",
-    "user.act": lambda event: "a person acted in Airflow",
+    "user.act": _user_act,
 }

@@ -51,6 +51,15 @@ def test_a_refusal_ends_its_lane_in_red_with_the_reason():
     assert "digest differs" in lane.said
 
 
+def test_who_looks_at_a_task_is_no_try_of_it():
+    looked = told("user.act", 3_600_000, "seen", seq=9, result="ok", task="train", ti=None)
+
+    [group] = lay_out([*GOOD, looked], [known()]).groups
+
+    [lane] = group.lanes
+    assert [step.shape for step in lane.steps] == ["box", "sealed"]
+
+
 def test_an_intent_without_outcome_is_hollow():
     asked = told("object.publish", 9_050, "intent", seq=9)
 

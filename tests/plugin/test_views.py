@@ -81,10 +81,21 @@ def drawer_html(event, **values):
             "will seal …/t.csv",
         ),
         ({"act": "made.up", "phase": "seen", "result": "ok"}, "made.up"),
+        (
+            {"act": "user.act", "phase": "seen", "result": "ok",
+             "more": {"action": "get_xcom_entry", "resource": "auc", "count": 12}},
+            "did in Airflow: get xcom entry auc, 12 times more",
+        ),
+        (
+            {"act": "user.act", "phase": "seen", "result": "refused", "why": "access_denied",
+             "more": {"action": "get_connection", "resource": "lake\u202e"}},
+            "was denied in Airflow: get connection lake\\u202e",
+        ),
+        ({"act": "user.act", "phase": "seen"}, "asked for in Airflow: something"),
     ],
     ids=[
         "opened", "refused", "intent", "unknown", "lease", "task", "cut", "rule", "address",
-        "unknown activity",
+        "unknown activity", "read", "denied", "nothing known",
     ],
 )  # fmt: skip
 def test_a_row_reads_as_a_sentence(event, said):
