@@ -19,6 +19,7 @@ HEAVY = ("airflow", "browser")
 MARKER_OF = {
     "vault_binary": "vault",
     "postgres": "postgres",
+    "trail_server": "postgres",
     "ldap_server": "ldap",
     "s3_binary": "s3",
     "litewitness_binary": "tlog",

@@ -2,7 +2,8 @@
 
 The loopback interface alone, a free port, passwords by SCRAM. PostgreSQL refuses to run as root:
 for root it runs as the user `postgres`, or `nobody`, in a folder that this user can reach.
-For tests and the demo: nothing is flushed to the disk, so a power cut loses the cluster.
+For tests and the demo: unless told otherwise, nothing is flushed to the disk, so a power cut loses
+the cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,7 @@ class RunningPostgres:
         admin: The name of its superuser.
         password: The superuser's.
         port: Where it listens; 0 until it was started.
+        options: Settings of the server besides those of every one.
     """
 
     binaries: Path
@@ -61,6 +63,7 @@ class RunningPostgres:
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     host: str = "127.0.0.1"
     port: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
     _cluster: Path | None = field(default=None, repr=False)
     _programs: KeptPrograms | None = field(default=None, repr=False)
 
@@ -183,7 +186,7 @@ class RunningPostgres:
 
     def _start(self) -> None:
         assert self._cluster is not None
-        options = [f"-c{name}={value}" for name, value in OPTIONS.items()]
+        options = [f"-c{name}={value}" for name, value in (OPTIONS | self.options).items()]
         command = [
             *_as_user(_server_user()), str(self.binaries / "postgres"),
             "-D", str(self._cluster / "data"), "-p", str(self.port), *options,

@@ -85,6 +85,21 @@ def postgres(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def trail_server(tmp_path_factory):
+    """A PostgreSQL that keeps what it confirms (`tests.servers.trail_place.TrailServer`)."""
+    from tests.servers.trail_place import running
+
+    with running(tmp_path_factory.mktemp("trail_server")) as server:
+        yield server
+
+
+@pytest.fixture
+def trail_place(trail_server):
+    """A database with an empty audit log (`tests.servers.trail_place.TrailPlace`)."""
+    return trail_server.fresh()
+
+
+@pytest.fixture(scope="session")
 def ldap_server(tmp_path_factory):
     """A running slapd with one user (`tests.servers.ldap.RunningLdap`)."""
     from tests.servers.ldap import RunningLdap

@@ -1,0 +1,208 @@
+"""Read an audit log beside its writer: pages, single leaves, proofs' hashes, one whole view.
+
+A question is one statement in a session that can change nothing. Nothing is believed to be
+well-formed: who owns the tables may be the attacker.
+
+Source: AUDIT_TRAIL, Sequencer and Tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_secure_ml.adapters.postgres_audit import schema
+from airflow_secure_ml.adapters.postgres_audit.connecting import IdleSessions, Login, connect
+from airflow_secure_ml.adapters.postgres_audit.failures import (
+    SERVICE,
+    UNAVAILABLE,
+    psycopg,
+    translated,
+)
+from airflow_secure_ml.adapters.postgres_audit.queries import where
+from airflow_secure_ml.adapters.postgres_audit.snapshot import BEGIN, LEAF, Snapshot, is_exchanged
+from airflow_secure_ml.core.audit.ports import WholeLog
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
+
+MAX_PAGE = 1000
+_TABLE = "asml_trail.leaf"
+_IS_EMPTY = (
+    "SELECT NOT EXISTS (SELECT 1 FROM asml_trail.leaf) "
+    "AND NOT EXISTS (SELECT 1 FROM asml_trail.checkpoint)"
+)
+
+
+class PostgresAuditReader:
+    """An AuditReader over one database; nothing is opened before the first question.
+
+    Args:
+        login: How it is reached.
+        query_s: How long one call may take, seconds; None: as long as it takes. `whole` is not
+            limited.
+    """
+
+    def __init__(self, login: Login, *, query_s: float | None = None) -> None:
+        self._login, self._query_s = login, query_s
+        self._sessions = IdleSessions(login, query_s)
+
+    def origin(self) -> str:
+        """The log's name, as checkpoints carry it."""
+        return str(self._log()[0])
+
+    def size(self) -> int:
+        """Number of leaves."""
+        return int(self._log()[1])
+
+    def page(
+        self,
+        query: EventQuery,
+        *,
+        older_than: tuple[int, int] | None = None,
+        newer_than: tuple[int, int] | None = None,
+        limit: int = 50,
+    ) -> Sequence[Leaf]:
+        """Leaves that match, newest first by (time, index); keyset bounds are exclusive.
+
+        With `newer_than` alone, the leaves nearest above the bound are taken.
+        """
+        condition, values = where(query)
+        order = "ASC" if newer_than is not None and older_than is None else "DESC"
+        if older_than is not None:
+            condition, values = f"{condition} AND (time, idx) < (%s, %s)", [*values, *older_than]
+        if newer_than is not None:
+            condition, values = f"{condition} AND (time, idx) > (%s, %s)", [*values, *newer_than]
+        # Every word of it comes from `where` and this function; values are parameters.
+        sql = (
+            f"SELECT {LEAF} FROM {_TABLE} WHERE {condition} "  # noqa: S608 - no text from outside
+            f"ORDER BY time {order}, idx {order} LIMIT %s"
+        )
+        found = self._leaves(sql, [*values, max(0, min(limit, MAX_PAGE))])
+        return found if order == "DESC" else found[::-1]
+
+    def count(self, query: EventQuery, *, at_most: int) -> int:
+        """How many leaves match, counting no further than `at_most`."""
+        condition, values = where(query)
+        sql = (
+            f"SELECT count(*) FROM (SELECT 1 FROM {_TABLE} "  # noqa: S608 - as above
+            f"WHERE {condition} LIMIT %s) AS found"
+        )
+        return int(self._all(sql, [*values, at_most])[0][0])
+
+    def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
+        """(activity, result) of the newest leaves that match; `intent` where there is no result."""
+        condition, values = where(query)
+        sql = (
+            f"SELECT act, result FROM {_TABLE} WHERE {condition} "  # noqa: S608 - as above
+            "ORDER BY time DESC, idx DESC LIMIT %s"
+        )
+        rows = self._all(sql, [*values, max(0, min(limit, MAX_PAGE))])
+        return [(str(act), "intent" if result is None else str(result)) for act, result in rows]
+
+    def leaf(self, index: int) -> Leaf | None:
+        """One leaf by its index from 0."""
+        found = self._leaves(f"SELECT {LEAF} FROM {_TABLE} WHERE idx = %s", [index])  # noqa: S608 - a constant
+        return found[0] if found else None
+
+    def find(self, event: str) -> Leaf | None:
+        """One leaf by its event's name, `<emitter>:<seq>`."""
+        emitter, _, seq = event.partition(":")
+        if not (seq.isascii() and seq.isdigit() and len(seq) <= 16):
+            return None
+        condition, values = where(EventQuery(emitter=emitter))
+        sql = f"SELECT {LEAF} FROM {_TABLE} WHERE {condition} AND seq = %s"  # noqa: S608 - as above
+        found = self._leaves(sql, [*values, int(seq)])
+        return found[0] if found else None
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+        with self._asked() as connection:
+            return schema.read_hashes(connection, start, stop)
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """A full tile's 8192 bytes; None: it is not full."""
+        with self._asked() as connection:
+            return schema.read_tile(connection, level, n)
+
+    def checkpoint(self, *, at_most: int | None = None) -> str | None:
+        """The newest signed note whose size is at most `at_most`; None: none yet."""
+        sql = "SELECT note FROM asml_trail.checkpoint WHERE size <= %s ORDER BY size DESC LIMIT 1"
+        rows = self._all(sql, [2**53 if at_most is None else at_most])
+        return str(rows[0][0]) if rows else None
+
+    def reveal(self, hidden: str) -> str | None:
+        """The value behind a hidden value's hash; None: erased.
+
+        Raises:
+            AuditLogError: What lies there does not give that hash: it was exchanged.
+        """
+        # 64 hex digits; a text that PostgreSQL cannot be asked for is none.
+        if not hidden.isalnum() or not hidden.isascii():
+            return None
+        rows = self._all("SELECT h, salt, value FROM asml_trail.aside WHERE h = %s", [hidden])
+        if not rows or rows[0][2] is None:
+            return None
+        if is_exchanged(*rows[0]):
+            raise AuditLogError(
+                f"audit log {self._login.address}: what lies aside does not give its hash "
+                f"{hidden[:64]}; it was exchanged"
+            )
+        return str(rows[0][2])
+
+    @contextmanager
+    def whole(self) -> Iterator[WholeLog]:
+        """One consistent view of everything stored, for as long as the block lasts."""
+        connection = connect(self._login, writes=False)
+        try:
+            with translated("read"):
+                connection.execute(BEGIN)
+            yield Snapshot(connection)
+        finally:
+            connection.close()
+
+    def _log(self) -> tuple[Any, ...]:
+        rows = self._all("SELECT origin, size FROM asml_trail.log", [])
+        if rows:
+            return rows[0]
+        if self._all(_IS_EMPTY, [])[0][0]:
+            raise ConfigurationError(
+                f"audit log {self._login.address}: its tables are empty; the sequencer fills them "
+                "when the first event comes"
+            )
+        raise AuditLogError(f"audit log {self._login.address}: its table log is empty")
+
+    @contextmanager
+    def _asked(self) -> Iterator[Any]:
+        with self._sessions.lent() as connection, translated("read"):
+            try:
+                yield connection
+            except psycopg().errors.QueryCanceled as error:
+                if self._query_s is None:
+                    raise
+                raise ServiceUnavailableError(
+                    service=SERVICE,
+                    action="read",
+                    reason=f"it took longer than {self._query_s:.0f} s; ask for less, such as a "
+                    "DAG or a day",
+                    why=UNAVAILABLE,
+                ) from error
+
+    def _all(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._asked() as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+        return rows
+
+    def _leaves(self, sql: str, values: Sequence[Any]) -> list[Leaf]:
+        return [_leaf(index, data, found) for index, data, found in self._all(sql, values)]
+
+
+def _leaf(index: int, data: bytes | None, found: bytes | None) -> Leaf:
+    try:
+        event = json.loads(data or b"")
+    except (ValueError, RecursionError) as error:
+        raise AuditLogError(f"audit log: leaf {index} is not JSON", index=index) from error
+    if not isinstance(event, dict):
+        raise AuditLogError(f"audit log: leaf {index} is not an event", index=index)
+    return Leaf(index=index, data=bytes(data or b""), hash=bytes(found or b""), event=event)

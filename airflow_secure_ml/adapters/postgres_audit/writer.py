@@ -1,0 +1,267 @@
+"""Write an audit log: one session, one transaction a batch, durable when it returns.
+
+A lock in the database keeps a second sequencer out, wherever it runs; should it be lost with its
+session, the size that a batch begins at is compared under a row's lock.
+
+Source: AUDIT_TRAIL, Sequencer; PostgreSQL, "Advisory Locks" and "Write Ahead Log".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_secure_ml.adapters.postgres_audit import schema
+from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
+from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
+from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
+from airflow_secure_ml.core.audit.tree import Edge
+from airflow_secure_ml.errors import (
+    AuditLogError,
+    ConfigurationError,
+    FormatError,
+    ServiceUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+# "asmltrai", as a number: one sequencer a database.
+SEQUENCER_LOCK = int.from_bytes(b"asmltrai", "big")
+_CHUNK = 1000
+
+
+class PostgresAuditWriter:
+    """A LogWriter over one database; a context manager.
+
+    A session that is lost is replaced at the call after the one that says so, so whoever writes
+    knows that another one may have written in between.
+
+    Args:
+        login: How it is reached.
+        origin: The log's name.
+
+    Raises:
+        ServiceUnavailableError: Another sequencer has this log, or the server does not answer.
+        ConfigurationError: It does not keep what it confirms (fsync, synchronous_commit).
+        AuditLogError: The tables are of another log, of a later format, or changed.
+    """
+
+    def __init__(self, login: Login, origin: str) -> None:
+        self._login, self._origin = login, origin
+        self._open: Connection[Any] | None = None
+        self._session()
+
+    def origin(self) -> str:
+        """The log's name."""
+        with self._working("read") as connection:
+            return str(_one(connection, "SELECT origin FROM asml_trail.log")[0])
+
+    def edge(self) -> Edge:
+        """The stored edge."""
+        with self._working("read") as connection:
+            size, edge = _one(connection, "SELECT size, edge FROM asml_trail.log")
+        try:
+            return Edge.from_bytes(size, edge)
+        except FormatError as error:
+            raise AuditLogError(f"audit log {self._login.address}: {error}") from error
+
+    def emitters(self) -> Sequence[EmitterRow]:
+        """Every emitter's row."""
+        with self._working("read") as connection:
+            return schema.read_emitters(connection)
+
+    def event_hash(self, emitter: str, seq: int) -> bytes | None:
+        """Leaf hash of an event by its name; None: not in the log."""
+        sql = "SELECT hash FROM asml_trail.leaf WHERE emitter = %s AND seq = %s"
+        with self._working("read") as connection:
+            row = connection.execute(sql, [emitter, seq]).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def event_count(self, emitter: str) -> int:
+        """How many of an emitter's events are in the log."""
+        sql = "SELECT count(*) FROM asml_trail.leaf WHERE emitter = %s"
+        with self._working("read") as connection:
+            return int(_one(connection, sql, [emitter])[0])
+
+    def has_refused(self, leaf_hash: str) -> bool:
+        """Whether a trail.refused names the bytes of this hex leaf hash already."""
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM asml_trail.leaf WHERE act = 'trail.refused' "
+            "AND data::jsonb #>> '{more,hash}' = %s)"
+        )
+        with self._working("read") as connection:
+            return bool(_one(connection, sql, [leaf_hash])[0])
+
+    def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
+        """Stored leaf hashes of indices start … stop-1."""
+        with self._working("read") as connection:
+            return schema.read_hashes(connection, start, stop)
+
+    def leaf_data(self, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes of the leaves start … stop-1, as stored."""
+        sql = "SELECT textsend(data) FROM asml_trail.leaf WHERE idx >= %s AND idx < %s ORDER BY idx"
+        for low in range(start, stop, _CHUNK):
+            with self._working("read") as connection:
+                rows = connection.execute(sql, [low, min(low + _CHUNK, stop)]).fetchall()
+            yield from (bytes(row[0]) for row in rows)
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """A full tile's 8192 bytes; None: it is not full."""
+        with self._working("read") as connection:
+            return schema.read_tile(connection, level, n)
+
+    def append(self, batch: Batch) -> None:
+        """Add a batch whole, durably, or not at all.
+
+        Raises:
+            AuditLogError: The log's size is not `batch.old_size`, or an event stands twice.
+            ServiceUnavailableError: No answer came; whether the batch stands is not known.
+        """
+        with self._working("append") as connection, connection.transaction():
+            size = _one(connection, "SELECT size FROM asml_trail.log FOR UPDATE")[0]
+            if size != batch.old_size:
+                raise AuditLogError(
+                    f"audit log {self._login.address}: {size} leaves, the batch begins at "
+                    f"{batch.old_size}; two sequencers write one log"
+                )
+            _insert(connection, batch)
+
+    def publish(self, note: str, *, size: int, signed_ms: int) -> None:
+        """Keep a signed checkpoint."""
+        sql = (
+            "INSERT INTO asml_trail.checkpoint(size, note, signed_ms) VALUES (%s, %s, %s) "
+            "ON CONFLICT (size) DO UPDATE SET note = excluded.note, signed_ms = excluded.signed_ms"
+        )
+        with self._working("publish") as connection:
+            connection.execute(sql, [size, note, signed_ms])
+
+    def close(self) -> None:
+        """Let go of the log and its lock; may be called twice."""
+        found, self._open = self._open, None
+        if found is not None:
+            found.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _working(self, action: str) -> Iterator[Connection[Any]]:
+        connection = self._session()
+        try:
+            with translated(action):
+                yield connection
+        finally:
+            if connection.broken or connection.closed:
+                self.close()
+
+    def _session(self) -> Connection[Any]:
+        if self._open is None:
+            connection = connect(self._login, writes=True)
+            try:
+                with translated("open"):
+                    _take_lock(connection)
+                    _check_durable(connection)
+                    self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._open = connection
+        return self._open
+
+    def _prepare(self, connection: Connection[Any]) -> None:
+        differing = schema.differing(connection)
+        if differing:
+            raise AuditLogError(f"audit log {self._login.address}: {'; '.join(differing)}")
+        # Only where nothing stands at all: a log that lost this row is not a new one.
+        connection.execute(
+            "INSERT INTO asml_trail.log(origin, format, size, edge) SELECT %s, %s, 0, '' "
+            "WHERE NOT EXISTS (SELECT 1 FROM asml_trail.log) "
+            "AND NOT EXISTS (SELECT 1 FROM asml_trail.leaf) "
+            "AND NOT EXISTS (SELECT 1 FROM asml_trail.checkpoint)",
+            [self._origin, schema.FORMAT],
+        )
+        row = connection.execute("SELECT origin, format FROM asml_trail.log").fetchone()
+        found, number = row or ("", 0)
+        if (found, number) != (self._origin, schema.FORMAT):
+            raise AuditLogError(
+                f"audit log {self._login.address}: log {found!r} of format {number}, the signer is "
+                f"for {self._origin!r} of format {schema.FORMAT}; give each log a database of its "
+                "own"
+            )
+
+
+def _insert(connection: Connection[Any], batch: Batch) -> None:
+    cursor = connection.cursor()
+    sql = "COPY asml_trail.leaf(idx, data, hash) FROM STDIN (FORMAT BINARY)"
+    with cursor.copy(sql) as copy:
+        copy.set_types(["int8", "text", "bytea"])
+        for at, leaf in enumerate(batch.leaves):
+            copy.write_row((batch.old_size + at, leaf.data.decode("utf-8"), leaf.hash))
+    # One round trip for all that follows.
+    with connection.pipeline():
+        cursor.executemany(
+            "INSERT INTO asml_trail.tile(level, n, hashes) VALUES (%s, %s, %s)",
+            [(level, n, hashes) for (level, n), hashes in batch.tiles.items()],
+        )
+        cursor.executemany(
+            f"INSERT INTO asml_trail.emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE SET "
+            "next_seq = excluded.next_seq, last = excluded.last, part = excluded.part, "
+            "at = excluded.at, state = excluded.state, first_ms = excluded.first_ms, "
+            "last_ms = excluded.last_ms",
+            [
+                (e.id, e.next_seq, e.last, e.part, e.at, e.state, e.first_ms, e.last_ms)
+                for e in batch.emitters
+            ],
+        )
+        cursor.executemany(
+            "INSERT INTO asml_trail.aside(h, salt, value) VALUES (%s, %s, %s) "
+            "ON CONFLICT (h) DO NOTHING",
+            [(aside.h, bytes.fromhex(aside.salt), aside.value) for aside in batch.asides],
+        )
+        connection.execute(
+            "UPDATE asml_trail.log SET size = %s, edge = %s",
+            [batch.edge.size, batch.edge.to_bytes()],
+        )
+
+
+def _take_lock(connection: Connection[Any]) -> None:
+    if not _one(connection, "SELECT pg_try_advisory_lock(%s)", [SEQUENCER_LOCK])[0]:
+        raise ServiceUnavailableError(
+            service=SERVICE,
+            action="open",
+            reason="another sequencer works on this log",
+            why=UNAVAILABLE,
+        )
+
+
+def _check_durable(connection: Connection[Any]) -> None:
+    """See to it that what is confirmed is on the disk: segments are unlinked on that word."""
+    setting = "SELECT current_setting(%s)"
+    # Any login may set this one; a stronger one, with a standby, stays.
+    if _one(connection, setting, ["synchronous_commit"])[0] == "off":
+        connection.execute("SET synchronous_commit = on")
+    for name in ("synchronous_commit", "fsync"):
+        if _one(connection, setting, [name])[0] == "off":
+            raise ConfigurationError(
+                f"audit_store: the server has {name} = off and would confirm events that are not "
+                "on its disk; set it to on"
+            )
+
+
+def _one(connection: Connection[Any], sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(sql, values).fetchone()
+    if row is None:
+        raise AuditLogError("audit log: its table log is empty")
+    return row

@@ -1,0 +1,110 @@
+"""A log in each store as contract tests see it, with somebody who has every right over it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from airflow_secure_ml.adapters.postgres_audit import PostgresAuditReader, PostgresAuditWriter
+from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader, SqliteAuditWriter
+from tests.services.audit.conftest import Installation
+
+COLUMNS = (
+    *("emitter", "seq", "time", "act", "result", "dag"),
+    *("run", "task", "ti", "uri", "key", "lease"),
+)
+
+
+class SqliteStore:
+    """A log in a file."""
+
+    leaves = "leaf"
+
+    def __init__(self, path):
+        self.path = path / "trail.db"
+
+    def writer(self, origin):
+        return SqliteAuditWriter(self.path, origin)
+
+    def reader(self, query_s=None):
+        return SqliteAuditReader(self.path, query_s=query_s)
+
+    def edit(self, sql, *values):
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection.execute(sql, values)
+        connection.close()
+
+    def put_bytes(self, index, data, digest=None):
+        """Exchange a leaf's bytes, and its hash if one is given, whatever they are."""
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            self._plain(connection)
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            text = "UPDATE leaf SET data = CAST(? AS TEXT) WHERE idx = ?"
+            connection.execute(text, (data, index))
+            if digest is not None:
+                connection.execute("UPDATE leaf SET hash = ? WHERE idx = ?", (digest, index))
+            self._declare(connection, self._declared)
+
+    def _plain(self, connection):
+        """What is computed from a leaf would refuse what is not JSON."""
+        found = "SELECT sql FROM sqlite_schema WHERE name = 'leaf'"
+        (self._declared,) = connection.execute(found).fetchone()
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        ).fetchall():
+            connection.execute(f"DROP INDEX {name}")
+        self._declare(connection, "CREATE TABLE leaf(idx INTEGER PRIMARY KEY, data, hash BLOB)")
+
+    def _declare(self, connection, sql):
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'leaf'", (sql,))
+
+
+class PostgresStore:
+    """A log in a database."""
+
+    leaves = "asml_trail.leaf"
+
+    def __init__(self, place):
+        self.place = place
+
+    def writer(self, origin):
+        return PostgresAuditWriter(self.place.login(), origin)
+
+    def reader(self, query_s=None):
+        return PostgresAuditReader(self.place.login("trail_reader"), query_s=query_s)
+
+    def edit(self, sql, *values):
+        for word in ("UPDATE", "FROM", "INTO"):
+            sql = sql.replace(f"{word} ", f"{word} asml_trail.")
+        self.place.query(sql.replace("?", "%s"), values)
+
+    def put_bytes(self, index, data, digest=None):
+        """Exchange a leaf's bytes, and its hash if one is given, whatever they are."""
+        for column in COLUMNS:
+            self.place.query(
+                f"ALTER TABLE asml_trail.leaf ALTER {column} DROP EXPRESSION IF EXISTS"
+            )
+        # A text of any bytes: no statement makes one, who owns the server can.
+        self.place.query("ALTER TABLE asml_trail.leaf ALTER data TYPE bytea USING textsend(data)")
+        self.place.query("UPDATE asml_trail.leaf SET data = %s WHERE idx = %s", (data, index))
+        self.place.query(
+            "SET allow_system_table_mods = on; UPDATE pg_attribute SET atttypid = 'text'::regtype, "
+            "attcollation = 950 WHERE attrelid = 'asml_trail.leaf'::regclass AND attname = 'data'"
+        )
+        if digest is not None:
+            self.place.query("UPDATE asml_trail.leaf SET hash = %s WHERE idx = %s", (digest, index))
+
+
+class Site(Installation):
+    """An installation whose log lies in a store of the test's choice."""
+
+    def __init__(self, path, store):
+        super().__init__(path)
+        self.store = store
+
+    def start(self, *, log=None, segments=None):
+        return super().start(log=log or self.store.writer(self.origin), segments=segments)
+
+    def reader(self):
+        return self.store.reader()
