@@ -18,7 +18,9 @@ from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.current_task import this_program
 from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.reconciling.starting import start_reconciler, stop_reconciler
 from airflow_secure_ml.recording import close_sink, run_of, sink_of_this_process
+from airflow_secure_ml.settings import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +28,24 @@ _BY = "listener"
 
 
 @hookimpl
+def on_starting(component: Any) -> None:
+    """Start the reconciler beside a scheduler, as a process of its own."""
+    try:
+        # A task's process is forked from the scheduler's and has its command line, too.
+        if type(component).__name__ != "Job" or this_program(None) != "scheduler":
+            return
+        every_s = load_settings(with_airflow=True).reconcile_every_s
+        if every_s:
+            start_reconciler(every_s)
+    except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
+        _warn("whether all of Airflow's tries are in it", error)
+
+
+@hookimpl
 def before_stopping(component: Any) -> None:
     """End this process's emitter; in a task's process nothing is recorded after this."""
     try:
+        stop_reconciler()
         close_sink()
     except Exception as error:  # noqa: BLE001 - a listener never breaks Airflow
         _warn("the end of this process", error)

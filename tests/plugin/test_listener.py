@@ -58,6 +58,7 @@ def test_airflow_takes_the_hooks_as_they_are():
         "on_dag_run_failed",
         "on_dag_run_running",
         "on_dag_run_success",
+        "on_starting",
         "on_task_instance_failed",
         "on_task_instance_running",
         "on_task_instance_skipped",
@@ -187,3 +188,57 @@ def test_switched_off_it_stands_in_nobodys_way(tmp_path):
         found[switch] = done.stdout.split()[-1]
 
     assert found == {"true": "1", "false": "0"}
+
+
+class Job:
+    """Airflow's own is known by its name."""
+
+
+class TaskRunnerMarker:
+    """What Airflow hands over where a task's process begins."""
+
+
+@pytest.fixture
+def started(monkeypatch):
+    calls = []
+    monkeypatch.setattr(listener, "start_reconciler", calls.append)
+    reset_settings()
+    yield calls
+    reset_settings()
+
+
+@pytest.mark.parametrize(
+    ("component", "command", "every_s", "expected"),
+    [
+        (Job(), "scheduler", "300", [300]),
+        (Job(), "scheduler", "0", []),
+        (Job(), "triggerer", "300", []),
+        (Job(), "dag-processor", "300", []),
+        (TaskRunnerMarker(), "scheduler", "300", []),
+    ],
+    ids=["scheduler", "switched off", "triggerer", "dag-processor", "task of a scheduler"],
+)
+def test_a_reconciler_runs_beside_a_scheduler_alone(
+    started, monkeypatch, component, command, every_s, expected
+):
+    monkeypatch.setattr(sys, "argv", ["airflow", command])
+    monkeypatch.setenv("AIRFLOW__SECURE_ML__RECONCILE_EVERY_S", every_s)
+
+    listener.on_starting(component)
+
+    assert started == expected
+
+
+def test_a_reconciler_that_cannot_be_started_breaks_nothing(monkeypatch, caplog):
+    def fail(every_s):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(sys, "argv", ["airflow", "scheduler"])
+    monkeypatch.setattr(listener, "start_reconciler", fail)
+
+    with caplog.at_level(logging.WARNING):
+        listener.on_starting(Job())
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the audit trail has no record of whether all of Airflow's tries are in it: OSError"
+    ]
