@@ -104,6 +104,21 @@ class KmsKeys:
         arn, ref = found.newest.arn, self.ref(name, found.current)
         return KmsSigner(self._client, arn, read_verifier(self._client, arn, ref))
 
+    def signer_of(self, name: str, public_key: bytes) -> KmsSigner:
+        """The version of a sign key that has this public half, newest or not.
+
+        Raises:
+            PolicyError: None of those in use has it.
+        """
+        for number, key in self._key(name, "sign", fresh=True).usable():
+            verifier = read_verifier(self._client, key.arn, self.ref(name, number))
+            if verifier.public_key == public_key:
+                return KmsSigner(self._client, key.arn, verifier)
+        raise PolicyError(
+            f"key {self._at(name)}: no version in use has the public key that was asked for",
+            why="key_missing",
+        )
+
     def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
         """Every version of these sign keys whose signatures are accepted, newest first."""
         found = []

@@ -86,6 +86,22 @@ class VaultTransit:
         verifier = self._verifier(name, key, key.newest)
         return TransitSigner(self._mount, self._at(name), verifier)
 
+    def signer_of(self, name: str, public_key: bytes) -> TransitSigner:
+        """The version of a sign key that has this public half, newest or not.
+
+        Raises:
+            PolicyError: None of those in use has it.
+        """
+        key = self._sign_key(name, fresh=True)
+        for number, public in key.public.items():
+            if public == public_key and key.state(number) in ("active", "retired"):
+                return TransitSigner(self._mount, self._at(name), self._verifier(name, key, number))
+        raise PolicyError(
+            f"key {self._mount.where(self._at(name))}: no version in use has the public key that "
+            "was asked for",
+            why="key_missing",
+        )
+
     def verifiers(self, names: Collection[str]) -> list[Ed25519Verifier]:
         """Every version of these sign keys that `min_decryption_version` leaves in use."""
         found = []
