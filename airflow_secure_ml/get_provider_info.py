@@ -242,6 +242,19 @@ def _options() -> dict[str, dict[str, object]]:
             "Directory of the log key and of the last signed checkpoint. Only the sequencer "
             "reads it; where it runs as another user, tasks must not be able to.",
         ),
+        "audit_signer": _option(
+            "local",
+            "Where `keys init` and `audit rotate-key` take the log's Ed25519 key from: `local` "
+            "makes one in audit_signer_dir; vault://<mount>?key=<name> and awskms://<key> name "
+            "one that is used for nothing else, and need audit_signer_socket: docs/audit-keys.md.",
+            example="vault://transit?key=audit-log&conn_id=vault_audit",
+        ),
+        "audit_signer_socket": _option(
+            "",
+            "Path of the Unix socket of `secure-ml audit signer`, a process of its own that alone "
+            "has the log's key, best under a user of its own. Empty: the sequencer has the key.",
+            example="/run/secure-ml-signer/signer.sock",
+        ),
         "audit_log_name": _option(
             "airflow",
             "First part of the log's name, as checkpoints carry it; taken once, when "

@@ -64,6 +64,10 @@ class Settings:
         audit_dir: Spool and store of the audit trail.
         audit_spare_dir: Where the spool goes on when `audit_dir` is full; None: nowhere.
         audit_signer_dir: The log key and the last signed checkpoint.
+        audit_signer: Where the log's key is made: `local`, in that directory, or an address in
+            Vault or AWS KMS.
+        audit_signer_socket: Where the signer listens that is a process of its own; None: the
+            sequencer has the key.
         audit_log_name: First part of the log's name, taken when the log is made.
         audit_log_keys: For `core.audit.checkpoint.parse_log_keys`; empty: the key in
             `audit_signer_dir`.
@@ -97,6 +101,8 @@ class Settings:
     audit_signer_dir: Path
     audit_log_name: str
     audit_log_keys: str
+    audit_signer: str
+    audit_signer_socket: Path | None
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
@@ -282,6 +288,29 @@ def _hidden(option: str, text: str) -> tuple[str, ...]:
     for item in _items(text):
         if not _FIELD.fullmatch(item):
             _refuse(option, item, "dotted names of fields, such as object.uri")
+def _audit_signer(option: str, text: str) -> str:
+    if text != "local" and not text.startswith(("vault://", "awskms://")):
+        _refuse(option, text, "local, vault://<mount>?key=<name>, awskms://<key>")
+    return text
+
+
+def _audit_store(option: str, text: str) -> str:
+    if text == "sqlite":
+        return text
+    if text == "airflow":
+        raise ConfigurationError(
+            f"[{SECTION}] {option}: Airflow's own database is not offered: whoever Airflow logs "
+            "in as could change the log; give it a database and logins of its own, "
+            "postgresql://user@host:port/database"
+        )
+    # Imported here: most deployments keep the log in a file.
+    from airflow_secure_ml.adapters.postgres_audit.address import parse_address
+
+    # What it refuses is never shown: there may be a password in it.
+    parse_address(text)
+    return text
+
+
     check_hide(_items(text))
     return tuple(dict.fromkeys(_items(text)))
 
@@ -336,6 +365,8 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_log_keys": _log_keys,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
+    "audit_signer": _audit_signer,
+    "audit_signer_socket": _path_or_none,
     "listener": _switch,
     "reconcile_every_s": _seconds_or_never,
     "record_reads": _switch,
