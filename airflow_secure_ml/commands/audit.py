@@ -28,6 +28,7 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 from airflow_secure_ml.recording import close_sink
+from airflow_secure_ml.services.endings import Endings
 from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, WHOLE, Report, verify_log
 
 # A new log's first checkpoint comes a second after its first leaf.
@@ -195,6 +196,23 @@ def _report_lines(report: Report) -> list[str]:
     if report.ends:
         ends = ", ".join(f"{count} {state}" for state, count in report.ends.items())
         lines.append(f"emitters: {ends}")
+    return [*lines, *_ending_lines(report.badly_ended)]
+
+
+def _ending_lines(endings: Endings) -> list[str]:
+    """Which recordings did not end well; what they say of themselves may hold anything."""
+    lines = []
+    for ending in endings.named:
+        words = [ending.program or "?", "on", ending.host or "?"]
+        words += [] if ending.pid is None else [f"process {ending.pid}"]
+        words += [".".join(ending.run.values())] if ending.run else []
+        words += [f"refused {ending.refused}"] if ending.refused else []
+        last = f"last {ending.last_act or 'nothing'}"
+        last += f" at {_when(ending.last_ms)}" if ending.last_ms is not None else ""
+        said = f"{ending.state:<8}{' '.join(words)}; {ending.events} events, {last}, {ending.last}"
+        lines.append(said.removesuffix(", "))
+    if endings.more:
+        lines.append(f"and {endings.more} more that did not end well")
     return lines
 
 

@@ -16,6 +16,9 @@ from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, Edge
 from airflow_secure_ml.errors import FormatError, PolicyError, SignatureError
 from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.plugin.verification import Verdict
+from airflow_secure_ml.plugin.views import When, when
+from airflow_secure_ml.plugin.wording import ENDED, visible
+from airflow_secure_ml.services.endings import Ending, Endings
 from airflow_secure_ml.settings import Settings
 
 MAX_NOTE_CHARS = 16_384
@@ -143,6 +146,44 @@ def _spool_state(folder: Path, now_s: float) -> SpoolState:
         segments=len(sizes),
         size_bytes=sum(sizes),
         oldest_s=oldest,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedRow:
+    """A recording that did not end well, for a reader.
+
+    Attributes:
+        event: Name of its last event; empty: the log holds none.
+        ended: How, in words.
+        who: Program, process and host, as it said.
+        work: DAG, run and task; empty: it recorded for none.
+        last: What its last event says.
+        when: When that was; None: not known.
+    """
+
+    event: str
+    ended: str
+    who: str
+    work: str
+    last: str
+    when: When | None
+
+
+def ended_rows(endings: Endings) -> tuple[EndedRow, ...]:
+    """The recordings that did not end well; texts that tasks may have written are made visible."""
+    return tuple(_ended_row(ending) for ending in endings.named)
+
+
+def _ended_row(ending: Ending) -> EndedRow:
+    process = "" if ending.pid is None else f", process {ending.pid}"
+    return EndedRow(
+        event=ending.last,
+        ended=ENDED.get(ending.state, f"in part {ending.state}"),
+        who=f"{visible(ending.program or '?')} on {visible(ending.host or '?')}{process}",
+        work=visible(" · ".join(ending.run.values())),
+        last=visible(ending.last_act or "nothing"),
+        when=None if ending.last_ms is None else when(ending.last_ms),
     )
 
 

@@ -15,6 +15,7 @@ from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.verification import Verdict, as_lines, verify_now
 from airflow_secure_ml.plugin.wording import size
+from airflow_secure_ml.services.endings import badly_ended
 
 CHECKS_SHOWN = 5
 
@@ -52,7 +53,11 @@ def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Re
     checks = trail.store.page(
         EventQuery(acts=("trail.verify",), results=("ok", "failed", "refused")), limit=CHECKS_SHOWN
     )
+    endings = badly_ended(trail.store)
     values: dict[str, Any] = {
+        "endings": integrity.ended_rows(endings),
+        "more_endings": f"{endings.more:,}" + ("" if endings.is_all else " or more"),
+        "has_more_endings": endings.more > 0,
         "verdict": None,
         "compared": None,
         "old": old,
@@ -67,6 +72,7 @@ def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Re
         "keys": trail.log_keys(),
         "checks": [views.row(leaf, covered_size=signed.size) for leaf in checks],
         "event_href": lambda name: href("events", q="act:trail.verify", event=name),
+        "ending_href": lambda name: href("events", q="show:everything", event=name),
         "token": form_token(scope.user, now_ms() // HOUR_MS),
         "size": size,
         "ago": facets.ago,

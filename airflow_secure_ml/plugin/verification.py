@@ -19,7 +19,7 @@ from airflow_secure_ml.adapters.log_signer import read_last_note
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.plugin.trail import Trail
-from airflow_secure_ml.plugin.wording import duration
+from airflow_secure_ml.plugin.wording import duration, visible
 from airflow_secure_ml.services.verifying import (
     CANNOT_TELL,
     INCOMPLETE,
@@ -30,6 +30,8 @@ from airflow_secure_ml.services.verifying import (
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 0.1
+_NAMED = 3
+_SHOWN_CHARS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +139,36 @@ def _outcome(report: Report, asked: str, user: str) -> Fact:
     )
 
 
+def _unended(report: Report) -> str:
+    """The newest few recordings that did not end well, by name; the page lists more."""
+    endings = report.badly_ended
+    if not endings.named:
+        return ""
+    shown = endings.named[:_NAMED]
+    names = [
+        f"{one.program or '?'} on {one.host or '?'}"
+        + ("" if one.pid is None else f" (process {one.pid})")
+        for one in shown
+    ]
+    left = len(endings.named) - len(shown) + endings.more
+    more = f" and {left:,} more" if left else ""
+    return visible(f" Not ended well: {', '.join(names)}{more}.", limit=_SHOWN_CHARS)
+
+
 def describe(report: Report, seconds: float) -> Verdict:
     """Say what a verification found."""
     took = duration(seconds)
     if report.status == WHOLE:
         later = report.size - report.signed_size
         open_end = f" The newest {later:,} are covered by no checkpoint yet." if later else ""
+        ended = _unended(report)
         brought = " The one you brought is among them." if report.kept_size is not None else ""
         return Verdict(
             tone="good",
             sign="✓",
             text=(
                 f"Nothing has changed: {report.checked:,} events derived again in {took}, "
-                f"{report.checkpoints:,} checkpoints hold.{brought}{open_end}"
+                f"{report.checkpoints:,} checkpoints hold.{brought}{open_end}{ended}"
             ),
         )
     place = "" if report.first_bad is None else f" First bad event: {report.first_bad:,}."

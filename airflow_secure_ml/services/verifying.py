@@ -18,6 +18,7 @@ from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, build_tiles
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, HASH_BYTES, Edge, leaf_hash
 from airflow_secure_ml.errors import AuditLogError, PolicyError, SecureMLError
+from airflow_secure_ml.services.endings import Endings, EndTracker
 from airflow_secure_ml.services.following import RESERVED_ACTS
 
 WHOLE, TAMPERED, INCOMPLETE, CANNOT_TELL = 0, 1, 4, 5
@@ -50,6 +51,7 @@ class Report:
         ends: How many emitters ended in which state (whole, cut, gap, torn) or still live.
         refused: How many times bytes were refused.
         kept_size: Size of the checkpoint that was brought along; None: none was.
+        badly_ended: The recordings that are cut, torn, have gaps or were refused, by name.
     """
 
     status: int
@@ -64,6 +66,7 @@ class Report:
     ends: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     kept_size: int | None = None
+    badly_ended: Endings = field(default_factory=Endings)
 
     def raise_for_status(self) -> None:
         """Return if the log is whole.
@@ -130,6 +133,7 @@ class _Run:
     chains: dict[str, _Chain] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     ended_at: dict[str, int] = field(default_factory=dict)
+    endings: EndTracker = field(default_factory=EndTracker)
     sequencers: set[str] = field(default_factory=set)
     refused: int = 0
     checkpoints: int = 0
@@ -176,6 +180,7 @@ class _Run:
             ends={state: states.count(state) for state in sorted(set(states))},
             refused=self.refused,
             kept_size=None if self.kept is None else self.kept.size,
+            badly_ended=self.endings.endings(),
         )
 
     def _derive(self, progress: Progress) -> None:
@@ -294,6 +299,7 @@ class _Run:
         if seq >= chain.next_seq:
             chain.next_seq, chain.last, chain.newest = seq + 1, found, at
         self._note(at, event)
+        self.endings.note(event)
 
     def _note(self, at: int, event: dict[str, Any]) -> None:
         more, act = event.get("more", {}), event["act"]

@@ -11,9 +11,16 @@ import pytest
 from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, sign_checkpoint
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.plugin.integrity import compare, spool_folders, spool_states, tidy
+from airflow_secure_ml.plugin.integrity import (
+    compare,
+    ended_rows,
+    spool_folders,
+    spool_states,
+    tidy,
+)
 from airflow_secure_ml.plugin.proofs import prove_event
 from airflow_secure_ml.plugin.verification import describe
+from airflow_secure_ml.services.endings import Ending, Endings, badly_ended
 from airflow_secure_ml.services.proving import check_proof
 from airflow_secure_ml.services.verifying import verify_log
 
@@ -127,6 +134,33 @@ def test_a_whole_log_reads_as_unchanged(trail):
 
     assert verdict.tone == "good"
     assert "derived again in 250 ms" in verdict.text
+
+
+def test_recordings_that_did_not_end_well_are_named_where_the_log_is_checked(trail):
+    with trail.store.whole() as whole:
+        report = verify_log(whole, trail.log_keys())
+
+    listed = ended_rows(badly_ended(trail.store))
+
+    assert listed == ended_rows(report.badly_ended)
+    newest = report.badly_ended.named[0]
+    text = describe(report, 1.0).text
+    assert f"Not ended well: {newest.program} on {newest.host} (process {newest.pid})" in text
+    assert listed[0].event == newest.last
+    assert (listed[0].ended, newest.program in listed[0].who) == ("without saying so", True)
+
+
+def test_what_a_killed_process_called_itself_reorders_no_text():
+    ending = Ending(
+        emitter="a" * 32, state="torn", program="task\u202e", host="\x1b[2J", run={"dag": "\u2066"}
+    )
+
+    (row,) = ended_rows(Endings(named=(ending,)))
+
+    assert row.who == "task\\u202e on \\u001b[2J"
+    assert (row.work, row.ended, row.last, row.when) == (
+        "\\u2066", "in the middle of an event", "nothing", None,
+    )  # fmt: skip
 
 
 def test_a_changed_event_is_named(trail):

@@ -80,3 +80,25 @@ def test_a_log_that_was_cut_is_not_adopted_over_its_own_checkpoint(home):  # noq
 
     assert "is missing" in record["message"]
     assert not (signer / "last").exists()
+
+
+def test_a_check_names_who_ended_without_saying_so(home):  # noqa: F811
+    home.done("keys", "create", "another", "--for", "wrap")
+    home.sequence()
+    facts = {"program": "task\x1b[2J", "host": "worker-\u202e3", "pid": 4711}
+    run = {"dag": "churn", "run": "r1", "task": "train"}
+    opened = event(ALICE, 0, None, "emitter.open", more=facts, run=run)
+    (home.audit / "spool" / f"{ALICE}-0000.seg").write_bytes(segment(ALICE, 0, [opened]))
+    home.sequence()
+
+    said = home.done("audit", "verify")
+    listed = json.loads(home.done("audit", "verify", "--json"))["badly_ended"]
+
+    (line,) = [line for line in said.splitlines() if "4711" in line]
+    assert line == (
+        "cut     task\\x1b[2J on worker-\\u202e3 process 4711 churn.r1.train; 1 events, "
+        f"last emitter.open at 2026-11-22 03:00:00, {ALICE}:0"
+    )
+    assert [(one["emitter"], one["state"], one["pid"]) for one in listed["named"]] == [
+        (ALICE, "cut", 4711)
+    ]
