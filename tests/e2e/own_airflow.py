@@ -20,7 +20,12 @@ START_S, RUN_S, TRAIL_S = 240, 420, 90
 # The one that runs.
 _started: list[RunningAirflow] = []
 # uv would ask a package index for what a bare environment needs.
-SETTINGS = {"AIRFLOW__API__WORKERS": "1", "AIRFLOW__STANDARD__VENV_INSTALL_METHOD": "pip"}
+SETTINGS = {
+    "AIRFLOW__API__WORKERS": "1",
+    "AIRFLOW__STANDARD__VENV_INSTALL_METHOD": "pip",
+    # Tests count what they recorded; who wants the reconciler asks for it.
+    "AIRFLOW__SECURE_ML__RECONCILE_EVERY_S": "0",
+}
 
 
 class OwnAirflow:
@@ -29,6 +34,7 @@ class OwnAirflow:
     def __init__(self, folder: Path, running: RunningAirflow, scratch: Path) -> None:
         self.folder, self.scratch, self.url = folder, scratch, running.url
         self.home, self.data = running.home, folder / "data"
+        self.environment = running.environment
         self.audit_dir = self.home / "secure_ml" / "audit"
         self._api = running.api()
         self.token = self._api.token

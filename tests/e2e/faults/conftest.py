@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+# Soon known to be dead, where nobody heartbeats any more; and coverage is checked meanwhile.
+SETTINGS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SECURE_ML__RECONCILE_EVERY_S": "20",
+}
+
 
 @pytest.fixture(scope="package")
 def faults(own_airflow, tmp_path_factory):
@@ -14,6 +21,6 @@ def faults(own_airflow, tmp_path_factory):
     (folder / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder / "temporary"))
-        with own_airflow.running(folder, Path(__file__).parent / "dags") as running:
+        with own_airflow.running(folder, Path(__file__).parent / "dags", SETTINGS) as running:
             running.until = own_airflow.until
             yield running
