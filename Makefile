@@ -41,6 +41,7 @@ packages: setup
 	@.ci/need-package postgresql '/usr/lib/postgresql/*/bin/initdb'
 	@.ci/need-package slapd /usr/sbin/slapd
 	@.ci/need-package softhsm2 /usr/bin/softhsm2-util
+	@.ci/need-package openssh-client /usr/bin/ssh-agent
 	@.ci/need-package openjdk-17-jdk-headless /usr/bin/javac
 
 servers: setup
