@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from airflow_secure_ml.errors import ServiceUnavailableError
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalExportFolder:
@@ -55,7 +55,7 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
     aside = target.with_name(f".{target.name}.part")
     try:
         aside.unlink(missing_ok=True)
-        stream = os.fdopen(os.open(aside, _FLAGS, 0o600), "wb")
+        stream = os.fdopen(os.open(aside, _FLAGS, 0o600), "w+b")
     except OSError as error:
         raise _failed(target, "write", error) from error
     try:

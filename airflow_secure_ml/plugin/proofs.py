@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
+from airflow_secure_ml.core.audit.tlog_proof import TlogProof
 from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.services.proving import prove
 
@@ -44,6 +45,15 @@ class Proof:
     def size(self) -> str:
         """The tree's size for a reader."""
         return f"{self.tree_size:,}"
+
+    def as_tlog_proof(self) -> str:
+        """The proof with its event as a `.tlog-proof`, which C2SP tools read."""
+        return TlogProof(
+            index=self.index,
+            path=tuple(bytes.fromhex(step) for step in self.path),
+            note=self.note,
+            extra=str(self.exported["leaf"]).encode("utf-8"),
+        ).encode()
 
     def as_file(self) -> dict[str, Any]:
         """The proof with its event, as it is downloaded."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
@@ -27,6 +27,8 @@ PAGE_ROWS = 50
 # Counts come from the newest matches: counting a million events would be felt.
 SAMPLE_ROWS = 1000
 NEIGHBOURS = 2
+# What the trail calls the two files that prove an event.
+_PROOF_FORMS = {"json": "proof", "tlog-proof": "tlog-proof"}
 
 router = APIRouter()
 _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
@@ -137,6 +139,7 @@ def proof(
     trail: TrailDep,
     name: Annotated[str, Form()],
     token: Annotated[str, Form()],
+    form: Annotated[Literal["json", "tlog-proof"], Form()] = "json",
 ) -> Response:
     """A file that proves one event without this server; the export is recorded first."""
     check_form(request, scope, token, now_ms() // HOUR_MS)
@@ -150,11 +153,13 @@ def proof(
             phase="outcome",
             result="ok",
             by=scope.user,
-            more={"format": "proof", "query": name, "events": 1},
+            more={"format": _PROOF_FORMS[form], "query": name, "events": 1},
         )
     )
+    headers = {"Content-Disposition": f'attachment; filename="proof-{leaf.index}.{form}"'}
+    if form == "tlog-proof":
+        return Response(proven.as_tlog_proof(), media_type="text/plain", headers=headers)
     body = json.dumps(proven.as_file(), indent=1, ensure_ascii=True)
-    headers = {"Content-Disposition": f'attachment; filename="proof-{leaf.index}.json"'}
     return Response(body, media_type="application/json", headers=headers)
 
 

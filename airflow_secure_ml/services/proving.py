@@ -1,6 +1,6 @@
 """Prove to someone who has only a checkpoint that an event is in the log.
 
-Source: AUDIT_TRAIL, Tree, checkpoint, signer; RFC 6962, 2.1.1.
+Source: AUDIT_TRAIL, Tree, checkpoint, signer; RFC 6962, 2.1.1; C2SP tlog-proof.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_checkpoint,
     parse_note,
 )
-from airflow_secure_ml.core.audit.ports import ProvableStore
+from airflow_secure_ml.core.audit.ports import ProvableStore, TileSource
 from airflow_secure_ml.core.audit.tiles import node_reader
+from airflow_secure_ml.core.audit.tlog_proof import TlogProof
 from airflow_secure_ml.core.audit.tree import inclusion_path, leaf_hash, root_from_path
 from airflow_secure_ml.errors import AuditLogError, FormatError
 
@@ -88,5 +89,66 @@ def check_proof(
     if not hmac.compare_digest(root, checkpoint.root):
         raise AuditLogError(
             f"proof: leaf {index} does not lead to the signed root; it was changed", index=index
+        )
+    return checkpoint
+
+
+def prove_leaf(hashes: TileSource, index: int, leaf: bytes, note: str) -> TlogProof:
+    """Prove that a leaf is in the tree of a checkpoint, in the form that C2SP tools read.
+
+    Args:
+        hashes: The log's hashes.
+        index: The leaf, from 0.
+        leaf: Its bytes, which the proof carries as `extra`.
+        note: The checkpoint, with every line that it is to be given out with.
+
+    Raises:
+        AuditLogError: The checkpoint does not cover the leaf yet, or the log's hashes are
+            incomplete.
+    """
+    size = parse_checkpoint(parse_note(note).text).size
+    if index >= size:
+        raise AuditLogError(
+            f"audit log: leaf {index} is not under a checkpoint yet, the newest covers {size}; try "
+            "again in a moment",
+            index=index,
+        )
+    path = inclusion_path(index, size, node_reader(hashes.leaf_hashes, hashes.tile))
+    return TlogProof(index=index, path=path, note=note, extra=leaf)
+
+
+def check_leaf_proof(
+    proof: TlogProof,
+    keys: Iterable[LogKey],
+    *,
+    leaf: bytes | None = None,
+    origin: str | None = None,
+) -> Checkpoint:
+    """Check a `.tlog-proof` with nothing but public keys.
+
+    Args:
+        proof: The proof.
+        keys: Keys that may sign the log, from elsewhere.
+        leaf: The event's bytes; None: those that the proof carries.
+        origin: The log it must be of; None: whichever a key names.
+
+    Returns:
+        The checkpoint that the leaf is under.
+
+    Raises:
+        AuditLogError: The path does not lead from the leaf to the signed root.
+        FormatError: There is no leaf, in the proof or beside it.
+        SignatureError: A known key's signature does not hold.
+        PolicyError: The checkpoint is signed by no known key.
+    """
+    data = proof.extra if leaf is None else leaf
+    if data is None:
+        raise FormatError("proof: it holds no event; give the event's bytes beside it")
+    checkpoint = open_checkpoint(proof.note, keys, origin=origin)
+    root = root_from_path(proof.index, checkpoint.size, leaf_hash(data), proof.path)
+    if not hmac.compare_digest(root, checkpoint.root):
+        raise AuditLogError(
+            f"proof: leaf {proof.index} does not lead to the signed root; it was changed",
+            index=proof.index,
         )
     return checkpoint
