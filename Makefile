@@ -45,7 +45,7 @@ packages: setup
 	@.ci/need-package openjdk-17-jdk-headless /usr/bin/javac
 
 servers: setup
-	@exec $(PYTHON) tests/servers/build.py vault s3 litewitness fsck >/dev/null
+	@exec $(PYTHON) tests/servers/build.py vault s3 litewitness fsck sumdb >/dev/null
 
 lint: setup
 	$(BIN)/ruff format --check .

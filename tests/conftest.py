@@ -24,6 +24,7 @@ MARKER_OF = {
     "s3_binary": "s3",
     "litewitness_binary": "tlog",
     "fsck_binary": "tlog",
+    "sumdb_binary": "tlog",
     "softhsm": "softhsm",
     "spark": "spark",
 }
@@ -121,7 +122,7 @@ def _has_s3():
 def _has_tlog():
     from tests.servers import build
 
-    return all(build.find(build.SERVERS[name]) for name in ("litewitness", "fsck"))
+    return all(build.find(build.SERVERS[name]) for name in ("litewitness", "fsck", "sumdb"))
 
 
 def _has_softhsm():
@@ -145,7 +146,7 @@ def _has_slapd():
 PARTS = (
     ("vault", functools.cache(_has_vault), "vault or bao on PATH, or Go and then make servers"),
     ("s3", functools.cache(_has_s3), "versitygw on PATH, or Go and then make servers"),
-    ("tlog", functools.cache(_has_tlog), "litewitness and fsck; Go and then make servers"),
+    ("tlog", functools.cache(_has_tlog), "litewitness, fsck, sumdb; Go and then make servers"),
     ("softhsm", _has_softhsm, "SoftHSM; apt-get install softhsm2"),
     ("spark", _has_java, "a Java compiler; apt-get install openjdk-17-jdk-headless"),
     ("postgres", _has_postgres, "PostgreSQL's server; apt-get install postgresql"),

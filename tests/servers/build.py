@@ -41,6 +41,7 @@ class Server:
         programs: Its program's names on PATH, each with the oldest version known to work.
         patience: How long the first build takes.
         toolchain: Go's GOTOOLCHAIN; `auto` where a newer Go than ours comes from the module proxy.
+        sources: Files of the folder that are compiled, where the package is our own.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Server:
     programs: tuple[tuple[str, tuple[int, int]], ...]
     patience: str
     toolchain: str = "local"
+    sources: tuple[str, ...] = ()
 
 
 SERVERS = {
@@ -82,6 +84,14 @@ SERVERS = {
         programs=(),
         patience="about a minute on two cores, once",
         toolchain="auto",
+    ),
+    "sumdb": Server(
+        name="sumdb",
+        folder=HERE.parent / "interop" / "sumdb",
+        package=".",
+        programs=(),
+        patience="seconds",
+        sources=("main.go",),
     ),
 }
 
@@ -128,7 +138,7 @@ def obtain(server: Server) -> Path:
 def cached(server: Server) -> Path:
     """Where it is built: named after what it is built from, so another pin is another file."""
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
+    for name in ("go.mod", "go.sum", *server.sources):
         digest.update((server.folder / name).read_bytes())
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = f"{server.name}-{digest.hexdigest()[:16]}-{platform.machine()}"
@@ -185,7 +195,7 @@ def build(server: Server, target: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=aside, dir=target.parent) as name:
         folder = Path(name)
-        for part in ("go.mod", "go.sum"):
+        for part in ("go.mod", "go.sum", *server.sources):
             shutil.copyfile(server.folder / part, folder / part)
         program, log = folder / "program", folder / "log"
         say(f"building {server.name} from its Go modules; {server.patience}")
@@ -201,7 +211,9 @@ def run_go(server: Server, folder: Path, program: Path, log: Path) -> int:
     own = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOWORK": "off"}
     own["GOTOOLCHAIN"] = server.toolchain
     # -v names each package when it is compiled: the only sign of progress that go gives.
-    command = ["go", "build", "-v", "-ldflags", "-s -w", "-o", str(program), server.package]
+    # -buildvcs=false: the cache may lie in a repository that git does not trust.
+    command = ["go", "build", "-v", "-buildvcs=false", "-ldflags", "-s -w"]
+    command += ["-o", str(program), server.package]
     told = Told(f"building {server.name}")
     with log.open("wb") as output:
         process = subprocess.Popen(

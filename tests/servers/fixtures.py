@@ -75,6 +75,14 @@ def fsck_binary():
 
 
 @pytest.fixture(scope="session")
+def sumdb_binary():
+    """The program of `tests/interop/sumdb`: Go's packages for checksum databases check ours."""
+    from tests.servers import build
+
+    return build.find(build.SERVERS["sumdb"])
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory):
     """A running PostgreSQL (`dags_examples.demo.postgres_server.RunningPostgres`)."""
     from dags_examples.demo.postgres_server import RunningPostgres, find_postgres
