@@ -353,8 +353,9 @@ def _user_act(event: Mapping[str, Any]) -> str:
     about = f" {plain(more['resource'])}" if "resource" in more else ""
     again = more.get("count")
     often = f", {_count(again, 'time', 'times')} more" if again else ""
-    said = {"ok": "did", "refused": "was denied", "failed": "asked in vain for"}
-    return f"{said.get(str(event.get('result')), 'asked for')} in Airflow: {action}{about}{often}"
+    said = {"ok": "in Airflow", "refused": "denied by Airflow", "failed": "in vain, in Airflow"}
+    how = said.get(str(event.get("result")), "asked of Airflow")
+    return f"{how}: {action}{about}{often}"
 
 
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {

@@ -24,6 +24,8 @@ MAX_NAMED = 20
 # Of each state, newest first; more of them than a person can look at anyway.
 _LOOKED_AT = 500
 _LAST_LOOKED_AT = 5
+# A log's first sequencer begins with the log.
+_OPENINGS = ("emitter.open", "trail.start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +104,8 @@ class EndTracker:
         story.events += 1
         if event["seq"] > story.seq:
             story.seq, story.act, story.time = event["seq"], event["act"], event["time"]
-        if event["act"] == "emitter.open":
-            story.opened, story.run = more, event.get("run", {})
+        if event["act"] in _OPENINGS:
+            story.opened, story.run = _said_of_itself(event), event.get("run", {})
         elif event["act"] == "trail.emitter" and more.get("state") != "found":
             self._end(str(more.get("emitter")), str(more.get("state")))
         elif event["act"] == "trail.refused":
@@ -199,13 +201,14 @@ def _look_up(
         return None
     first = store.find(f"{emitter}:0")
     opened = {} if first is None else first.event
+    is_opened = opened.get("act") in _OPENINGS
     event: Mapping[str, Any] = {} if last is None else last.event
     counted = said.event["more"].get("events")
     return _ending(
         emitter,
         state,
-        opened=opened.get("more", {}),
-        run=opened.get("run", {}),
+        opened=_said_of_itself(opened) if is_opened else {},
+        run=opened.get("run", {}) if is_opened else {},
         events=counted if isinstance(counted, int) else len(newest),
         last=(event.get("seq", -1), event.get("act", ""), event.get("time")),
         refused=refused,
@@ -238,6 +241,10 @@ def _ending(
         last_ms=time_ms if isinstance(time_ms, int) else None,
         refused=refused,
     )
+
+
+def _said_of_itself(event: Mapping[str, Any]) -> object:
+    return {"program": "sequencer"} if event["act"] == "trail.start" else event.get("more", {})
 
 
 def _text(value: object) -> str:

@@ -84,14 +84,14 @@ def drawer_html(event, **values):
         (
             {"act": "user.act", "phase": "seen", "result": "ok",
              "more": {"action": "get_xcom_entry", "resource": "auc", "count": 12}},
-            "did in Airflow: get xcom entry auc, 12 times more",
+            "in Airflow: get xcom entry auc, 12 times more",
         ),
         (
             {"act": "user.act", "phase": "seen", "result": "refused", "why": "access_denied",
              "more": {"action": "get_connection", "resource": "lake\u202e"}},
-            "was denied in Airflow: get connection lake\\u202e",
+            "denied by Airflow: get connection lake\\u202e",
         ),
-        ({"act": "user.act", "phase": "seen"}, "asked for in Airflow: something"),
+        ({"act": "user.act", "phase": "seen"}, "asked of Airflow: something"),
     ],
     ids=[
         "opened", "refused", "intent", "unknown", "lease", "task", "cut", "rule", "address",

@@ -219,6 +219,20 @@ def test_the_words_of_a_host_name_make_nobody_cut(site):
     assert badly_ended(site.reader()).named == ()
 
 
+def test_a_killed_sequencer_is_named_by_the_next_even_if_it_began_the_log(site):
+    site.put(ALICE, 0, chain(ALICE, 3))
+    site.run()
+    site.put(BOB, 0, chain(BOB, 3))
+    site.start()
+
+    site.run()
+
+    _, found = both(site)
+    assert [(e.state, e.program, e.last_act) for e in found.named] == [
+        ("cut", "sequencer", "trail.emitter")
+    ]
+
+
 def test_bytes_after_the_close_change_nothing(site):
     site.put(ALICE, 0, chain(ALICE, 3), tail=encode_frame(1, b"{}")[:9])
 
