@@ -266,6 +266,51 @@ def _options() -> dict[str, dict[str, object]]:
             "Keys that may have signed checkpoints: lines of `vkey from_size to_size`, `-` as the "
             "last size of a key in use. Empty: the public half in audit_signer_dir.",
         ),
+        "audit_store": _option(
+            "sqlite",
+            "Where the sequenced log lies: `sqlite`, a file in audit_dir, or a database, "
+            "`postgresql://user@host:port/database`, over TLS with the server's certificate and "
+            "name checked unless it is on this machine. A password in it is refused. Each "
+            "component can have a login of its own: docs/audit-in-postgresql.md.",
+            example="postgresql://asml_reader@db.example.org:5432/trail",
+        ),
+        "audit_store_passfile": _option(
+            "",
+            "Path of a pass file of libpq's, mode 0600, with the password of that login. Empty: "
+            "none, the login needs no password.",
+            example="/run/secrets/trail_pgpass",
+        ),
+        "audit_witnesses": _option(
+            "",
+            "Witnesses that cosign every checkpoint: lines of `vkey url`, or `vkey url "
+            "path-of-certificates` where the system does not trust its certificate. Over TLS, "
+            "unless it is on this machine. Empty: none.",
+            example="witness.example/w1+20324abe+BCms… https://witness.example",
+        ),
+        "audit_witness_quorum": _option(
+            "1",
+            "How many of the witnesses have to have cosigned before the trail says `witnessed`.",
+            kind="integer",
+        ),
+        "audit_anchor": _option(
+            "",
+            "Where a checkpoint is put each hour under an object lock that nobody can lift "
+            "(COMPLIANCE): a bucket made with object lock, and a prefix. Reached through "
+            "aws_conn_id or s3_connections. Empty: nowhere.",
+            example="s3://audit-anchors/trail",
+        ),
+        "audit_timestamp_url": _option(
+            "",
+            "Address of a time-stamp authority (RFC 3161) that stamps a checkpoint each hour; "
+            "needs the extra `timestamp`. Empty: none.",
+            example="https://tsa.example.org/tsr",
+        ),
+        "audit_timestamp_ca": _option(
+            "",
+            "Path of the certificates, PEM, that the authority's stamps are verified by: its "
+            "root, and intermediates that its answers do not bring along.",
+            example="/etc/airflow/secure_ml/tsa.pem",
+        ),
         "audit_hide": _option(
             "",
             "Fields of events, separated by commas, whose text is kept aside and can be erased, "

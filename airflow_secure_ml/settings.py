@@ -7,13 +7,14 @@ option means and its default stand in `get_provider_info`; secrets are never opt
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_secure_ml.core.crypto_policy import CryptoPolicy, parse_crypto_policy
 from airflow_secure_ml.core.redaction import check_hide
@@ -24,6 +25,9 @@ from airflow_secure_ml.settings_sources import (
     declared_options,
     read_texts,
 )
+
+if TYPE_CHECKING:
+    from airflow_secure_ml.core.audit.cosignature import Witness
 
 # A message shows the start of what was found, not a whole file pasted into an option.
 _MAX_SHOWN = 60
@@ -71,6 +75,13 @@ class Settings:
         audit_log_name: First part of the log's name, taken when the log is made.
         audit_log_keys: For `core.audit.checkpoint.parse_log_keys`; empty: the key in
             `audit_signer_dir`.
+        audit_store: `sqlite`, or the address of a database, which holds no secret.
+        audit_store_passfile: libpq's pass file; None: none.
+        audit_witnesses: Who is asked to cosign checkpoints.
+        audit_witness_quorum: How many of them have to have cosigned.
+        audit_anchor: Where checkpoints are put under a lock; empty: nowhere.
+        audit_timestamp_url: Who time-stamps checkpoints; empty: nobody.
+        audit_timestamp_ca: Certificates to verify time stamps by; None: none.
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
@@ -99,10 +110,17 @@ class Settings:
     audit_dir: Path
     audit_spare_dir: Path | None
     audit_signer_dir: Path
-    audit_log_name: str
-    audit_log_keys: str
     audit_signer: str
     audit_signer_socket: Path | None
+    audit_log_name: str
+    audit_log_keys: str
+    audit_store: str
+    audit_store_passfile: Path | None
+    audit_witnesses: tuple[Witness, ...]
+    audit_witness_quorum: int
+    audit_anchor: str
+    audit_timestamp_url: str
+    audit_timestamp_ca: Path | None
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
@@ -284,10 +302,6 @@ def _log_keys(option: str, text: str) -> str:
     return text
 
 
-def _hidden(option: str, text: str) -> tuple[str, ...]:
-    for item in _items(text):
-        if not _FIELD.fullmatch(item):
-            _refuse(option, item, "dotted names of fields, such as object.uri")
 def _audit_signer(option: str, text: str) -> str:
     if text != "local" and not text.startswith(("vault://", "awskms://")):
         _refuse(option, text, "local, vault://<mount>?key=<name>, awskms://<key>")
@@ -307,10 +321,29 @@ def _audit_store(option: str, text: str) -> str:
     from airflow_secure_ml.adapters.postgres_audit.address import parse_address
 
     # What it refuses is never shown: there may be a password in it.
-    parse_address(text)
+    try:
+        parse_address(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[{SECTION}] {error}") from None
     return text
 
 
+def _read_by(module: str, function: str) -> Callable[[str, str], Any]:
+    def parse(option: str, text: str) -> Any:
+        # Imported here: it needs the cryptography library, which a command may do without.
+        found = importlib.import_module(f"airflow_secure_ml.core.audit.{module}")
+        try:
+            return getattr(found, function)(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"[{SECTION}] {option}: {error}") from error
+
+    return parse
+
+
+def _hidden(option: str, text: str) -> tuple[str, ...]:
+    for item in _items(text):
+        if not _FIELD.fullmatch(item):
+            _refuse(option, item, "dotted names of fields, such as object.uri")
     check_hide(_items(text))
     return tuple(dict.fromkeys(_items(text)))
 
@@ -361,12 +394,19 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_dir": _path,
     "audit_spare_dir": _path_or_none,
     "audit_signer_dir": _path,
-    "audit_log_name": _log_name,
-    "audit_log_keys": _log_keys,
-    "audit_hide": _hidden,
-    "audit_unavailable": _unavailable,
     "audit_signer": _audit_signer,
     "audit_signer_socket": _path_or_none,
+    "audit_log_name": _log_name,
+    "audit_log_keys": _log_keys,
+    "audit_store": _audit_store,
+    "audit_store_passfile": _path_or_none,
+    "audit_witnesses": _read_by("cosignature", "parse_witnesses"),
+    "audit_witness_quorum": _read_by("relay_options", "parse_quorum"),
+    "audit_anchor": _read_by("relay_options", "parse_anchor"),
+    "audit_timestamp_url": _read_by("relay_options", "parse_stamp_url"),
+    "audit_timestamp_ca": _path_or_none,
+    "audit_hide": _hidden,
+    "audit_unavailable": _unavailable,
     "listener": _switch,
     "reconcile_every_s": _seconds_or_never,
     "record_reads": _switch,
