@@ -17,6 +17,7 @@ from benchmarks.measuring import median_ratio
 PARTS_WITH_ROWS = (
     "trail",
     "listener",
+    "reads",
     "manifest",
     "leases",
     "transit",
