@@ -72,6 +72,11 @@ _KEY_COMMANDS = (
         "keys.init",
         _arg("--passphrase", action="store_true", help="put the keyring under a passphrase"),
         _PASSPHRASE_FILE,
+        _arg(
+            "--post-quantum",
+            action="store_true",
+            help="sign the audit log with ML-DSA-65 beside Ed25519",
+        ),
     ),
     _command(
         "passphrase",

@@ -141,6 +141,9 @@ def _sequence(session: Session, *more: str) -> int:
         words += ["--spare-dir", str(settings.audit_spare_dir)]
     return program.main([*words, *more])
 
+    if settings.audit_signer_socket is not None:
+        words += ["--signer-socket", str(settings.audit_signer_socket)]
+    words += deployment().audit_place.arguments()
 
 def _raise_for(status: int) -> None:
     if status == WRONG_USE:

@@ -50,6 +50,28 @@ AUDIT_COMMANDS = (
         arg("--yes", action="store_true", help="do not ask"),
     ),
     command(
+    command(
+        "signer",
+        "sign the log for its sequencer, over a socket, until stopped",
+        "log_keys.signer",
+        arg(
+            "--allow-uid",
+            type=int,
+            metavar="UID",
+            action="append",
+            help="the sequencer's user, beside this one; may be given again",
+        ),
+    ),
+    command(
+        "rotate-key",
+        "let a new key sign the log from its next checkpoint on; the one before is destroyed",
+        "log_keys.rotate_key",
+        arg(
+            "--post-quantum",
+            action="store_true",
+            help="sign with ML-DSA-65 besides from then on; kept once it is so",
+        ),
+    ),
         "reconcile",
         "hold Airflow's task tries against the trail; exit 4 where they differ",
         "reconcile.reconcile",

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 def init(arguments: argparse.Namespace, session: Session) -> Result:
     """Make the keyring and the audit log's key: what is missing of them, never over another."""
-    from airflow_secure_ml.adapters.log_signer import KEY_FILE, init_log
+    from airflow_secure_ml.adapters.log_signer import KEY_FILE
 
     settings = session.settings
     signer_dir = settings.audit_signer_dir
     if not is_in_keyring(settings.key_system):
-        return _init_beside(session)
+        return _init_beside(arguments, session)
     new = _new_passphrase(arguments) if arguments.passphrase else None
     path = session.keyring.path
     has_log, has_keys = (signer_dir / KEY_FILE).exists(), os.path.lexists(path)
@@ -47,7 +47,7 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     lines = []
     # The log first: without it the trail of the keys' making would have no key to be signed by.
     if not has_log:
-        data["origin"] = init_log(signer_dir, settings.audit_log_name)
+        data["origin"] = _init_log(arguments, session)
         lines.append(f"made the audit log {data['origin']}, its key in {signer_dir}")
     if not has_keys:
         for ref in _first_keys(session, new):
@@ -57,9 +57,9 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=lines)
 
 
-def _init_beside(session: Session) -> Result:
+def _init_beside(arguments: argparse.Namespace, session: Session) -> Result:
     """Make the audit log's key; how to make the others is said."""
-    from airflow_secure_ml.adapters.log_signer import KEY_FILE, init_log
+    from airflow_secure_ml.adapters.log_signer import KEY_FILE
 
     settings = session.settings
     signer_dir = settings.audit_signer_dir
@@ -73,9 +73,23 @@ def _init_beside(session: Session) -> Result:
             f"is. Keys lie elsewhere, and are made there: {'; '.join(ways)}"
         )
     data: dict[str, Any] = {"keyring": None, "signer_dir": str(signer_dir), "keys": []}
-    data["origin"] = init_log(signer_dir, settings.audit_log_name)
+    data["origin"] = _init_log(arguments, session)
     made = f"made the audit log {data['origin']}, its key in {signer_dir}"
     return Result(data=data, lines=[made, *ways])
+
+
+def _init_log(arguments: argparse.Namespace, session: Session) -> str:
+    """Make the audit log's keys; returns its origin."""
+    from airflow_secure_ml.adapters.log_signer import init_log
+    from airflow_secure_ml.commands.log_keys import key_elsewhere
+
+    settings = session.settings
+    return init_log(
+        settings.audit_signer_dir,
+        settings.audit_log_name,
+        at=key_elsewhere(settings),
+        post_quantum=arguments.post_quantum,
+    )
 
 
 def _elsewhere_made(session: Session, name: str, purpose: str) -> str:

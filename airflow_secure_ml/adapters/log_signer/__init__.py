@@ -3,6 +3,7 @@
 Here is what touches a log's private keys or `last`; who asks for a signature knows neither.
 """
 
+from airflow_secure_ml.adapters.log_signer.client import SocketSigner
 from airflow_secure_ml.adapters.log_signer.directory import init_log, prepare_successors
 from airflow_secure_ml.adapters.log_signer.files import (
     KEY_FILE,
@@ -19,6 +20,7 @@ __all__ = [
     "PUBLIC_FILE",
     "KeyElsewhere",
     "LogSigner",
+    "SocketSigner",
     "init_log",
     "prepare_successors",
     "read_last_note",
