@@ -175,7 +175,7 @@ class SecuredTask:
     def vanish(self) -> None:
         """End as a killed process does: without saying anything."""
         self.spool.settle()
-        self.spool._emitter.parts.close()  # type: ignore[union-attr]
+        self.spool._emitter.line.close()  # type: ignore[union-attr]
 
     def _end(self, state: str) -> None:
         self.spool.settle()

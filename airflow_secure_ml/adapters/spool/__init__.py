@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_secure_ml.adapters.spool.emitting import EmitterSink
 from airflow_secure_ml.adapters.spool.sink import Spool
 
-__all__ = ["Spool"]
+__all__ = ["EmitterSink", "Spool"]

@@ -119,12 +119,23 @@ class Parts:
         "_old",
         "_part",
         "_pending",
+        "_preamble",
         "_reached",
         "_system",
     )
 
-    def __init__(self, system: Any, folders: Sequence[str], emitter: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        system: Any,
+        folders: Sequence[str],
+        emitter: str,
+        max_bytes: int,
+        *,
+        preamble: bytes = b"",
+    ) -> None:
         self._system, self._folders, self._max_bytes = system, folders, max_bytes
+        # Frames that every part begins with.
+        self._preamble = preamble
         self._header = SegmentHeader(emitter=emitter, part=-1)
         self._part: _Part | None = None
         self._old: list[_Part] = []
@@ -213,7 +224,8 @@ class Parts:
         part = self._part
         if part is None:
             raise OSError(errno.EBADF, "no part is open")
-        part.append(frames if part.size else encode_header(self._header) + frames)
+        head = b"" if part.size else encode_header(self._header) + self._preamble
+        part.append(head + frames)
         if wait:
             part.sync()
             self._reached = True

@@ -1,8 +1,6 @@
-"""This process's part of the audit trail: one emitter, its segment, made durable at points.
+"""An audit sink over the spool: each emitter writes segments of its own.
 
-Facts wait in memory until `settle`, which writes them at once and returns when they would survive a
-power loss. Sequencing is `services.auditing`'s business. Nothing slow is imported: the guardian
-uses this too.
+Sequencing is `services.auditing`'s business.
 
 Source: AUDIT_TRAIL, When it is durable; Spool, bytes.
 """
@@ -10,83 +8,40 @@ Source: AUDIT_TRAIL, When it is durable; Spool, bytes.
 from __future__ import annotations
 
 import os
-import threading
-import time
-import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from airflow_secure_ml import __version__
-from airflow_secure_ml.adapters.spool.parts import Parts, boot_id
-from airflow_secure_ml.core import canonical
-from airflow_secure_ml.core.audit import frame
-from airflow_secure_ml.core.audit.event import Fact, RunRef, assemble
-from airflow_secure_ml.core.audit.tree import leaf_hash
-from airflow_secure_ml.core.redaction import SALT_BYTES, check_hide, redact
-from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
+from airflow_secure_ml.adapters.spool.emitting import EmitterSink, mono_ms, now_ms
+from airflow_secure_ml.adapters.spool.parts import Parts
+from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.errors import ServiceUnavailableError
 
 # A long-lived process would otherwise keep the sequencer from ever removing its segment.
 MAX_SEGMENT_BYTES: Final = 16 << 20
-# In `continue`: what waits in memory for the spool to come back.
-MAX_WAITING_BYTES: Final = 4 << 20
-
-EMITTER_BYTES: Final = 16
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+class _Folders:
+    """Gives each emitter its parts in the spool, and in the spare directory if need be."""
+
+    def __init__(self, folders: tuple[str, ...], system: Any) -> None:
+        self._folders, self._system = folders, system
+
+    def open(self, emitter: str) -> Parts:
+        return Parts(self._system, self._folders, emitter, MAX_SEGMENT_BYTES)
+
+    def unavailable(self, found: str) -> ServiceUnavailableError:
+        folders = " and ".join(self._folders)
+        return ServiceUnavailableError(
+            f"audit spool {folders}: expected events to become durable before the work goes on, "
+            f"found: {found}; free space or mend the directory, or set [secure_ml] audit_spare_dir",
+            service="audit spool",
+            action="settle",
+            reason=found,
+            why="audit_unavailable",
+        )
 
 
-def _mono_ms() -> int:
-    # CLOCK_BOOTTIME also runs while the machine sleeps; not every kernel has it.
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock) // 1_000_000
-
-
-class _Recorded:
-    """One recorded event and the one before it, back to the last that is durable.
-
-    Immutable but for letting go of `before`: whatever exception strikes, an emitter's `last` names
-    a whole chain.
-    """
-
-    __slots__ = ("before", "frames", "hash", "seq")
-
-    def __init__(self, seq: int, digest: str, frames: bytes, before: _Recorded | None) -> None:
-        self.seq, self.hash, self.frames, self.before = seq, digest, frames, before
-
-
-class _Emitter:
-    """What this process has said; only ever touched under the spool's lock."""
-
-    __slots__ = (
-        "durable",
-        "id",
-        "last",
-        "lost_count",
-        "missed_count",
-        "missed_since",
-        "mono",
-        "opened",
-        "parts",
-        "waiting_bytes",
-    )
-
-    def __init__(self, emitter_id: str, opened: int, parts: Parts) -> None:
-        self.id, self.opened, self.parts = emitter_id, opened, parts
-        self.mono = self.missed_since = self.waiting_bytes = self.lost_count = self.missed_count = 0
-        self.last: _Recorded | None = None
-        self.durable: _Recorded | None = None
-
-    def unsettled(self) -> bytes:
-        frames, node = [], self.last
-        while node is not None and node is not self.durable:
-            frames.append(node.frames)
-            node = node.before
-        return b"".join(reversed(frames))
-
-
-class Spool:
+class Spool(EmitterSink):
     """An AuditSink over `<audit_dir>/spool`; safe from many threads, and across a fork."""
 
     def __init__(
@@ -99,8 +54,8 @@ class Spool:
         spare_dir: str | os.PathLike[str] | None = None,
         hide: Collection[str] = (),
         on_unavailable: str = "refuse",
-        now_ms: Callable[[], int] = _now_ms,
-        mono_ms: Callable[[], int] = _mono_ms,
+        now_ms: Callable[[], int] = now_ms,
+        mono_ms: Callable[[], int] = mono_ms,
         random_bytes: Callable[[int], bytes] = os.urandom,
         system: Any = os,
     ) -> None:
@@ -123,218 +78,18 @@ class Spool:
             ConfigurationError: `hide` names a field that must stay readable, or another
                 `on_unavailable`.
         """
-        if on_unavailable not in {"refuse", "continue"}:
-            raise ConfigurationError(
-                f"[secure_ml] audit_unavailable: refuse or continue, not {on_unavailable!r}"
-            )
         folders = [os.path.join(os.fspath(audit_dir), "spool")]
         if spare_dir is not None:
             folders.append(os.fspath(spare_dir))
-        self._folders = tuple(folders)
-        self._program, self._run, self._airflow = program, run, airflow
-        self._hide = check_hide(hide)
-        self._goes_on = on_unavailable == "continue"
-        self._now_ms, self._mono_ms, self._random_bytes = now_ms, mono_ms, random_bytes
-        self._system = system
-        self._salts: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-        self._emitter: _Emitter | None = None
-        self._parent: str | None = None
-        _SPOOLS.add(self)
-
-    @property
-    def emitter(self) -> str | None:
-        """This process's emitter, 32 hex digits; None before its first event."""
-        return None if self._emitter is None else self._emitter.id
-
-    def record(self, fact: Fact) -> str:
-        """Take a fact; returns the event's name. Durable only after `settle`.
-
-        Returns:
-            `<emitter>:<seq>`; empty if the fact was counted as lost (`continue` only).
-
-        Raises:
-            FormatError: Not an event of the catalogue, or over 32768 bytes (why `bug`).
-        """
-        with self._lock:
-            return self._record(fact)
-
-    def settle(self) -> None:
-        """Return when everything recorded so far would survive a power loss.
-
-        Raises:
-            ServiceUnavailableError: It cannot be made durable (why audit_unavailable). The events
-                are kept, and the next call tries again.
-        """
-        with self._lock:
-            self._settle()
-
-    def try_record(self, fact: Fact) -> str | None:
-        """Record and settle, unless another call is under way; for `on_kill`, which must not wait.
-
-        Returns:
-            The event's name; None if nothing was recorded and the guardian has to.
-
-        Raises:
-            ServiceUnavailableError: As `settle`.
-        """
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            name = self._record(fact)
-            self._settle()
-            return name
-        finally:
-            self._lock.release()
-
-    def close(self) -> None:
-        """Record emitter.close and let go; written, not waited for. May be called twice.
-
-        Recording afterwards begins a new emitter, whose open names this one.
-
-        Raises:
-            ServiceUnavailableError: Other events were waiting to be settled and could not even be
-                written.
-        """
-        with self._lock:
-            emitter = self._emitter
-            if emitter is None or emitter.last is None:
-                return
-            others_wait = emitter.last is not emitter.durable
-            count = emitter.last.seq + 2
-            self._append(
-                emitter,
-                Fact(act="emitter.close", phase="seen", result="ok", more={"events": count}),
-            )
-            self._emitter, self._parent = None, emitter.id
-            try:
-                emitter.parts.write(emitter.unsettled(), wait=False)
-            except OSError as error:
-                # Without others, a missing emitter.close says it all: the emitter reads as cut.
-                if others_wait and not self._goes_on:
-                    raise self._unavailable(error) from error
-            finally:
-                emitter.parts.close()
-
-    def _record(self, fact: Fact) -> str:
-        emitter = self._emitter
-        if emitter is None:
-            emitter = self._open_emitter()
-        if emitter.waiting_bytes > MAX_WAITING_BYTES and self._goes_on:
-            emitter.lost_count += 1
-            return ""
-        return self._append(emitter, fact)
-
-    def _open_emitter(self) -> _Emitter:
-        system = self._system
-        emitter_id = self._random_bytes(EMITTER_BYTES).hex()
-        parts = Parts(system, self._folders, emitter_id, MAX_SEGMENT_BYTES)
-        emitter = _Emitter(emitter_id, self._mono_ms(), parts)
-        facts = {
-            "airflow": self._airflow,
-            "boot": boot_id(),
-            "host": system.uname().nodename,
-            "parent": self._parent,
-            "pid": system.getpid(),
-            "program": self._program,
-            "uid": system.getuid(),
-            "version": __version__,
-        }
-        self._append(emitter, Fact(act="emitter.open", phase="seen", result="ok", more=facts))
-        self._emitter = emitter
-        return emitter
-
-    def _append(self, emitter: _Emitter, fact: Fact) -> str:
-        before = emitter.last
-        seq = 0 if before is None else before.seq + 1
-        emitter.mono = max(emitter.mono, self._mono_ms() - emitter.opened) if seq else 0
-        record = assemble(
-            fact,
-            emitter=emitter.id,
-            seq=seq,
-            prev=None if before is None else before.hash,
-            time=self._now_ms(),
-            mono=emitter.mono,
-            run=self._run,
+        super().__init__(
+            program,
+            _Folders(tuple(folders), system),
+            run=run,
+            airflow=airflow,
+            hide=hide,
+            on_unavailable=on_unavailable,
+            now_ms=now_ms,
+            mono_ms=mono_ms,
+            random_bytes=random_bytes,
+            system=system,
         )
-        shown, asides = redact(record, names=self._hide, salt=self._salt)
-        data = canonical.encode(shown)
-        # What lies aside comes first, so no reader ever has a hidden value without what it hides.
-        frames = b"".join(frame.encode_frame(frame.ASIDE, aside.encode()) for aside in asides)
-        frames += frame.encode_frame(frame.EVENT, data)
-        emitter.waiting_bytes += len(frames)
-        # The one assignment that makes it so: an exception before it leaves nothing behind.
-        emitter.last = _Recorded(seq, leaf_hash(data).hex(), frames, before)
-        return f"{emitter.id}:{seq}"
-
-    def _settle(self) -> None:
-        emitter = self._emitter
-        if emitter is None or emitter.last is emitter.durable:
-            return
-        try:
-            self._write_out(emitter)
-            if emitter.missed_count:
-                self._append(emitter, _loss(emitter))
-                self._write_out(emitter)
-                emitter.missed_count = emitter.lost_count = 0
-        except OSError as error:
-            if not self._goes_on:
-                raise self._unavailable(error) from error
-            emitter.missed_since = emitter.missed_since if emitter.missed_count else self._now_ms()
-            emitter.missed_count += 1
-
-    def _write_out(self, emitter: _Emitter) -> None:
-        last = emitter.last
-        emitter.parts.write(emitter.unsettled(), wait=True)
-        emitter.durable = last
-        emitter.waiting_bytes = 0
-        if last is not None:
-            last.before = None
-
-    def _salt(self, path: str, value: str) -> bytes:
-        if path != "by":
-            return self._random_bytes(SALT_BYTES)
-        return self._salts.setdefault(value, self._random_bytes(SALT_BYTES))
-
-    def _unavailable(self, error: OSError) -> ServiceUnavailableError:
-        folders = " and ".join(self._folders)
-        found = error.strerror or type(error).__name__
-        return ServiceUnavailableError(
-            f"audit spool {folders}: expected events to become durable before the work goes on, "
-            f"found: {found}; free space or mend the directory, or set [secure_ml] audit_spare_dir",
-            service="audit spool",
-            action="settle",
-            reason=found,
-            why="audit_unavailable",
-        )
-
-    def _after_fork(self) -> None:
-        """Be a new emitter in a forked child: what waits is the parent's to write."""
-        self._lock = threading.Lock()
-        emitter, self._emitter = self._emitter, None
-        if emitter is not None:
-            self._parent = emitter.id
-            emitter.parts.close()
-
-
-def _loss(emitter: _Emitter) -> Fact:
-    facts = {
-        "events": emitter.lost_count,
-        "points": emitter.missed_count,
-        "since": emitter.missed_since,
-    }
-    return Fact(
-        act="emitter.loss", phase="seen", result="failed", why="audit_unavailable", more=facts
-    )
-
-
-# os.register_at_fork cannot be undone, so it is told once and asks for whoever is still there.
-_SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
-
-
-def _after_fork(spools: Iterable[Spool] = _SPOOLS) -> None:
-    for spool in spools:
-        spool._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -274,7 +274,7 @@ def test_going_on_counts_what_was_missed_and_says_so(make_spool, system, tmp_pat
 
 
 def test_going_on_keeps_only_so_much_in_memory(make_spool, system, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_secure_ml.adapters.spool.sink.MAX_WAITING_BYTES", 2000)
+    monkeypatch.setattr("airflow_secure_ml.adapters.spool.emitting.MAX_WAITING_BYTES", 2000)
     system.failing["open"] = fail_with(errno.EROFS)
     spool = make_spool(on_unavailable="continue")
 

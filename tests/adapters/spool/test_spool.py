@@ -41,7 +41,7 @@ class WorkedExampleSystem:
 def test_the_worked_example_is_written_byte_for_byte(tmp_path, monkeypatch):
     # The boot id is the kernel's; only a file's path could stand in for it.
     monkeypatch.setattr(
-        "airflow_secure_ml.adapters.spool.sink.boot_id",
+        "airflow_secure_ml.adapters.spool.emitting.boot_id",
         lambda: "6c1f0a52-9d0e-4c7e-8a39-4b7c2f0b9f11",
     )
     offsets = [0, 4, 61, 95, 9310, 9400, 9402]
