@@ -243,8 +243,11 @@ def _ending(
     )
 
 
-def _said_of_itself(event: Mapping[str, Any]) -> object:
-    return {"program": "sequencer"} if event["act"] == "trail.start" else event.get("more", {})
+def _said_of_itself(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    more = event.get("more")
+    if event["act"] == "trail.start":
+        return {"program": "sequencer"}
+    return more if isinstance(more, Mapping) else {}
 
 
 def _text(value: object) -> str:
