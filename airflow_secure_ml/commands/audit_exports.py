@@ -13,11 +13,18 @@ from importlib import resources
 from pathlib import Path
 
 from airflow_secure_ml.adapters.export_folder import LocalExportFolder, whole_file
-from airflow_secure_ml.commands.audit import _check_text, _log_keys, _reader
+from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
+from airflow_secure_ml.commands.audit import _check_text, _log_keys, _read_note, _reader
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session
-from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
+from airflow_secure_ml.core.audit.checkpoint import (
+    LogKey,
+    parse_checkpoint,
+    parse_log_keys,
+    parse_note,
+)
+from airflow_secure_ml.core.audit.cosignature import cosigned_note
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tlog_proof import MAX_PROOF_BYTES, parse_tlog_proof
@@ -36,9 +43,9 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
     if (arguments.tiles is None) == (arguments.pack is None):
         raise ConfigurationError("audit export: give one of --tiles DIR and --pack FILE.zip")
     if arguments.tiles is not None:
-        if words:
+        if words or arguments.kept is not None:
             raise ConfigurationError(
-                f"audit export --tiles gives the whole log; {' '.join(words)} is for --pack"
+                "audit export --tiles gives the whole log; filters and --kept are for --pack"
             )
         return _tiles(arguments, session)
     return _pack(arguments, session, words)
@@ -47,7 +54,7 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
 def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
     folder = Path(arguments.tiles)
     reader, keys = _reader(), _log_keys(session)
-    note = _note(reader, arguments.size)
+    note, _ = _note(reader, session, arguments.size)
     with session.act("trail.export", more={"format": "tlog-tiles"}) as outcome:
         with reader.whole() as log, _bar() as bar:
             found: Exported = export_tiles(
@@ -70,7 +77,14 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
     reader, keys = _reader(), _log_keys(session)
     selection = Selection(query=_query(arguments), words=" ".join(words)) if words else Selection()
     verifier = resources.files("airflow_secure_ml.verifier").joinpath("verify.py").read_bytes()
-    beside = Beside(note=_note(reader, arguments.size), keys=keys, verifier=verifier)
+    note, witnesses = _note(reader, session, arguments.size)
+    beside = Beside(
+        note=note,
+        keys=keys,
+        witness_keys="".join(f"{vkey}\n" for vkey in witnesses),
+        verifier=verifier,
+        kept=None if arguments.kept is None else _read_note(arguments.kept),
+    )
     more = {"format": "asml-evidence/1", "query": selection.words}
     with session.act("trail.export", more=more) as outcome:
         with whole_file(Path(arguments.pack)) as stream, _bar() as bar:
@@ -92,7 +106,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
     """Print the proof of one event."""
     reader = _reader()
     leaf = _leaf(reader, arguments.event)
-    note = _note(reader, arguments.size)
+    note, _ = _note(reader, session, arguments.size)
     more = {"format": "tlog-proof", "query": arguments.event}
     with session.act("trail.export", more=more) as outcome:
         with reader.whole() as log:
@@ -121,8 +135,11 @@ def check_proof(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=[line])
 
 
-def _note(reader: AuditReader, size: int | None) -> str:
-    """The newest checkpoint, or the newest over at most so many leaves."""
+def _note(reader: AuditReader, session: Session, size: int | None) -> tuple[str, tuple[str, ...]]:
+    """The newest checkpoint, or the newest over at most so many leaves; and who cosigned it.
+
+    Witnesses' lines are kept apart from the log and come along here.
+    """
     note = reader.checkpoint(at_most=size)
     if note is None:
         raise PolicyError(
@@ -130,7 +147,9 @@ def _note(reader: AuditReader, size: int | None) -> str:
             "moment",
             why="not_checkable",
         )
-    return note
+    book = SqliteBook(session.settings.audit_dir / BOOK_FILE)
+    found = book.cosigned(parse_checkpoint(parse_note(note).text).size)
+    return cosigned_note(note, [each.line for each in found]), tuple(f.witness for f in found)
 
 
 def _leaf(reader: AuditReader, event: str) -> Leaf:

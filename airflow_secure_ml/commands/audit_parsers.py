@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from airflow_secure_ml.commands.declaring import arg, command
 
+_SIZE = arg(
+    "--size",
+    type=int,
+    metavar="N",
+    help="under the newest checkpoint over at most N leaves; else the newest",
+)
+
 AUDIT_COMMANDS = (
     command(
         "verify",
@@ -44,13 +51,6 @@ AUDIT_COMMANDS = (
         arg("--standby", action="store_true", help="wait for another one's end, then take over"),
     ),
     command(
-        "adopt",
-        "go on with a log whose record of what was signed last is lost",
-        "audit.adopt",
-        arg("--yes", action="store_true", help="do not ask"),
-    ),
-    command(
-    command(
         "signer",
         "sign the log for its sequencer, over a socket, until stopped",
         "log_keys.signer",
@@ -72,6 +72,13 @@ AUDIT_COMMANDS = (
             help="sign with ML-DSA-65 besides from then on; kept once it is so",
         ),
     ),
+    command(
+        "adopt",
+        "go on with a log whose record of what was signed last is lost",
+        "audit.adopt",
+        arg("--yes", action="store_true", help="do not ask"),
+    ),
+    command(
         "reconcile",
         "hold Airflow's task tries against the trail; exit 4 where they differ",
         "reconcile.reconcile",
@@ -83,5 +90,42 @@ AUDIT_COMMANDS = (
         ),
         arg("--until", metavar="TIME", help="before this time; else now"),
         arg("--every-s", type=int, metavar="N", help="again every N seconds, until stopped"),
+    ),
+    command(
+        "export",
+        "give the log away as tlog-tiles, or events of it as an evidence pack",
+        "audit_exports.export",
+        arg("--tiles", metavar="DIR", help="the whole log; a broken-off export is gone on with"),
+        arg("--pack", metavar="FILE.zip", help="events with their proofs; without filters all"),
+        arg("--dag", metavar="DAG", help="of one DAG"),
+        arg("--run", metavar="RUN", help="of one DAG run"),
+        arg("--task", metavar="TASK", help="of one task"),
+        arg("--act", metavar="ACT", action="append", help="an activity, or its start: object."),
+        arg(
+            "--result",
+            action="append",
+            choices=("ok", "refused", "failed", "unknown", "intent"),
+            help="with this result; may be given again",
+        ),
+        arg("--uri", metavar="ADDRESS", help="about one object"),
+        arg("--since", metavar="TIME", help="from this time on, such as 2026-11-22T03:00Z"),
+        arg("--until", metavar="TIME", help="before this time"),
+        arg("--kept", metavar="FILE", help="a reader's older checkpoint; shows it is a beginning"),
+        _SIZE,
+    ),
+    command(
+        "prove",
+        "print one event's proof, for a file x.tlog-proof",
+        "audit_exports.prove",
+        arg("event", metavar="EVENT", help="its name, <emitter>:<seq>, or its leaf's index"),
+        _SIZE,
+    ),
+    command(
+        "check-proof",
+        "check a .tlog-proof with the log's public keys",
+        "audit_exports.check_proof",
+        arg("file", metavar="FILE", help="the proof"),
+        arg("--keys", metavar="FILE", help="log keys from elsewhere; else those known here"),
+        arg("--event", metavar="FILE", help="the event's bytes, where the proof has none"),
     ),
 )

@@ -8,6 +8,7 @@ Source: C2SP tlog-proof, tlog-tiles; AUDIT_TRAIL, Review.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import zipfile
@@ -18,8 +19,10 @@ from typing import BinaryIO
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.ports import AuditReader, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tlog_files import CHECKPOINT_FILE, NamedFile
 from airflow_secure_ml.core.audit.tlog_proof import SUFFIX
+from airflow_secure_ml.core.audit.tree import check_consistency, consistency_proof
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 from airflow_secure_ml.services.evidence_report import EvidenceReport, readme
 from airflow_secure_ml.services.exporting import Progress, tile_files
@@ -57,12 +60,14 @@ class Beside:
         keys: The log's keys.
         witness_keys: Lines of verifier keys; empty: no witness is known.
         verifier: The bytes of verify.py.
+        kept: A checkpoint that the pack's reader kept; the pack shows that the log grew from it.
     """
 
     note: str
     keys: Sequence[LogKey]
     witness_keys: str = ""
     verifier: bytes
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +123,8 @@ def write_pack(
             files = _proofs(reader, log, indices, beside, report)
         for path, data in _front(checkpoint, selection, beside, events):
             _put(archive, path, data)
+        if beside.kept is not None:
+            _put(archive, *_grown(log, beside, checkpoint))
         for at, (path, data) in files:
             _put(archive, path, data)
             told(at, events)
@@ -147,6 +154,22 @@ def _front(
     if beside.witness_keys:
         yield "witness_keys", beside.witness_keys.encode("utf-8")
     yield "verify.py", beside.verifier
+
+
+def _grown(log: WholeLog, beside: Beside, checkpoint: Checkpoint) -> NamedFile:
+    """The proof that the checkpoint extends the one that was kept."""
+    kept = open_checkpoint(beside.kept or "", beside.keys, origin=checkpoint.origin)
+    if kept.size > checkpoint.size:
+        raise AuditLogError(
+            f"audit log: the kept checkpoint covers {kept.size} leaves, this one "
+            f"{checkpoint.size}; the log was cut or rolled back, or --size is too small",
+            index=checkpoint.size,
+        )
+    node = node_reader(log.leaf_hashes, log.tile)
+    proof = consistency_proof(kept.size, checkpoint.size, node)
+    check_consistency(kept.size, kept.root, checkpoint.size, checkpoint.root, proof)
+    lines = [base64.b64encode(step).decode() + "\n" for step in proof]
+    return f"consistency/{kept.size:012d}", "".join(lines).encode("ascii")
 
 
 def _whole(

@@ -151,6 +151,34 @@ def root_from_path(index: int, size: int, hashed: bytes, path: Sequence[bytes]) 
     return found
 
 
+def check_growth(old: int, older: bytes, new: int, newer: bytes, proof: Sequence[bytes]) -> None:
+    """RFC 9162, 2.1.4.2: the first `old` of `new` leaves are the older tree."""
+    fault = Fault(TAMPERED, f"the log's first {old} leaves are not those of the kept checkpoint")
+    if old in (0, new):
+        if proof or older != (newer if old else EMPTY_ROOT):
+            raise fault
+        return
+    path = [older, *proof] if old & (old - 1) == 0 else list(proof)
+    here, last = old - 1, new - 1
+    while here & 1:
+        here, last = here >> 1, last >> 1
+    if not path:
+        raise fault
+    first = second = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise fault
+        if here & 1 or here == last:
+            first, second = node_hash(sibling, first), node_hash(sibling, second)
+            while not here & 1 and here:
+                here, last = here >> 1, last >> 1
+        else:
+            second = node_hash(second, sibling)
+        here, last = here >> 1, last >> 1
+    if last or first != older or second != newer:
+        raise fault
+
+
 # ---- notes, checkpoints, keys: C2SP signed-note, tlog-checkpoint, tlog-cosignature
 
 
@@ -860,7 +888,7 @@ def verify_selection(files: Files, pack: dict[str, Any], asked: Asked, report: R
     if report.checked != pack["events"]:
         text = f"{report.checked} events are proved, the pack was made with {pack['events']}"
         raise Fault(INCOMPLETE, text)
-    compare_kept(note, asked, report)
+    compare_kept(note, asked, report, files)
 
 
 def verify_proof(asked: Asked, report: Report) -> None:
@@ -876,17 +904,20 @@ def verify_proof(asked: Asked, report: Report) -> None:
     require_witnesses(asked, report)
 
 
-def compare_kept(note: Note, asked: Asked, report: Report) -> None:
-    """One checkpoint alone fits another only if both are of one size."""
+def compare_kept(note: Note, asked: Asked, report: Report, files: Files | None = None) -> None:
+    """Whether this checkpoint's log begins as the kept one's; a pack may hold the proof of it."""
     kept, _ = open_elsewhere(asked, note.origin)
     if kept is None:
         return
     report.kept_size = kept.size
-    if kept.size != note.size:
+    proof: str | None = "" if kept.size == note.size else None
+    if files is not None and proof is None:
+        proof = files.text(f"consistency/{kept.size:012d}", MAX_PROOF)
+    if proof is None or kept.size > note.size:
         text = f"the kept checkpoint covers {kept.size} leaves, this one {note.size}"
         raise Fault(CANNOT_TELL, f"{text}; only the whole log shows whether they are one history")
-    if kept.root != note.root:
-        raise Fault(TAMPERED, "the kept checkpoint has another root at the same size")
+    steps = [unbase64(line, "a hash") for line in proof.splitlines()]
+    check_growth(kept.size, kept.root, note.size, note.root, steps)
 
 
 def check_proof(

@@ -16,7 +16,14 @@ from airflow_secure_ml.adapters.export_folder import LocalExportFolder
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit.event import parse_event
-from airflow_secure_ml.errors import FormatError
+from airflow_secure_ml.core.audit.tiles import node_reader
+from airflow_secure_ml.core.audit.tree import (
+    check_consistency,
+    consistency_proof,
+    leaf_hash,
+    root_of,
+)
+from airflow_secure_ml.errors import AuditLogError, FormatError
 from airflow_secure_ml.services.exporting import export_tiles
 from airflow_secure_ml.verifier import verify
 from tests.services.audit.conftest import (  # noqa: F401 - a fixture
@@ -219,6 +226,32 @@ def test_the_leaves_of_an_activity_are_listed(exported, outsider):
     assert status == 0
     assert said.splitlines()[0] == f"11 {ALICE}:9"
     assert len([line for line in said.splitlines() if line.endswith((":9", ":289"))]) == 2
+
+
+@given(st.data())
+def test_both_agree_on_what_grew_from_what(data):
+    new = data.draw(st.integers(0, 40))
+    old = data.draw(st.integers(0, new))
+    hashes = [leaf_hash(bytes([n])) for n in range(new)]
+    node = node_reader(lambda start, stop: hashes[start:stop], lambda level, n: None)
+    proof = list(consistency_proof(old, new, node))
+    spoilt = data.draw(st.sampled_from(["", "drop", "add", "swap", "older"]))
+    older = root_of(hashes[:old]) if spoilt != "older" else bytes(32)
+    proof = {"drop": proof[:-1], "add": [*proof, bytes(32)], "swap": proof[::-1]}.get(spoilt, proof)
+
+    verdicts = []
+    for check, error in (
+        (check_consistency, AuditLogError),
+        (verify.check_growth, verify.Fault),
+    ):
+        try:
+            check(old, older, new, root_of(hashes), proof)
+            verdicts.append(True)
+        except error:
+            verdicts.append(False)
+
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0] or spoilt
 
 
 def _both(data):

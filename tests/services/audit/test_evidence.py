@@ -9,7 +9,15 @@ import re
 import zipfile
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from airflow_secure_ml.core.audit.checkpoint import parse_note
+from airflow_secure_ml.core.audit.cosignature import (
+    CosignerKey,
+    cosign,
+    cosigned_note,
+    encode_lines,
+)
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, PolicyError
 from airflow_secure_ml.services import evidence
@@ -26,7 +34,7 @@ SELECTED = Selection(query=EventQuery(acts=("object.",)), words=f"act=object. {H
 
 @pytest.fixture
 def signed(site):
-    """A log of 30 leaves: ALICE's objects have hostile names, two of BOB's acts were refused."""
+    """A log of 23 leaves: ALICE's objects have hostile names, two of BOB's acts were refused."""
     hostile = {"uri": HOSTILE, "name": HOSTILE}
     site.put(ALICE, 0, chain(ALICE, 12, object=hostile, run={"dag": HOSTILE, "run": HOSTILE}))
     told = chain(BOB, 4, is_closed=False)
@@ -40,11 +48,12 @@ def signed(site):
     return site
 
 
-def pack(site, selection=SELECTED, *, note=None, path="pack.zip"):
+def pack(site, selection=SELECTED, *, note=None, path="pack.zip", kept=None):
     beside = Beside(
         note=note or site.reader().checkpoint(),
         keys=[site.signer.public],
         verifier=VERIFY.read_bytes(),
+        kept=kept,
     )
     with (site.path / path).open("w+b") as stream:
         packed = write_pack(site.reader(), selection, beside, stream)
@@ -159,6 +168,87 @@ def test_half_a_zip_is_caught(signed, outsider):  # noqa: F811
     path.write_bytes(path.read_bytes()[:-100])
 
     assert outsider.report(path, *signed.keys)["status"] == 1
+
+
+@pytest.fixture
+def grown(signed):
+    """A log whose reader kept a checkpoint before it grew: (the log, what was kept)."""
+    kept = signed.reader().checkpoint()
+    (signed.path / "kept").write_text(kept)
+    signed.put("cc" * 16, 0, chain("cc" * 16, 9))
+    signed.run()
+    return signed, kept
+
+
+@pytest.mark.parametrize("selection", [SELECTED, Selection()], ids=["selected", "whole"])
+def test_a_pack_shows_that_the_log_grew_from_what_was_kept(grown, selection, outsider):  # noqa: F811
+    signed, kept = grown
+    _, path = pack(signed, selection, kept=kept)
+
+    report = outsider.report(path, *signed.keys, "--checkpoint", signed.path / "kept")
+
+    assert (report["status"], report["kept_size"]) == (0, 23)
+
+
+def test_without_that_a_selection_says_nothing_about_it(grown, outsider):  # noqa: F811
+    signed, _ = grown
+    _, path = pack(signed)
+
+    report = outsider.report(path, *signed.keys, "--checkpoint", signed.path / "kept")
+
+    assert (report["status"], "one history" in report["problem"]) == (5, True)
+
+
+def test_a_changed_proof_of_growth_is_caught(grown, outsider):  # noqa: F811
+    signed, kept = grown
+    _, path = pack(signed, kept=kept)
+    files = contents(path)
+    (name,) = (name for name in files if name.startswith("consistency/"))
+    lines = files[name].splitlines(keepends=True)
+    repack(path, {**files, name: b"".join([lines[-1], *lines[:-1]])})
+
+    report = outsider.report(path, *signed.keys, "--checkpoint", signed.path / "kept")
+
+    assert report["status"] == 1
+
+
+def test_a_log_that_did_not_grow_from_what_was_kept_is_not_packed(grown):
+    signed, _ = grown
+    older, newest = signed.reader().checkpoint(at_most=23), signed.reader().checkpoint()
+
+    with pytest.raises(AuditLogError, match="cut or rolled back"):
+        pack(signed, note=older, kept=newest)
+
+
+def test_cosignatures_come_along_and_are_counted(signed, outsider):  # noqa: F811
+    secret = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    witness = CosignerKey(
+        name="witness.example/w1", public_key=secret.public_key().public_bytes_raw()
+    )
+    note = signed.reader().checkpoint()
+    line = cosign(parse_note(note).text, witness, secret.sign, time_s=1_795_316_400)
+    _, path = pack(signed, note=cosigned_note(note, [encode_lines([line])]))
+    (signed.path / "witnesses").write_text(f"{witness.vkey()}\n")
+    known = ("--witness-keys", signed.path / "witnesses", "--witnesses")
+
+    one = outsider.report(path, *signed.keys, *known, 1)
+    two = outsider.report(path, *signed.keys, *known, 2)
+
+    assert (one["status"], one["cosigned_by"]) == (0, ["witness.example/w1"])
+    assert (two["status"], "2 are asked for" in two["problem"]) == (5, True)
+
+
+def test_a_known_witness_whose_line_does_not_hold_is_caught(signed, outsider):  # noqa: F811
+    secret = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    witness = CosignerKey(name="w", public_key=secret.public_key().public_bytes_raw())
+    note = signed.reader().checkpoint()
+    line = cosign("another text\n", witness, secret.sign, time_s=1_795_316_400)
+    _, path = pack(signed, note=cosigned_note(note, [encode_lines([line])]))
+    (signed.path / "witnesses").write_text(f"{witness.vkey()}\n")
+
+    report = outsider.report(path, *signed.keys, "--witness-keys", signed.path / "witnesses")
+
+    assert report["status"] == 1
 
 
 def test_a_selection_has_nothing_that_was_not_selected(signed):
