@@ -15,6 +15,9 @@ from airflow_secure_ml.errors import FormatError
 
 POINT = bytes(8)
 
+# Below `audit_dir`: where a collector lays what it took, and its sequencer finds it.
+COLLECTED_DIRECTORY = "collected"
+
 DURABLE = 1
 REFUSED = 2
 UNAVAILABLE = 3
