@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from airflow_secure_ml.core.audit.event import Fact
@@ -121,11 +121,11 @@ class ActRecorder:
         if self._pid:
             self._waiting = queue.SimpleQueue()
             self._repeats.clear()
-        self._pid = os.getpid()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._work, args=(self._waiting,), name="record-reads", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread, self._pid = thread, os.getpid()
 
     def _work(self, waiting: queue.SimpleQueue[Passed | None]) -> None:
         goes_on = True
@@ -138,8 +138,8 @@ class ActRecorder:
                     facts += [] if passed is None else self._facts(passed)
                 except Exception as error:  # noqa: BLE001 - requests are never told
                     self._lose(1, error)
-            facts += self._due(is_last=not goes_on)
             try:
+                facts += self._due(is_last=not goes_on)
                 self._record(facts)
             except Exception as error:  # noqa: BLE001 - as above
                 self._lose(len(facts), error)
@@ -163,7 +163,8 @@ class ActRecorder:
             self._repeats[key].count += 1
             return []
         until = self._clock() + REPEAT_S
-        self._repeats[key] = _Repeats(passed=passed, who=who, until=until)
+        # A token is not kept for longer than it takes to ask whose it is.
+        self._repeats[key] = _Repeats(passed=replace(passed, token=""), who=who, until=until)
         first = [fact_of(passed.answered, passed.kind, who)]
         if len(self._repeats) > MAX_REPEATS:
             first += _told(self._repeats.popitem(last=False)[1])

@@ -16,7 +16,7 @@ from jwt import InvalidTokenError
 
 # One user has many tokens, and a stranger may send any number of wrong ones.
 MAX_REMEMBERED = 2048
-MAX_TOKEN_CHARS = 16_384
+MAX_TOKEN_CHARS = 8192
 ANSWER_S = 5.0
 
 Lookup = Callable[[str], Coroutine[Any, Any, Any]]

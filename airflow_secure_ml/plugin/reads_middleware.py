@@ -14,9 +14,15 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.plugin.act_recorder import ActRecorder, Passed
+from airflow_secure_ml.plugin.act_recorder import STOP_S, ActRecorder, Passed
 from airflow_secure_ml.plugin.identities import MAX_TOKEN_CHARS, Identities, name_of
-from airflow_secure_ml.plugin.user_acts import METHODS, Answered, kind_of
+from airflow_secure_ml.plugin.user_acts import (
+    MAX_ID_CHARS,
+    MAX_QUERY_BYTES,
+    METHODS,
+    Answered,
+    kind_of,
+)
 from airflow_secure_ml.recording import close_sink, sink_of_this_process
 
 log = logging.getLogger(__name__)
@@ -28,6 +34,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # Airflow's own name for it (COOKIE_NAME_JWT_TOKEN).
 _COOKIE = b"_token="
+_KEPT = MAX_ID_CHARS + 1
 
 
 @functools.cache
@@ -93,8 +100,8 @@ class ReadsMiddleware:
 
     async def _stop(self) -> None:
         try:
-            await asyncio.to_thread(self._recorder.stop)
-            await asyncio.to_thread(close_sink)
+            await asyncio.wait_for(asyncio.to_thread(self._recorder.stop), STOP_S)
+            await asyncio.wait_for(asyncio.to_thread(close_sink), STOP_S)
         except Exception as error:  # noqa: BLE001 - the server ends as it would have
             self._warn(error)
 
@@ -131,16 +138,17 @@ def _answered(scope: Message, root: str, start: Mapping[str, Any]) -> Answered:
     pattern = "" if own is None else (mounted + own if has_methods else mounted or own)
     method, status = str(scope.get("method", "")), start.get("status")
     endpoint = scope.get("endpoint") if has_methods else None
-    path = str(scope.get("path", ""))
+    path, ids = str(scope.get("path", "")), scope.get("path_params") or {}
     return Answered(
         method=method if method in METHODS else "OTHER",
         pattern=pattern,
         action=str(getattr(endpoint, "__name__", "")),
-        ids=scope.get("path_params") or {},
-        place="" if has_methods else path.removeprefix(root).removeprefix(mounted),
-        query=bytes(scope.get("query_string", b"")),
+        # One character more than is told: so that it shows as cut. Thousands of these may wait.
+        ids={name: str(value)[:_KEPT] for name, value in ids.items()},
+        place="" if has_methods else path.removeprefix(root).removeprefix(mounted)[:_KEPT],
+        query=bytes(scope.get("query_string", b"")[:MAX_QUERY_BYTES]),
         status=status if isinstance(status, int) else None,
-        opens_session=bool(_session_of(start)),
+        opens_session=pattern.startswith("/auth") and bool(_session_of(start)),
         peer=str(client[0]) if client else "",
     )
 

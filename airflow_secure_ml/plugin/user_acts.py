@@ -21,7 +21,7 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 # Airflow's own ids end there; a longer one is cut, so that no client decides how large events are.
 MAX_ID_CHARS = 250
 # A query is looked at for one small number only.
-MAX_QUERY_BYTES = 4096
+MAX_QUERY_BYTES = 1024
 # Segments of `/api/v2` patterns that show values, code, settings or what others did.
 _SHOWS = frozenset(
     {

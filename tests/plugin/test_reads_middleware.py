@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -260,9 +262,24 @@ def test_a_session_that_is_handed_out_names_who_logged_in():
 def test_a_session_that_is_taken_away_is_no_login():
     gone = START | {"headers": [(b"set-cookie", b'_token=""; Max-Age=0')]}
 
-    _, recorder = through(scope_of(), gone)
+    _, recorder = through(scope_of(), gone, route=lambda scope: routed(scope, "/logout", "/auth"))
 
-    assert [passed.answered.opens_session for passed in recorder.passed] == [False]
+    (passed,) = recorder.passed
+    assert (passed.kind, passed.answered.opens_session) == ("logout", False)
+
+
+def test_a_huge_request_takes_little_room_while_it_waits():
+    huge = "x" * 60_000
+    headers = [(b"authorization", b"Bearer " + huge.encode())]
+
+    _, recorder = through(
+        scope_of(path=huge, query_string=huge.encode(), headers=headers, method=huge),
+        START,
+        route=lambda scope: routed(scope, connection_id=huge, other=huge),
+    )
+
+    (passed,) = recorder.passed
+    assert len(pickle.dumps(passed)) < 12_000
 
 
 @pytest.mark.parametrize("root", ["", "/airflow"])
@@ -481,6 +498,44 @@ def test_a_token_that_airflow_refused_names_nobody(make):
     recorder.stop()
 
     assert [(fact.more["status"], fact.by) for fact in audit.facts] == [(401, None), (403, "olaf")]
+
+
+def test_a_token_is_let_go_of_at_once(make):
+    audit, recorder = make()
+
+    for _ in range(3):
+        recorder.put(passed_of(who=None, token="eyJhbGciOi"))
+    until = time.monotonic() + 30
+    while not audit.settled and time.monotonic() < until:
+        time.sleep(0.01)
+
+    assert audit.settled == 1
+    assert {each.passed.token for each in recorder._repeats.values()} == {""}
+
+
+def test_a_thread_that_cannot_start_is_tried_again(make, monkeypatch):
+    audit, recorder = make()
+    real = threading.Thread.start
+    refusals = [RuntimeError("can't start new thread")]
+
+    def start(thread):
+        if refusals:
+            raise refusals.pop()
+        real(thread)
+
+    # Patched: no test may use up the threads of the machine.
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(RuntimeError):
+        recorder.put(passed_of(connection_id="first"))
+    recorder.lose()
+    recorder.put(passed_of(connection_id="second"))
+    recorder.stop()
+
+    assert [(f.act, f.more.get("resource")) for f in audit.facts] == [
+        ("user.act", "second"),
+        ("emitter.loss", None),
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
