@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.adapters.aws.session import AwsSession
     from airflow_secure_ml.adapters.pkcs11.token import Token
     from airflow_secure_ml.adapters.vault.client import VaultClient
+    from airflow_secure_ml.audit_ports import AuditPlace
     from airflow_secure_ml.core.audit.event import Fact, RunRef
     from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.ports import (
@@ -191,22 +192,35 @@ class Deployment:
         Args:
             query_s: How long one question may take, seconds; None: as long as it takes.
         """
-        from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+        return self.audit_place.reader(query_s=query_s)
 
-        return SqliteAuditReader(self.settings.audit_dir / LOG_FILE, query_s=query_s)
+    @property
+    def audit_place(self) -> AuditPlace:
+        """Where the log lies."""
+        from airflow_secure_ml.audit_ports import AuditPlace
+
+        settings = self.settings
+        return AuditPlace(
+            audit_dir=settings.audit_dir,
+            store=settings.audit_store,
+            passfile=settings.audit_store_passfile,
+        )
 
     def ensure_sequencer(self) -> None:
         """Start the log's sequencer on this machine, unless one runs or the log is elsewhere."""
         from airflow_secure_ml.adapters.log_signer import KEY_FILE
         from airflow_secure_ml.adapters.sequencer import ensure_sequencer
 
-        if not (self.settings.audit_signer_dir / KEY_FILE).exists():
+        signer_socket = self.settings.audit_signer_socket
+        if signer_socket is None and not (self.settings.audit_signer_dir / KEY_FILE).exists():
             return
+        asks = () if signer_socket is None else ("--signer-socket", str(signer_socket))
         spare = self.settings.audit_spare_dir
         ensure_sequencer(
             self.settings.audit_dir,
             self.settings.audit_signer_dir,
             spares=() if spare is None else (spare,),
+            log=(*self.audit_place.arguments(), *asks),
         )
 
     def secured_run(

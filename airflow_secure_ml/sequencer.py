@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from threading import Event
 
-    from airflow_secure_ml.adapters.log_signer import LogSigner
     from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
-    from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditWriter
+    from airflow_secure_ml.audit_ports import AuditPlace, OpenLog
+    from airflow_secure_ml.core.audit.ports import CheckpointSigner
 
 log = logging.getLogger("airflow_secure_ml.sequencer")
 
 SPOOL_DIRECTORY = "spool"
-COLLECTED_DIRECTORY = "collected"
 REFUSED_DIRECTORY = "refused"
 LOG_OUTPUT = "sequencer.log"
 READY = b"ready"
@@ -54,7 +53,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="airflow_secure_ml.sequencer", description=__doc__)
     parser.add_argument("--audit-dir", type=Path, required=True)
     parser.add_argument("--signer-dir", type=Path, required=True)
+    parser.add_argument(
+        "--signer-socket", type=Path, help="who has the key listens here; --signer-dir is unused"
+    )
     parser.add_argument("--spare-dir", type=Path, action="append", default=[])
+    parser.add_argument("--audit-store", default="sqlite", help="the log's address, or sqlite")
+    parser.add_argument("--audit-store-passfile", type=Path, help="a pass file of libpq's")
     parser.add_argument(
         "--collector", action="store_true", help="also follow what a collector here took"
     )
@@ -139,15 +143,14 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     """Take turns at the lock for as long as there is something in the spool."""
     import threading
 
-    from airflow_secure_ml.adapters.log_signer import LogSigner
     from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
-    from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditWriter
+    from airflow_secure_ml.core.audit.collecting import COLLECTED_DIRECTORY
     from airflow_secure_ml.errors import ServiceUnavailableError
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
-    signer = LogSigner(options.signer_dir)
+    signer = _signer(options)
     lock = SequencerLock(options.audit_dir)
     directories = [options.audit_dir / SPOOL_DIRECTORY, *options.spare_dir]
     # Told by who starts it: a task that could make this directory may not vouch for itself.
@@ -157,9 +160,11 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
             directories, options.audit_dir / REFUSED_DIRECTORY, stamped=stamped
         )
         try:
-            with SqliteAuditWriter(options.audit_dir / LOG_FILE, signer.origin) as writer:
-                ready()
-                _run(options, writer, segments, signer, stopped)
+            writer = _open_log(options, signer, stopped)
+            if writer is not None:
+                with writer:
+                    ready()
+                    _run(options, writer, segments, signer, stopped)
         finally:
             lock.release()
         # Who made a segment just before the lock was free has started no other sequencer.
@@ -177,6 +182,31 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     log.info("another sequencer works on %s", options.audit_dir)
 
 
+def _signer(options: argparse.Namespace) -> CheckpointSigner:
+    """Who signs: another process, or this one. A log is adopted where its key's directory is."""
+    from airflow_secure_ml.adapters.log_signer import LogSigner, SocketSigner
+
+    if options.signer_socket is None or options.adopt:
+        return LogSigner(options.signer_dir)
+    return SocketSigner(options.signer_socket)
+
+
+def _origin(signer: CheckpointSigner, place: AuditPlace) -> str:
+    """The log's name, from its signer; a log goes on without an answer, unsigned."""
+    from airflow_secure_ml.errors import SecureMLError, ServiceError
+
+    try:
+        return signer.origin
+    except ServiceError as error:
+        try:
+            found = place.reader().origin()
+        except SecureMLError:
+            # No log yet, and nobody who knows its name.
+            raise error from None
+        log.warning("%s; sequencing goes on without it", error)
+        return found
+
+
 def _take(lock: SequencerLock, stopped: Event, *, waits: bool) -> bool:
     """Take the log's lock; where it is to wait, as soon as the other one is gone."""
     is_told = False
@@ -189,11 +219,37 @@ def _take(lock: SequencerLock, stopped: Event, *, waits: bool) -> bool:
     return True
 
 
+def _open_log(
+    options: argparse.Namespace, signer: CheckpointSigner, stopped: Event
+) -> OpenLog | None:
+    """Open the log; where it is to wait, once it is there and no sequencer elsewhere has it."""
+    from airflow_secure_ml.audit_ports import AuditPlace
+    from airflow_secure_ml.errors import ServiceUnavailableError
+
+    place = AuditPlace(
+        audit_dir=options.audit_dir,
+        store=options.audit_store,
+        passfile=options.audit_store_passfile,
+    )
+    told, origin = "", _origin(signer, place)
+    while not stopped.is_set():
+        try:
+            return place.writer(origin)
+        except ServiceUnavailableError as error:
+            if not options.standby:
+                raise
+            if str(error) != told:
+                told = str(error)
+                log.info("%s; standing by", error)
+            stopped.wait(STANDBY_S)
+    return None
+
+
 def _run(
     options: argparse.Namespace,
-    writer: SqliteAuditWriter,
+    writer: OpenLog,
     segments: SpoolSegments,
-    signer: LogSigner,
+    signer: CheckpointSigner,
     stopped: Event,
 ) -> None:
     import secrets

@@ -18,7 +18,6 @@ from airflow_secure_ml.adapters.log_signer import (
     read_log_keys,
 )
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
@@ -123,7 +122,10 @@ def adopt(arguments: argparse.Namespace, session: Session) -> Result:
 
 def _require_sound(session: Session) -> None:
     """Refuse a log that contradicts itself or a checkpoint in it: signing it would hide that."""
-    if not (session.settings.audit_dir / LOG_FILE).exists():
+    try:
+        _reader().size()
+    except ConfigurationError:
+        # Nobody has made it yet, or it cannot be opened: the sequencer says which.
         return
     with _reader().whole() as log:
         report = verify_log(log, _log_keys(session))
@@ -139,11 +141,11 @@ def _sequence(session: Session, *more: str) -> int:
     words = ["--audit-dir", str(settings.audit_dir), "--signer-dir", str(settings.audit_signer_dir)]
     if settings.audit_spare_dir is not None:
         words += ["--spare-dir", str(settings.audit_spare_dir)]
-    return program.main([*words, *more])
-
     if settings.audit_signer_socket is not None:
         words += ["--signer-socket", str(settings.audit_signer_socket)]
     words += deployment().audit_place.arguments()
+    return program.main([*words, *more])
+
 
 def _raise_for(status: int) -> None:
     if status == WRONG_USE:

@@ -76,6 +76,7 @@ class Sequencer:
         self._me = Self(emitter=random_bytes(16).hex(), host=host, clock=clock, opened_ms=opened)
         self._beat_ms = opened
         self._turn = 0
+        self._is_stale = False
         self._reader = SegmentReader(segments)
         self._load()
 
@@ -89,6 +90,7 @@ class Sequencer:
             ServiceUnavailableError: The log cannot be written now; the next step begins anew.
             AuditLogError: The log is not what this sequencer left.
         """
+        self._refresh()
         draft = self._draft()
         try:
             self._begin(draft)
@@ -101,7 +103,7 @@ class Sequencer:
             self._beat(draft, found)
             self._commit(draft)
         except BaseException:
-            self._load()
+            self._is_stale = True
             raise
         self._turn += draft.has_more
         self._segments.remove([segment.token for segment in draft.done])
@@ -111,6 +113,7 @@ class Sequencer:
 
     def record(self, fact: Fact) -> None:
         """Add a fact of the sequencer's own, such as an alert, in a batch of its own."""
+        self._refresh()
         draft = self._draft()
         self._begin(draft)
         draft.say(fact)
@@ -126,9 +129,20 @@ class Sequencer:
 
     def close(self) -> None:
         """Say that this sequencer ends; nothing if it never said anything."""
+        self._refresh()
         draft = self._draft()
         draft.end_self()
         self._commit(draft)
+
+    def _refresh(self) -> None:
+        """Load again after a fault, before anything is decided.
+
+        A batch whose confirmation was lost may stand in the log, and another sequencer may have
+        written in between.
+        """
+        if self._is_stale:
+            self._load()
+            self._is_stale = False
 
     def _load(self) -> None:
         """Take everything from the log; what was decided since the last batch is forgotten."""
@@ -312,7 +326,11 @@ class Sequencer:
         batch = draft.batch()
         if batch is None:
             return
-        self._log.append(batch)
+        try:
+            self._log.append(batch)
+        except BaseException:
+            self._is_stale = True
+            raise
         self._own = draft.own
         self._rows.update(draft.changed)
         self._forerunners = []

@@ -81,6 +81,7 @@ def ensure_sequencer(
     audit_signer_dir: Path,
     *,
     spares: Sequence[Path] = (),
+    log: Sequence[str] = (),
     idle_s: float = IDLE_S,
 ) -> bool:
     """Start a sequencer unless one runs; call it after the segment exists.
@@ -92,6 +93,7 @@ def ensure_sequencer(
         audit_dir: The log's directory.
         audit_signer_dir: Where `init_log` put its key.
         spares: Further spool directories.
+        log: The arguments that name the log, where it is not in `audit_dir`.
         idle_s: Seconds without anything to do after which it ends.
 
     Returns:
@@ -104,7 +106,7 @@ def ensure_sequencer(
         return False
     command = [sys.executable, "-I", "-m", "airflow_secure_ml.sequencer", "--detach"]
     command += ["--audit-dir", str(audit_dir), "--signer-dir", str(audit_signer_dir)]
-    command += ["--idle-s", str(idle_s)]
+    command += ["--idle-s", str(idle_s), *log]
     for spare in spares:
         command += ["--spare-dir", str(spare)]
     try:

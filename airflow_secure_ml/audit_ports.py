@@ -1,0 +1,103 @@
+"""The log's reader and its writer, by where the deployment keeps it.
+
+The sequencer, which reads no settings, is told the same place by its arguments: an address and
+paths, never a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from airflow_secure_ml.core.audit.ports import AuditReader, LogWriter
+from airflow_secure_ml.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from airflow_secure_ml.adapters.postgres_audit import Login
+
+SQLITE = "sqlite"
+
+
+class OpenLog(LogWriter, Protocol):
+    """A log that is open for writing, for as long as the block lasts."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPlace:
+    """Where a log lies.
+
+    Attributes:
+        audit_dir: Where a file would be.
+        store: `sqlite`, or the address of a database.
+        passfile: libpq's pass file; None: none.
+    """
+
+    audit_dir: Path
+    store: str = SQLITE
+    passfile: Path | None = None
+
+    def reader(self, *, query_s: float | None = None) -> AuditReader:
+        """The log as readers see it; nothing is opened before the first question.
+
+        Args:
+            query_s: How long one question may take, seconds; None: as long as it takes.
+        """
+        if self.store == SQLITE:
+            from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+
+            return SqliteAuditReader(self.audit_dir / LOG_FILE, query_s=query_s)
+        from airflow_secure_ml.adapters.postgres_audit import PostgresAuditReader
+
+        return PostgresAuditReader(self.login(), query_s=query_s)
+
+    def writer(self, origin: str) -> OpenLog:
+        """The log as its one sequencer sees it.
+
+        Args:
+            origin: The log's name.
+
+        Raises:
+            AuditLogError: It is another log, or was changed.
+            ServiceUnavailableError: It cannot be reached, or another sequencer has it.
+        """
+        if self.store == SQLITE:
+            from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditWriter
+
+            return SqliteAuditWriter(self.audit_dir / LOG_FILE, origin)
+        from airflow_secure_ml.adapters.postgres_audit import PostgresAuditWriter
+
+        return PostgresAuditWriter(self.login(), origin)
+
+    def login(self) -> Login:
+        """How the database is reached.
+
+        Raises:
+            ConfigurationError: The log lies in a file; or the address is none.
+        """
+        if self.store == SQLITE:
+            raise ConfigurationError(
+                "[secure_ml] audit_store: the log lies in a file; expected an address "
+                "postgresql://…"
+            )
+        from airflow_secure_ml.adapters.postgres_audit import Login, parse_address
+
+        return Login(address=parse_address(self.store), passfile=self.passfile)
+
+    def arguments(self) -> list[str]:
+        """What a program of our own is told; empty for a file."""
+        if self.store == SQLITE:
+            return []
+        passfile = [] if self.passfile is None else ["--audit-store-passfile", str(self.passfile)]
+        return ["--audit-store", self.store, *passfile]
