@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from airflow_secure_ml.adapters.sequencer import sequencer_pid
@@ -47,6 +47,7 @@ TAKEN_S = 90.0
 LOCK_S = 60.0
 _POLL_S = 0.2
 _LOOK_S = 5.0
+_LAST_S = 20.0
 _NICER = 5
 _PR_SET_PDEATHSIG = 1
 
@@ -105,19 +106,20 @@ def serve(every_s: float, *, parent: int | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     if parent is not None:
-        _end_with_parent()
+        _end_with_parent(parent)
         os.nice(_NICER)
 
     def is_over() -> bool:
         return stopped.is_set() or (parent is not None and os.getppid() != parent)
 
-    told = ""
+    failed, told = 0, ""
     while not is_over():
         said = _guarded_round(is_over)
-        # A trouble that lasts is told once, not every few minutes.
-        if said and said != told:
+        failed = failed + 1 if said else 0
+        # Once for a trouble that lasts: the first round may be before the log's first event.
+        if failed > 1 and said != told:
             log.warning("coverage of the audit trail was not checked: %s", said)
-        told = said
+            told = said
         due = time.monotonic() + every_s
         while not is_over() and (left := due - time.monotonic()) > 0:
             stopped.wait(min(left, _LOOK_S))
@@ -243,10 +245,19 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Have the kernel send SIGTERM when the parent is gone, however it went."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    # A database that does not answer keeps a signal from being handled, and not another thread.
+    Thread(target=_leave_after, args=(parent,), daemon=True).start()
+
+
+def _leave_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    time.sleep(_LAST_S)
+    os._exit(0)
 
 
 def _now_ms() -> int:

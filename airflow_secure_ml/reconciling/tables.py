@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 # SQLite takes so many parameters in a question, and some databases little more.
 IDS_A_QUESTION = 500
+RUNS_A_QUESTION = 100
 
 _Key = tuple[str, str, str, int, int]
 
@@ -179,8 +180,8 @@ class AirflowTables:
 
         found: dict[_Key, list[str]] = {}
         asked = sorted(runs)
-        for start in range(0, len(asked), IDS_A_QUESTION // 4):
-            part = asked[start : start + IDS_A_QUESTION // 4]
+        for start in range(0, len(asked), RUNS_A_QUESTION):
+            part = asked[start : start + RUNS_A_QUESTION]
             of_run = or_(*(and_(Log.dag_id == dag, Log.run_id == run) for dag, run in part))
             columns = (Log.id, Log.event, Log.dag_id, Log.run_id, Log.task_id)
             query = _select(*columns, Log.map_index, Log.try_number).where(
