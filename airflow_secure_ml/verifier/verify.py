@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import errno
 import hashlib
 import heapq
 import json
@@ -19,8 +20,9 @@ import re
 import sqlite3
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -659,12 +661,27 @@ def reveals(h: str, salt: bytes | None, value: str) -> bool:
 # ---- files: a folder or a zip
 
 
+@contextmanager
+def whole_zip(what: str) -> Iterator[None]:
+    """What zipfile says of bytes that are no zip, or not the one that was written."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise Fault(TAMPERED, f"{what}: not as it was packed: {error}") from error
+    except OSError as error:
+        # A place in it that no file has.
+        if error.errno != errno.EINVAL:
+            raise
+        raise Fault(TAMPERED, f"{what}: not as it was packed: {error}") from error
+
+
 class Files:
     """Files by their paths, each at most as long as it may be."""
 
     def __init__(self, place: Path) -> None:
         self.folder = place if place.is_dir() else None
-        self.zip = None if self.folder else zipfile.ZipFile(place)
+        with whole_zip(place.name):
+            self.zip = None if self.folder else zipfile.ZipFile(place)
 
     def read(self, path: str, limit: int) -> bytes | None:
         try:
@@ -672,12 +689,10 @@ class Files:
                 with (self.folder or Path()).joinpath(path).open("rb") as stream:
                     data = stream.read(limit + 1)
             else:
-                with self.zip.open(path) as stream:
+                with whole_zip(path), self.zip.open(path) as stream:
                     data = stream.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError, KeyError):
             return None
-        except zipfile.BadZipFile as error:
-            raise Fault(TAMPERED, f"{path}: {error}") from error
         if len(data) > limit:
             raise Fault(TAMPERED, f"{path}: longer than {limit} bytes")
         return data
@@ -807,7 +822,7 @@ def verify_database(asked: Asked, report: Report) -> None:
         if getattr(error, "sqlite_errorcode", 1) & 0xFF in UNAVAILABLE:
             raise OSError(f"SQLite: {error}") from error
         raise Fault(TAMPERED, f"SQLite cannot read it: {error}") from error
-    except (TypeError, OverflowError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
         raise Fault(TAMPERED, f"a table holds a value of another type: {error}") from error
 
 
@@ -997,8 +1012,6 @@ def verify(asked: Asked) -> Report:
         choose(asked.what)(asked, report)
     except Fault as error:
         report.status, report.problem, report.first_bad = error.status, str(error), error.index
-    except zipfile.BadZipFile as error:
-        report.status, report.problem = TAMPERED, f"not a whole zip file: {error}"
     return report
 
 

@@ -14,12 +14,20 @@ def module(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.parametrize("name", ["sealed_file", "spool_frames"])
+@pytest.mark.parametrize("name", ["sealed_file", "spool_frames", "verifier"])
 def test_a_target_holds(module, name):
     mutations, target = module("mutations"), module(f"fuzz_{name}")
 
     assert len(mutations.load(name)) >= 3
     assert mutations.run(name, target.target, seed=7, count=4000, keep=False) == 4000
+
+
+def test_what_the_verifier_is_fuzzed_with_is_whole(module):
+    mutations, fuzzed = module("mutations"), module("fuzz_verifier")
+
+    verdicts = {fuzzed.verdict(data) for data in mutations.load("verifier")}
+
+    assert verdicts == {(0, fuzzed.ROOT)}
 
 
 def test_one_seed_gives_one_sequence(module):
