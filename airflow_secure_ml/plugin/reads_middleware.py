@@ -133,9 +133,10 @@ def _answered(scope: Message, root: str, start: Mapping[str, Any]) -> Answered:
     route, client = scope.get("route"), scope.get("client")
     mounted = str(scope.get("root_path", "")).removeprefix(root)
     own = getattr(route, "path", None)
-    # Behind a mount without routes of ours to see, such as a Flask application: the path says more.
+    # Behind a mount whose routes cannot be seen, such as a Flask application's, the path says more;
+    # an older router names no route there at all.
     has_methods = getattr(route, "methods", None) is not None
-    pattern = "" if own is None else (mounted + own if has_methods else mounted or own)
+    pattern = mounted + str(own) if has_methods else mounted or str(own or "")
     method, status = str(scope.get("method", "")), start.get("status")
     endpoint = scope.get("endpoint") if has_methods else None
     path, ids = str(scope.get("path", "")), scope.get("path_params") or {}

@@ -243,15 +243,18 @@ def test_a_user_whose_name_cannot_be_had_is_nobody():
     assert [passed.who for passed in recorder.passed] == [None]
 
 
-def test_a_session_that_is_handed_out_names_who_logged_in():
+@pytest.mark.parametrize(
+    "route", [{"route": SimpleNamespace(path="")}, {}], ids=["mount", "no route named"]
+)
+@pytest.mark.parametrize("root", ["", "/airflow"])
+def test_a_session_that_is_handed_out_names_who_logged_in(root, route):
+    """As behind the Flask application of an auth manager."""
     start = START | {"status": 302, "headers": [(b"set-cookie", b"_token=new.one; Path=/")]}
 
     _, recorder = through(
-        scope_of(method="POST", path="/auth/login/"),
+        scope_of(method="POST", path=f"{root}/auth/login/", root_path=root),
         start,
-        route=lambda scope: scope.update(
-            route=SimpleNamespace(path="/auth"), root_path="/auth", path_params={}
-        ),
+        route=lambda scope: scope.update(root_path=f"{root}/auth", path_params={}, **route),
     )
 
     (passed,) = recorder.passed

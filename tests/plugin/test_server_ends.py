@@ -13,8 +13,11 @@ import urllib.request
 
 import pytest
 
+from airflow_secure_ml.adapters.log_signer import init_log
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, read_frames
+from airflow_secure_ml.services.endings import badly_ended
 
 # A server like Airflow's: routes in an application, run by uvicorn.
 SERVER = """
@@ -81,6 +84,7 @@ def test_a_server_that_is_stopped_records_all_it_answered_and_says_so(server, tm
     assert [e["more"]["resource"] for e in events if e["act"] == "user.act"] == names
     assert events[-1]["act"] == "emitter.close"
     assert events[0]["more"]["program"] == "api-server"
+    assert ended_in(tmp_path) == []
 
 
 def test_a_server_that_is_killed_leaves_what_was_durable_and_no_close(server, tmp_path):
@@ -95,6 +99,20 @@ def test_a_server_that_is_killed_leaves_what_was_durable_and_no_close(server, tm
     process.wait(timeout=60)
 
     assert [event["act"] for event in events_of(tmp_path)] == ["emitter.open", "user.act"]
+    assert ended_in(tmp_path) == [("cut", "api-server", process.pid, "user.act")]
+
+
+def ended_in(tmp_path):
+    """What the log says of recordings that did not end well, once it took the spool in."""
+    init_log(tmp_path / "signer", "example.org")
+    places = ["--audit-dir", str(tmp_path / "audit"), "--signer-dir", str(tmp_path / "signer")]
+    subprocess.run(
+        [sys.executable, "-I", "-m", "airflow_secure_ml.sequencer", "--once", *places],
+        check=True,
+        timeout=60,
+    )
+    named = badly_ended(SqliteAuditReader(tmp_path / "audit" / LOG_FILE)).named
+    return [(one.state, one.program, one.pid, one.last_act) for one in named]
 
 
 def _has(tmp_path, resource):
