@@ -241,6 +241,7 @@ def test_rows_and_hidden_values_come_with_the_leaves(log, reader):
     assert (log.event_hash(EMITTER, 2), log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
     assert (log.event_hash(EMITTER, 99), log.event_count("cd" * 16)) == (None, 0)
     assert reader.reveal(h) == "Ada"
+    assert reader.aside(h) == aside
     assert reader.reveal("1f" * 32) is None
     assert reader.reveal("\0'") is None
 

@@ -25,6 +25,7 @@ from airflow_secure_ml.adapters.postgres_audit.queries import where
 from airflow_secure_ml.adapters.postgres_audit.snapshot import BEGIN, LEAF, Snapshot, is_exchanged
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
 MAX_PAGE = 1000
@@ -138,6 +139,11 @@ class PostgresAuditReader:
         Raises:
             AuditLogError: What lies there does not give that hash: it was exchanged.
         """
+        found = self.aside(hidden)
+        return None if found is None else found.value
+
+    def aside(self, hidden: str) -> Aside | None:
+        """The same with its salt, by which others check it; None: erased."""
         # 64 hex digits; a text that PostgreSQL cannot be asked for is none.
         if not hidden.isalnum() or not hidden.isascii():
             return None
@@ -149,7 +155,8 @@ class PostgresAuditReader:
                 f"audit log {self._login.address}: what lies aside does not give its hash "
                 f"{hidden[:64]}; it was exchanged"
             )
-        return str(rows[0][2])
+        h, salt, value = rows[0]
+        return Aside(h=str(h), salt=bytes(salt).hex(), value=str(value))
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:

@@ -22,7 +22,7 @@ from airflow_secure_ml.adapters.sqlite_audit.queries import where
 from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.core.redaction import gives_hash
+from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import (
     AuditLogError,
     ConfigurationError,
@@ -177,6 +177,11 @@ class SqliteAuditReader:
         Raises:
             AuditLogError: What lies there does not give that hash: it was exchanged.
         """
+        found = self.aside(hidden)
+        return None if found is None else found.value
+
+    def aside(self, hidden: str) -> Aside | None:
+        """The same with its salt, by which others check it; None: erased."""
         sql = "SELECT h, salt, value FROM aside WHERE h = ?"
         with self._opened() as connection:
             row = connection.execute(sql, [hidden]).fetchone()
@@ -187,7 +192,7 @@ class SqliteAuditReader:
                 f"audit log {self._path}: what lies aside does not give its hash {hidden[:64]}; "
                 "it was exchanged"
             )
-        return str(row[2])
+        return Aside(h=str(row[0]), salt=bytes(row[1]).hex(), value=str(row[2]))
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:

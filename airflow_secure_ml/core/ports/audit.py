@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact
     from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+    from airflow_secure_ml.core.redaction import Aside
 
 
 class AuditSink(Protocol):
@@ -69,3 +70,6 @@ class AuditStore(Protocol):
 
     def reveal(self, hidden: str) -> str | None:
         """The value behind a hidden value's hash; None: erased."""
+
+    def aside(self, hidden: str) -> Aside | None:
+        """The same with its salt, by which others check it; None: erased."""
