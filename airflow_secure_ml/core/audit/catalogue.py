@@ -188,7 +188,9 @@ ACTIVITIES: Mapping[str, Activity] = {
         seen="size:int root first_bad:int because",
     ),
     "trail.view": _act("someone looks at the trail", seen="page path query"),
-    "trail.export": _both("events leave the trail", "format query", "events:int digest because"),
+    "trail.export": _both(
+        "events leave the trail", "format query values:flag", "events:int digest because"
+    ),
     "trail.prune": _both("old leaves' bytes are removed", "below:int", "because"),
     "trail.erase": _both("values behind hidden values are removed", "count:int", "because"),
     "dag.declare": _act(
