@@ -439,6 +439,22 @@ def test_a_signature_that_does_not_hold_or_is_another_keys_is_not_published(plac
         signing(place, stubbed, key, answered=FOREIGN).sign(b"message")
 
 
+def test_a_key_is_found_by_its_public_half(place, stubbed):
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    keys = place.keys({"log": ARN})
+    told = {"KeyId": "k", "Arn": ARN, "KeyState": "Enabled", "KeySpec": "ECC_NIST_EDWARDS25519"}
+    told |= {"KeyUsage": "SIGN_VERIFY", "CreationDate": datetime(2026, 1, 1, tzinfo=UTC)}
+    for _ in range(2):
+        stubbed.add_response("describe_key", {"KeyMetadata": told}, {"KeyId": ARN})
+        stubbed.add_response("get_public_key", {"KeyId": ARN, "PublicKey": spki}, {"KeyId": ARN})
+
+    with pytest.raises(PolicyError, match="no version in use"):
+        keys.signer_of("log", bytes(32))
+    assert str(keys.signer_of("log", public).ref) == "log/1"
+
+
 def test_a_message_that_kms_does_not_take_is_refused_before_it_is_sent(place, stubbed):
     signer = signing(place, stubbed, Ed25519PrivateKey.generate())
 
