@@ -11,6 +11,7 @@ import hashlib
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from airflow_secure_ml.adapters.export_folder import LocalExportFolder, whole_file
 from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
@@ -29,7 +30,7 @@ from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tlog_proof import MAX_PROOF_BYTES, parse_tlog_proof
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
-from airflow_secure_ml.services.evidence import Beside, Packed, Selection, write_pack
+from airflow_secure_ml.services.evidence import FORMAT, Beside, Packed, Selection, write_pack
 from airflow_secure_ml.services.exporting import Exported, export_tiles
 from airflow_secure_ml.services.proving import check_leaf_proof, prove_leaf
 
@@ -43,9 +44,10 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
     if (arguments.tiles is None) == (arguments.pack is None):
         raise ConfigurationError("audit export: give one of --tiles DIR and --pack FILE.zip")
     if arguments.tiles is not None:
-        if words or arguments.kept is not None:
+        if words or arguments.kept is not None or arguments.values:
             raise ConfigurationError(
-                "audit export --tiles gives the whole log; filters and --kept are for --pack"
+                "audit export --tiles gives the whole log; filters, --kept and --values are for "
+                "--pack"
             )
         return _tiles(arguments, session)
     return _pack(arguments, session, words)
@@ -75,7 +77,11 @@ def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
 
 def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> Result:
     reader, keys = _reader(), _log_keys(session)
-    selection = Selection(query=_query(arguments), words=" ".join(words)) if words else Selection()
+    selection = Selection(
+        query=_query(arguments) if words else None,
+        words=" ".join(words) or Selection().words,
+        with_values=arguments.values,
+    )
     verifier = resources.files("airflow_secure_ml.verifier").joinpath("verify.py").read_bytes()
     note, witnesses = _note(reader, session, arguments.size)
     beside = Beside(
@@ -85,7 +91,9 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
         verifier=verifier,
         kept=None if arguments.kept is None else _read_note(arguments.kept),
     )
-    more = {"format": "asml-evidence/1", "query": selection.words}
+    more: dict[str, Any] = {"format": FORMAT, "query": selection.words}
+    if selection.with_values:
+        more["values"] = True
     with session.act("trail.export", more=more) as outcome:
         with whole_file(Path(arguments.pack)) as stream, _bar() as bar:
             found: Packed = write_pack(
@@ -96,6 +104,7 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
         "origin": found.origin,
         "size": found.size,
         "events": found.events,
+        "values": found.values,
         "digest": found.digest,
     }
     line = f"{arguments.pack}: {found.events} events of {found.origin}, {found.digest}"

@@ -110,6 +110,7 @@ AUDIT_COMMANDS = (
         arg("--uri", metavar="ADDRESS", help="about one object"),
         arg("--since", metavar="TIME", help="from this time on, such as 2026-11-22T03:00Z"),
         arg("--until", metavar="TIME", help="before this time"),
+        arg("--values", action="store_true", help="what lies behind hidden values, too"),
         arg("--kept", metavar="FILE", help="a reader's older checkpoint; shows it is a beginning"),
         _SIZE,
     ),

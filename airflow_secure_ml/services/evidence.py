@@ -1,7 +1,7 @@
 """Pack what an outsider needs to check events without us: one zip, the same bytes every time.
 
 A pack holds the events of a selection, each with its proof, or the whole log as tiles; the
-checkpoint, the verifier, a report for people. Values behind hidden values are not in it.
+checkpoint, the verifier, a report for people. Values behind hidden values only if asked for.
 
 Source: C2SP tlog-proof, tlog-tiles; AUDIT_TRAIL, Review.
 """
@@ -12,17 +12,19 @@ import base64
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
+from airflow_secure_ml.core.audit.event import is_hidden
 from airflow_secure_ml.core.audit.ports import AuditReader, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tlog_files import CHECKPOINT_FILE, NamedFile
 from airflow_secure_ml.core.audit.tlog_proof import SUFFIX
 from airflow_secure_ml.core.audit.tree import check_consistency, consistency_proof
+from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 from airflow_secure_ml.services.evidence_report import EvidenceReport, readme
 from airflow_secure_ml.services.exporting import Progress, tile_files
@@ -31,6 +33,7 @@ from airflow_secure_ml.services.proving import check_leaf_proof, prove_leaf
 FORMAT = "asml-evidence/1"
 # Each is a file of the zip, and all their places are held at once.
 MAX_SELECTED = 10_000
+MAX_VALUES = 100_000
 _PAGE = 1000
 # The first that a zip can say; the real one would make every pack another.
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -45,10 +48,12 @@ class Selection:
     Attributes:
         query: Which; None: the whole log, as tiles.
         words: The same for people.
+        with_values: Whether values behind hidden values go along, with their salts.
     """
 
     query: EventQuery | None = None
     words: str = "the whole log"
+    with_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +83,14 @@ class Packed:
         origin: The log's name.
         size: Number of leaves under the checkpoint.
         events: How many events the pack proves.
+        values: How many values behind hidden values it holds.
         digest: Of the zip, `sha256:…`.
     """
 
     origin: str
     size: int
     events: int
+    values: int
     digest: str
 
 
@@ -114,13 +121,14 @@ def write_pack(
     told = progress or (lambda done, total: None)
     with reader.whole() as log, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         report = EvidenceReport(checkpoint=checkpoint, note=beside.note, words=selection.words)
+        values = _Values(reader) if selection.with_values else None
         if selection.query is None:
             events = checkpoint.size
-            files = _whole(log, checkpoint, report)
+            files = _whole(log, checkpoint, report, values)
         else:
             indices = _selected(reader, selection.query, checkpoint.size)
             events = len(indices)
-            files = _proofs(reader, log, indices, beside, report)
+            files = _proofs(reader, log, indices, beside, report, values)
         for path, data in _front(checkpoint, selection, beside, events):
             _put(archive, path, data)
         if beside.kept is not None:
@@ -128,10 +136,54 @@ def write_pack(
         for at, (path, data) in files:
             _put(archive, path, data)
             told(at, events)
+        if values is not None:
+            _put(archive, "values.json", values.encode())
         _put(archive, "report.html", report.render().encode("utf-8"))
     return Packed(
-        origin=checkpoint.origin, size=checkpoint.size, events=events, digest=_digest(stream)
+        origin=checkpoint.origin,
+        size=checkpoint.size,
+        events=events,
+        values=0 if values is None else len(values.found),
+        digest=_digest(stream),
     )
+
+
+@dataclass(slots=True)
+class _Values:
+    """Collects what lies behind the hidden values of the events that pass.
+
+    Attributes:
+        found: By hash; what was erased is not among them.
+    """
+
+    reader: AuditReader
+    found: dict[str, Aside] = field(default_factory=dict)
+
+    def add(self, value: Any) -> None:
+        """Look through an event, or a part of one."""
+        if is_hidden(value):
+            self._keep(str(value["h"]))
+        elif isinstance(value, Mapping):
+            for inner in value.values():
+                self.add(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                self.add(inner)
+
+    def _keep(self, h: str) -> None:
+        aside = None if h in self.found else self.reader.aside(h)
+        if aside is None:
+            return
+        if len(self.found) >= MAX_VALUES:
+            raise ConfigurationError(
+                f"export: more than {MAX_VALUES} hidden values; narrow the selection"
+            )
+        self.found[h] = aside
+
+    def encode(self) -> bytes:
+        """`[[hash, salt, value], …]` by hash."""
+        rows = [[h, aside.salt, aside.value] for h, aside in sorted(self.found.items())]
+        return json.dumps(rows, ensure_ascii=True, indent=0).encode("ascii") + b"\n"
 
 
 def _front(
@@ -173,14 +225,17 @@ def _grown(log: WholeLog, beside: Beside, checkpoint: Checkpoint) -> NamedFile:
 
 
 def _whole(
-    log: WholeLog, checkpoint: Checkpoint, report: EvidenceReport
+    log: WholeLog, checkpoint: Checkpoint, report: EvidenceReport, values: _Values | None
 ) -> Iterator[tuple[int, NamedFile]]:
     yield from tile_files(log, checkpoint)
     # A second pass: a zip takes one file after the other, and the report is one of its own.
     for index, data, _ in log.leaves():
         if index >= checkpoint.size:
             break
-        report.add(index, json.loads(data), is_listed=False)
+        event = json.loads(data)
+        report.add(index, event, is_listed=False)
+        if values is not None:
+            values.add(event)
 
 
 def _proofs(
@@ -189,12 +244,15 @@ def _proofs(
     indices: Sequence[int],
     beside: Beside,
     report: EvidenceReport,
+    values: _Values | None,
 ) -> Iterator[tuple[int, NamedFile]]:
     for at, index in enumerate(indices):
         leaf = _leaf(reader, index)
         proof = prove_leaf(log, index, leaf.data, beside.note)
         check_leaf_proof(proof, beside.keys)
         report.add(index, leaf.event, is_listed=True)
+        if values is not None:
+            values.add(leaf.event)
         yield at, (f"proofs/{index:012d}{SUFFIX}", proof.encode().encode("utf-8"))
 
 

@@ -869,11 +869,13 @@ def verify_files(asked: Asked, report: Report) -> None:
     about = files.text("pack.json", MAX_PROOF)
     report.kind = "tlog-tiles" if about is None else "evidence pack"
     pack = {} if about is None else parse_pack(about)
+    values = Values(files, asked.see)
+    asked.see = values.see
     if pack.get("whole", True):
         verify_tiles(files, asked, report)
     else:
         verify_selection(files, pack, asked, report)
-    verify_values(files, report)
+    values.check(report)
     require_witnesses(asked, report)
 
 
@@ -973,19 +975,37 @@ def check_proof(
     return index
 
 
-def verify_values(files: Files, report: Report) -> None:
-    """Values that were given out with the events give the hashes that stand in them."""
-    text = files.text("values.json", MAX_VALUES)
-    if text is None:
-        return
-    try:
-        rows = json.loads(text)
-        wrong = [h for h, salt, value in rows if not reveals(h, bytes.fromhex(salt), value)]
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Fault(TAMPERED, "values.json: expected [[hash, salt, value], …]") from None
-    if wrong:
-        raise Fault(TAMPERED, f"values.json: {len(wrong)} values do not give their hashes")
-    report.values = len(rows)
+class Values:
+    """Values that were given out with the events: each gives a hash that stands in one of them."""
+
+    def __init__(self, files: Files, see: Callable[[int, dict[str, Any]], None]) -> None:
+        text, self.other = files.text("values.json", MAX_VALUES), see
+        try:
+            rows = [] if text is None else json.loads(text)
+            wrong = [h for h, salt, value in rows if not reveals(h, bytes.fromhex(salt), value)]
+            self.left = {h for h, _, _ in rows}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise Fault(TAMPERED, "values.json: expected [[hash, salt, value], …]") from None
+        if wrong:
+            raise Fault(TAMPERED, f"values.json: {len(wrong)} values do not give their hashes")
+        self.count = len(rows)
+
+    def see(self, index: int, event: dict[str, Any]) -> None:
+        if self.left:
+            self.take(event)
+        self.other(index, event)
+
+    def take(self, value: Any) -> None:
+        if _hidden(value):
+            self.left.discard(value["h"])
+        elif isinstance(value, (dict, list)):
+            for inner in value.values() if isinstance(value, dict) else value:
+                self.take(inner)
+
+    def check(self, report: Report) -> None:
+        if self.left:
+            raise Fault(TAMPERED, f"values.json: {len(self.left)} values belong to no event here")
+        report.values = self.count
 
 
 # ---- the command line

@@ -55,6 +55,16 @@ def test_a_pack_of_selected_events_is_checked_by_an_outsider(recorded, outsider)
     assert outcome["more"]["query"] == "act=key."
 
 
+def test_that_hidden_values_leave_is_recorded_before(recorded, outsider):  # noqa: F811
+    recorded.done("audit", "export", "--pack", "x.zip", "--act", "key.", "--values")
+
+    report = outsider.report(recorded.path / "x.zip", "--keys", recorded.keys)
+    assert (report["status"], report["values"]) == (0, 1)  # who made the keys
+    intent, outcome = exported(recorded)
+    assert intent["phase"] == "intent"
+    assert (intent["more"]["values"], outcome["more"]["values"]) == (True, True)
+
+
 def test_one_checkpoint_gives_one_pack_whatever_came_after(recorded):
     size = json.loads(recorded.done("audit", "export", "--pack", "a.zip", "--json"))["size"]
     recorded.done("keys", "create", "third", "--for", "wrap")
@@ -108,6 +118,7 @@ WRONG = (
     ("export",),
     ("export", "--tiles", "a", "--pack", "b"),
     ("export", "--tiles", "a", "--dag", "x"),
+    ("export", "--tiles", "a", "--values"),
     ("export", "--pack", "a.zip", "--since", "yesterday"),
     ("prove", "nothing"),
     ("prove", "99999999"),

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,6 +20,7 @@ from airflow_secure_ml.core.audit.cosignature import (
     encode_lines,
 )
 from airflow_secure_ml.core.audit.query import EventQuery
+from airflow_secure_ml.core.redaction import hidden_hash
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, PolicyError
 from airflow_secure_ml.services import evidence
 from airflow_secure_ml.services.evidence import Beside, Selection, write_pack
@@ -249,6 +251,70 @@ def test_a_known_witness_whose_line_does_not_hold_is_caught(signed, outsider):  
     report = outsider.report(path, *signed.keys, "--witness-keys", signed.path / "witnesses")
 
     assert report["status"] == 1
+
+
+SALT = bytes(range(16))
+NAME = hidden_hash("Ada", SALT)
+
+
+@pytest.fixture
+def named(signed):
+    """A log in which DORA's five events name a person; two more values lie aside unnamed."""
+    by = {"h": NAME, "n": 3}
+    signed.put("d0" * 16, 0, chain("d0" * 16, 5, by=by, more={"list": [by]}))
+    signed.run()
+    for h, value in ((NAME, "Ada"), (hidden_hash("Bob", SALT), "Bob")):
+        attack(signed, ("INSERT INTO aside(h, salt, value) VALUES (?, ?, ?)", (h, SALT, value)))
+    return signed
+
+
+WITH_VALUES = replace(SELECTED, with_values=True)
+
+
+def test_hidden_values_are_given_out_only_if_asked(named, outsider):  # noqa: F811
+    without, plain = pack(named)
+    packed, path = pack(named, WITH_VALUES, path="values.zip")
+
+    assert (without.values, b"Ada" in plain.read_bytes()) == (0, False)
+    assert packed.values == 1
+    assert json.loads(contents(path)["values.json"]) == [[NAME, SALT.hex(), "Ada"]]
+    assert b"Bob" not in path.read_bytes()
+    assert b"Ada" not in contents(path)["report.html"]
+    report = outsider.report(path, *named.keys)
+    assert (report["status"], report["values"]) == (0, 1)
+
+
+def test_what_was_erased_is_not_there(named, outsider):  # noqa: F811
+    attack(named, ("UPDATE aside SET salt = NULL, value = NULL", ()))
+
+    packed, path = pack(named, replace(Selection(), with_values=True))
+
+    assert packed.values == 0
+    assert outsider.report(path, *named.keys)["status"] == 0
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[NAME, SALT.hex(), "Eve"]],
+        [[hidden_hash("Bob", SALT), SALT.hex(), "Bob"]],
+        [[NAME, (SALT + b"A").hex(), "da"]],
+        {"no": "rows"},
+    ],
+    ids=["another-name", "of-no-event", "salt", "no-rows"],
+)
+def test_a_value_that_is_not_behind_an_event_is_caught(named, outsider, rows):  # noqa: F811
+    _, path = pack(named, WITH_VALUES)
+    repack(path, {**contents(path), "values.json": json.dumps(rows).encode()})
+
+    assert outsider.report(path, *named.keys)["status"] == 1
+
+
+def test_a_value_that_was_exchanged_is_not_packed(named):
+    attack(named, ("UPDATE aside SET value = 'Eve'", ()))
+
+    with pytest.raises(AuditLogError, match="exchanged"):
+        pack(named, WITH_VALUES)
 
 
 def test_a_selection_has_nothing_that_was_not_selected(signed):
