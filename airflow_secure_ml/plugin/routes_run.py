@@ -16,6 +16,7 @@ from sqlalchemy import select
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.access import ScopeDep
+from airflow_secure_ml.plugin.checked import checked_run
 from airflow_secure_ml.plugin.filters import Token
 from airflow_secure_ml.plugin.lanes import Try, lay_out
 from airflow_secure_ml.plugin.rendering import href, page
@@ -27,6 +28,8 @@ MAX_EVENTS = 5000
 # Parsed, events take many times their bytes: a task could fill the API server's memory.
 MAX_BYTES = 16 << 20
 PAGE_ROWS = 250
+# Of one hour or less, so that a person's check of an old period hides no newer one.
+_NEWEST_CHECKS = 10
 
 router = APIRouter()
 # Not `user.`: who looks at a run again and again would push its own events out.
@@ -42,7 +45,9 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
     """One run: lanes, refusals, what went in and out, coverage."""
     query = scope.limit(EventQuery(dag=dag_id, run=run_id, acts=_OF_A_RUN))
     leaves, is_cut = newest_of(trail.store, query)
-    view = lay_out(leaves, _tries(dag_id, run_id))
+    tries = _tries(dag_id, run_id)
+    view = lay_out(leaves, tries)
+    checks = trail.store.page(EventQuery(acts=("coverage.check",)), limit=_NEWEST_CHECKS)
     tokens = (Token(field="dag", value=dag_id), Token(field="run", value=run_id))
     q = " ".join(str(token) for token in tokens)
     return page(
@@ -50,12 +55,16 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         "Run",
         whole=scope.whole,
         view=view,
+        checked=checked_run(
+            [leaf.event for leaf in checks], [leaf.event for leaf in leaves], tries
+        ),
         dag_id=dag_id,
         run_id=run_id,
         event_count=f"{len(leaves):,}",
         is_cut=is_cut,
         events_href=href("events", q=q),
         event_href=lambda name: href("events", q=q, event=name),
+        check_href=lambda name: href("events", q="act:coverage.check", event=name),
         object_href=lambda uri: href("events", q=str(Token(field="object", value=uri))),
     )
 

@@ -35,14 +35,14 @@ def still_raised(alerts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Run
     """
     found: dict[str, dict[str, RunRef]] = {}
     for event in alerts:
-        more = event.get("more", {})
-        about = more.get("about")
+        more = event.get("more")
+        about = more.get("about") if isinstance(more, Mapping) else None
         if not isinstance(about, str) or not about.startswith((COVERAGE, EMITTER)):
             continue
         names = [
             name
             for part in ("tis", "emitters")
-            for name in more.get(part, ())
+            for name in _listed(more, part)
             if isinstance(name, str)
         ]
         raised = found.setdefault(about, {})
@@ -142,3 +142,8 @@ def _run(found: object) -> RunRef:
         return RunRef(dag="", run="")
     dag, run = found.get("dag"), found.get("run")
     return RunRef(dag=dag if isinstance(dag, str) else "", run=run if isinstance(run, str) else "")
+
+
+def _listed(more: object, part: str) -> Sequence[Any]:
+    found = more.get(part) if isinstance(more, Mapping) else None
+    return found if isinstance(found, list) else ()

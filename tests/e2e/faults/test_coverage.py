@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -91,15 +92,19 @@ def began_ms(faults):
 
 @pytest.fixture(scope="module")
 def covered(faults, began_ms):
+    # Airflow takes half a minute to see that it is dead; the others run meanwhile.
+    faults.start("zombie", RUN)
     faults.start("covered", RUN)
     faults.wait("covered", RUN)
+    faults.wait("zombie", RUN)
     return settled(faults, began_ms)
 
 
 def test_the_counts_are_those_of_the_run(faults, covered):
     assert covered["counts"] == {
         "recorded": len(RECORDED),
-        "cut": len(CUT),
+        # And the zombie.
+        "cut": len(CUT) + 1,
         "silent": 0,
         "unsecured": len(UNSECURED),
         "unknown": 0,
@@ -122,6 +127,13 @@ def test_a_try_that_lacks_something_is_named(covered, attempt, verdict, words):
     assert found == verdict
     assert words in because
     assert because.startswith("Airflow: ")
+
+
+def test_a_task_without_a_heartbeat_is_cut_with_that_reason(covered):
+    verdict, because = differing(covered, "zombie")["zombie", -1, 1]
+
+    assert verdict == "cut"
+    assert "heartbeat timeout" in because
 
 
 def test_nothing_else_is_named(covered):
@@ -221,6 +233,19 @@ def test_a_triggered_run_names_run_and_user(faults, covered):
     assert reader(faults).reveal(made["by"]["h"]) == "admin"
 
 
+def test_the_runs_page_names_the_check_and_what_it_left(faults, covered, began_ms):
+    reconcile(faults, began_ms)
+    address = f"{faults.url}/secure-ml/run?dag_id=covered&run_id={RUN}"
+    asked = Request(address, headers={"Authorization": f"Bearer {faults.token}"})
+
+    with urlopen(asked, timeout=60) as answer:
+        html = answer.read().decode()
+
+    assert f"{len(CUT)} cut, {len(UNSECURED)} unsecured" in html
+    assert 'title="tables of Airflow ' in html
+    assert 'checked <a href="' in html
+
+
 def test_a_task_whose_segment_was_removed_is_silent(faults, covered, began_ms):
     stop_sequencer(faults.audit_dir)
     # Whoever holds the lock is taken for a sequencer; nothing is taken up meanwhile.
@@ -266,17 +291,6 @@ def test_a_try_that_airflow_never_had_is_unknown(faults, covered, began_ms):
 
     assert differing(checked, "covered")["ghost", -1, 1][0] == "unknown"
     assert alerts(faults, "alert.raise", "coverage.unknown") == [INVENTED]
-
-
-def test_a_task_without_a_heartbeat_is_cut_with_that_reason(faults, covered, began_ms):
-    faults.start("zombie", RUN)
-    faults.wait("zombie", RUN)
-
-    checked = settled(faults, began_ms)
-
-    verdict, because = differing(checked, "zombie")["zombie", -1, 1]
-    assert verdict == "cut"
-    assert "heartbeat timeout" in because
 
 
 def test_a_purged_run_does_not_change_what_was_said(faults, covered, began_ms):
