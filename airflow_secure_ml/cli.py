@@ -77,6 +77,7 @@ _KEY_COMMANDS = (
             action="store_true",
             help="sign the audit log with ML-DSA-65 beside Ed25519",
         ),
+        _arg("--log-only", action="store_true", help="make the audit log's key alone"),
     ),
     _command(
         "passphrase",

@@ -33,6 +33,10 @@ def init(arguments: argparse.Namespace, session: Session) -> Result:
 
     settings = session.settings
     signer_dir = settings.audit_signer_dir
+    if arguments.log_only:
+        origin = _init_log(arguments, session)
+        made = f"made the audit log {origin}, its key in {signer_dir}"
+        return Result(data={"signer_dir": str(signer_dir), "origin": origin}, lines=[made])
     if not is_in_keyring(settings.key_system):
         return _init_beside(arguments, session)
     new = _new_passphrase(arguments) if arguments.passphrase else None

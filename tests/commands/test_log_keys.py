@@ -146,6 +146,16 @@ def test_a_log_can_begin_with_both_kinds_of_key(desk):
     assert note.count("\n— ") == 2
 
 
+def test_the_signer_s_user_makes_the_log_s_key_and_no_other(tmp_path):
+    desk = Desk(tmp_path)
+
+    made = desk.done("keys", "init", "--log-only")
+
+    assert LogSigner(desk.signer).origin == made["origin"]
+    assert [path.name for path in (tmp_path / "secure_ml").iterdir()] == ["signer"]
+    assert "never replaced" in desk.refused(2, "keys", "init", "--log-only")
+
+
 def test_a_rotation_that_was_killed_is_run_again(desk):
     desk.done("keys", "init")
     stop_sequencer(desk.audit)

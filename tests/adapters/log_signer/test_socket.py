@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -423,3 +424,54 @@ def test_a_frame_is_read_only_as_long_as_it_was_waited_for():
         theirs.sendall(b"\x00")
         with pytest.raises(TimeoutError):
             wire.receive(ours, until=time.monotonic() + 0.1)
+
+
+STRANGER = 65534
+
+
+def as_other_user(act):
+    """What a fork of this process gets after it became another user; text."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        said = "nothing"
+        try:
+            os.setgroups([])
+            os.setgid(STRANGER)
+            os.setuid(STRANGER)
+            said = act()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, said.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    os.wait()
+    return said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "not listed"])
+def test_another_user_gets_signatures_only_if_listed_and_never_the_key(is_listed):
+    # Not below tmp_path: others may not pass through its folders.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        uids = {os.geteuid(), STRANGER} if is_listed else None
+        served = Served(Path(folder), uids=uids)
+        try:
+            served.run.chmod(0o755)
+            served.socket.chmod(0o666)
+            signed = as_other_user(lambda: served.client().sign(3, root(3), ()))
+            stolen = as_other_user(lambda: (served.directory / "log.key").read_text())
+            moved = as_other_user(lambda: str(served.socket.rename(served.run / "mine")))
+        finally:
+            served.stop()
+
+        if is_listed:
+            assert signed == served.record()
+        else:
+            assert signed.startswith("Service")
+            assert served.record().splitlines()[1] == "0"
+        assert stolen.startswith("PermissionError")
+        assert moved.startswith("PermissionError")
