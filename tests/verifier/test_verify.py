@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 
 from airflow_secure_ml.adapters.export_folder import LocalExportFolder
 from airflow_secure_ml.adapters.sqlite_audit import schema
-from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core import canonical, ml_dsa
+from airflow_secure_ml.core.audit.checkpoint import (
+    LogKey,
+    parse_checkpoint,
+    parse_note,
+    sign_with,
+)
 from airflow_secure_ml.core.audit.event import parse_event
+from airflow_secure_ml.core.audit.log_key import ML_DSA_65
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tree import (
     check_consistency,
@@ -23,6 +30,7 @@ from airflow_secure_ml.core.audit.tree import (
     leaf_hash,
     root_of,
 )
+from airflow_secure_ml.core.ports import KeyRef
 from airflow_secure_ml.errors import AuditLogError, FormatError
 from airflow_secure_ml.services.exporting import export_tiles
 from airflow_secure_ml.verifier import verify
@@ -34,6 +42,7 @@ from tests.services.audit.conftest import (  # noqa: F401 - a fixture
     event,
     site,
 )
+from tests.services.audit.test_verifying import stolen_key
 from tests.verifier.conftest import VERIFY
 
 SIZE = 305
@@ -96,6 +105,24 @@ def test_what_it_says_is_for_people(exported, outsider):
 
     assert (status, told) == (0, "")
     assert said.splitlines()[0] == f"{exported.origin}: whole (tlog-tiles)"
+
+
+def test_a_log_with_two_kinds_of_keys_needs_both(exported, outsider):
+    ref = KeyRef(system="log", name="log", version="1")
+    seed = bytes(range(32))
+    second = LogKey(name=exported.origin, public_key=ml_dsa.public_of(seed), algorithm=ML_DSA_65)
+    first, sign = exported.signer.public, stolen_key(exported).sign
+    found = parse_checkpoint(parse_note((exported.path / "tiles" / "checkpoint").read_text()).text)
+    note = sign_with(found, [(first, sign), (second, ml_dsa.MlDsaSigner(seed, ref).sign)])
+    (exported.path / "keys").write_text(first.line() + second.line())
+
+    alone = outsider.report(exported.path / "tiles", *exported.keys)
+    (exported.path / "tiles" / "checkpoint").write_text(note)
+    both = outsider.report(exported.path / "tiles", *exported.keys)
+    (exported.path / "tiles" / "checkpoint").write_text(note[:-9] + "AAAAAAA=\n")
+    broken = outsider.report(exported.path / "tiles", *exported.keys)
+
+    assert [alone["status"], both["status"], broken["status"]] == [1, 0, 1]
 
 
 def test_a_kept_checkpoint_fits_tiles(exported, outsider):

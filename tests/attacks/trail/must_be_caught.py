@@ -16,7 +16,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from airflow_secure_ml.core import ml_dsa
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, sign_checkpoint
+from airflow_secure_ml.core.audit.log_key import ML_DSA_65
 from airflow_secure_ml.core.audit.tree import leaf_hash, root_of
 from tests.services.audit.conftest import ALICE, Held, chain, event
 from tests.services.audit.test_verifying import (
@@ -142,6 +144,13 @@ def retire(site):
     return {"keys": [LogKey(name=key.name, public_key=key.public_key, to_size=EARLY_SIZE)]}
 
 
+def leave_the_second_away(site):
+    """The reader knows a key of another kind; whoever broke Ed25519 signs with that alone."""
+    second = ml_dsa.public_of(bytes(range(32)))
+    key = LogKey(name=site.origin, public_key=second, algorithm=ML_DSA_65)
+    return {"keys": [site.signer.public, key]}
+
+
 def name_twice(site):
     """A second event of one name needs the unique index gone."""
     attack(site, ("DROP INDEX leaf_event", ()))
@@ -249,6 +258,9 @@ ATTACKS = {
         lambda site: {"kept": roll_back(site, with_last=True)[0]}, 1, SIZE, "is missing"
     ),
     "a retired key": Attack(retire, 1, None, "signed by no key known"),
+    "leave the second signature away": Attack(
+        leave_the_second_away, 1, None, "signed by no key known"
+    ),
     "no key": Attack(lambda site: {"keys": []}, 5, None, "no key"),
     "a kept checkpoint that is none": Attack(lambda site: {"kept": "no"}, 5, None, "checkpoint"),
     "two events of one name": Attack(name_twice, 1, None, ""),
