@@ -7,21 +7,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.adapters.log_signer import (
     LAST_FILE,
-    PUBLIC_FILE,
     LogSigner,
     read_last_note,
-    read_log_keys,
 )
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.commands.asking import ask
+from airflow_secure_ml.commands.audit_log import check_text, log_keys, log_reader, read_note
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
-from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.deployment import deployment
@@ -39,19 +36,18 @@ _ACTS = (
     *("task.", "rule.", "object.", "scratch.", "lease.", "secret.", "xcom.", "key.", "dag."),
     *("run.", "user.", "coverage.", "alert.", "emitter.loss", "trail.refused", "trail.verify"),
 )
-_MAX_NOTE_CHARS = 65536
 _WORDS = {0: "whole", 1: "TAMPERED", 4: "incomplete", 5: "cannot tell"}
 
 
 def verify(arguments: argparse.Namespace, session: Session) -> Result:
     """Derive the whole log anew and hold it against every checkpoint."""
-    kept = None if arguments.checkpoint is None else _read_note(arguments.checkpoint)
+    kept = None if arguments.checkpoint is None else read_note(arguments.checkpoint)
     with session.act("trail.verify") as outcome:
-        reader = _reader()
+        reader = log_reader()
         _await_checkpoint(reader)
         last = read_last_note(session.settings.audit_signer_dir)
         with reader.whole() as log:
-            report = verify_log(log, _log_keys(session), kept=kept, signed_last=last)
+            report = verify_log(log, log_keys(session), kept=kept, signed_last=last)
         outcome.more = {"size": report.checked, "root": report.root}
         if report.first_bad is not None:
             outcome.more["first_bad"] = report.first_bad
@@ -72,9 +68,9 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
         results=tuple(arguments.result or ()),
         uri=arguments.uri,
     )
-    _check_text(arguments.dag, arguments.run, arguments.task, arguments.uri, *arguments.act or ())
+    check_text(arguments.dag, arguments.run, arguments.task, arguments.uri, *arguments.act or ())
     session.see("trail.view", more={"page": "cli audit show"})
-    leaves = list(_reader().page(query, limit=arguments.limit))[::-1]
+    leaves = list(log_reader().page(query, limit=arguments.limit))[::-1]
     data = [{"index": leaf.index, "event": leaf.event} for leaf in leaves]
     return Result(data=data, lines=[_event_line(leaf) for leaf in leaves])
 
@@ -123,12 +119,12 @@ def adopt(arguments: argparse.Namespace, session: Session) -> Result:
 def _require_sound(session: Session) -> None:
     """Refuse a log that contradicts itself or a checkpoint in it: signing it would hide that."""
     try:
-        _reader().size()
+        log_reader().size()
     except ConfigurationError:
         # Nobody has made it yet, or it cannot be opened: the sequencer says which.
         return
-    with _reader().whole() as log:
-        report = verify_log(log, _log_keys(session))
+    with log_reader().whole() as log:
+        report = verify_log(log, log_keys(session))
     if report.status == TAMPERED:
         report.raise_for_status()
 
@@ -156,37 +152,10 @@ def _raise_for(status: int) -> None:
         )
 
 
-def _check_text(*given: str | None) -> None:
-    for text in given:
-        if text is not None and any("\ud800" <= sign <= "\udfff" for sign in text):
-            raise ConfigurationError(f"{text!a}: expected UTF-8; no event holds anything else")
-
-
-def _reader() -> AuditReader:
-    return deployment().audit_reader()
-
-
-def _log_keys(session: Session) -> tuple[LogKey, ...]:
-    lines = session.settings.audit_log_keys
-    if lines:
-        return parse_log_keys(lines)
-    return parse_log_keys(read_log_keys(session.settings.audit_signer_dir / PUBLIC_FILE))
-
-
 def _await_checkpoint(reader: AuditReader) -> None:
     deadline = time.monotonic() + _FIRST_CHECKPOINT_S
     while reader.checkpoint() is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-
-
-def _read_note(name: str) -> str:
-    try:
-        with Path(name).open(encoding="utf-8") as stream:
-            return stream.read(_MAX_NOTE_CHARS)
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}: expected a checkpoint's text") from error
 
 
 def _report_lines(report: Report) -> list[str]:

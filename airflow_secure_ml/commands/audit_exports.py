@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_secure_ml.adapters.export_folder import LocalExportFolder, whole_file
 from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
-from airflow_secure_ml.commands.audit import _check_text, _log_keys, _read_note, _reader
+from airflow_secure_ml.commands.audit_log import check_text, log_keys, log_reader, read_note
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session
@@ -55,7 +55,7 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
 
 def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
     folder = Path(arguments.tiles)
-    reader, keys = _reader(), _log_keys(session)
+    reader, keys = log_reader(), log_keys(session)
     note, _ = _note(reader, session, arguments.size)
     with session.act("trail.export", more={"format": "tlog-tiles"}) as outcome:
         with reader.whole() as log, _bar() as bar:
@@ -76,7 +76,7 @@ def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
 
 
 def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> Result:
-    reader, keys = _reader(), _log_keys(session)
+    reader, keys = log_reader(), log_keys(session)
     selection = Selection(
         query=_query(arguments) if words else None,
         words=" ".join(words) or Selection().words,
@@ -89,7 +89,7 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
         keys=keys,
         witness_keys="".join(f"{vkey}\n" for vkey in witnesses),
         verifier=verifier,
-        kept=None if arguments.kept is None else _read_note(arguments.kept),
+        kept=None if arguments.kept is None else read_note(arguments.kept),
     )
     more: dict[str, Any] = {"format": FORMAT, "query": selection.words}
     if selection.with_values:
@@ -113,7 +113,7 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
 
 def prove(arguments: argparse.Namespace, session: Session) -> Result:
     """Print the proof of one event."""
-    reader = _reader()
+    reader = log_reader()
     leaf = _leaf(reader, arguments.event)
     note, _ = _note(reader, session, arguments.size)
     more = {"format": "tlog-proof", "query": arguments.event}
@@ -121,7 +121,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
         with reader.whole() as log:
             proof = prove_leaf(log, leaf.index, leaf.data, note)
         # A store that was changed gives no proof that holds; better here than at the reader's.
-        check_leaf_proof(proof, _log_keys(session), origin=reader.origin())
+        check_leaf_proof(proof, log_keys(session), origin=reader.origin())
         text = proof.encode()
         digest = f"sha256:{hashlib.sha256(text.encode('utf-8')).hexdigest()}"
         outcome.more = {"events": 1, "digest": digest}
@@ -131,7 +131,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
 def check_proof(arguments: argparse.Namespace, session: Session) -> Result:
     """Check a proof with the log's public keys."""
     proof = parse_tlog_proof(_read(arguments.file, MAX_PROOF_BYTES).decode("utf-8", "replace"))
-    keys = _keys_of(arguments.keys) if arguments.keys is not None else _log_keys(session)
+    keys = _keys_of(arguments.keys) if arguments.keys is not None else log_keys(session)
     event = None if arguments.event is None else _read(arguments.event, MAX_PROOF_BYTES)
     found = check_leaf_proof(proof, keys, leaf=event)
     data = {
@@ -177,7 +177,7 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     for name in _FILTERS:
         value = getattr(arguments, name)
         values = value if isinstance(value, list) else [value] if value is not None else []
-        _check_text(*values)
+        check_text(*values)
         found += [f"{name}={each}" for each in values]
     return found
 
