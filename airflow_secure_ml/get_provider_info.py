@@ -35,6 +35,7 @@ def get_provider_info() -> dict[str, object]:
             }
         ],
         "secrets-backends": ["airflow_secure_ml.secrets.VaultBackend"],
+        "db-managers": ["airflow_secure_ml.migrations.db_manager.TrailDBManager"],
         "cli": ["airflow_secure_ml.cli.get_cli_commands"],
         "config": {
             "secure_ml": {
@@ -291,25 +292,6 @@ def _options() -> dict[str, dict[str, object]]:
             "1",
             "How many of the witnesses have to have cosigned before the trail says `witnessed`.",
             kind="integer",
-        ),
-        "audit_anchor": _option(
-            "",
-            "Where a checkpoint is put each hour under an object lock that nobody can lift "
-            "(COMPLIANCE): a bucket made with object lock, and a prefix. Reached through "
-            "aws_conn_id or s3_connections. Empty: nowhere.",
-            example="s3://audit-anchors/trail",
-        ),
-        "audit_timestamp_url": _option(
-            "",
-            "Address of a time-stamp authority (RFC 3161) that stamps a checkpoint each hour; "
-            "needs the extra `timestamp`. Empty: none.",
-            example="https://tsa.example.org/tsr",
-        ),
-        "audit_timestamp_ca": _option(
-            "",
-            "Path of the certificates, PEM, that the authority's stamps are verified by: its "
-            "root, and intermediates that its answers do not bring along.",
-            example="/etc/airflow/secure_ml/tsa.pem",
         ),
         "audit_hide": _option(
             "",

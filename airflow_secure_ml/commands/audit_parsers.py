@@ -73,10 +73,37 @@ AUDIT_COMMANDS = (
         ),
     ),
     command(
+        "migrate",
+        "make or bring up to date the log's tables in PostgreSQL, by their owner",
+        "migrating.migrate_log",
+    ),
+    command(
         "adopt",
         "go on with a log whose record of what was signed last is lost",
         "audit.adopt",
         arg("--yes", action="store_true", help="do not ask"),
+    ),
+    command(
+        "relay",
+        "have checkpoints cosigned by the witnesses of the settings, until stopped",
+        "audit_witnesses.relay",
+        arg("--once", action="store_true", help="ask each once, then end"),
+    ),
+    command(
+        "witness",
+        "be a witness for other hosts' logs, until stopped",
+        "audit_witnesses.witness",
+        arg("--dir", metavar="DIR", required=True, help="its key, logs and memory"),
+        arg("--init", metavar="NAME", help="make its key, with this name, and end"),
+        arg("--listen", metavar="HOST:PORT", help="where it answers (127.0.0.1:7380)"),
+        arg("--tls-cert", metavar="PEM", help="its certificate; without one it is plain HTTP"),
+        arg("--tls-key", metavar="PEM", help="the certificate's key"),
+    ),
+    command(
+        "checkpoint",
+        "print the newest witnessed checkpoint with its cosignatures, to be kept elsewhere",
+        "audit_witnesses.checkpoint",
+        arg("--newest", action="store_true", help="the newest one, whoever cosigned it"),
     ),
     command(
         "reconcile",
