@@ -166,13 +166,16 @@ class Reconciler:
             ServiceUnavailableError: A database cannot be read, or nothing can be recorded.
         """
         raised = still_raised(self._trail.alerts())
-        ends = self._trail.ends(from_ms - _SKEW_MS)
-        states = {emitter: end for emitter, (_, end) in ends.items()}
         rows = self._rows(from_ms, until_ms)
+        earlier = self._earlier(raised, rows, until_ms)
+        # A try's first process may have ended long before the period in which the try did.
+        starts = [each.start_ms for each in (*rows.values(), *earlier) if each.start_ms is not None]
+        ends = self._trail.ends(min([from_ms, *starts]) - _SKEW_MS)
+        states = {emitter: end for emitter, (_, end) in ends.items()}
         own: set[str] = set()
         judged = [self._judge(each, states, own) for each in rows.values()]
         judged += self._unknown(from_ms, until_ms, rows)
-        again = [self._judge(each, states, own) for each in self._again(raised, rows)]
+        again = [self._judge(each, states, own) for each in earlier]
         coverage = cover(from_ms, until_ms, judged)
         bad = {e: end for e, (at, end) in ends.items() if from_ms <= at < until_ms}
         bad = {emitter: end for emitter, end in bad.items() if end in BAD_ENDS}
@@ -218,11 +221,15 @@ class Reconciler:
         for ti in sorted(left - self._tables.tries_of(left).keys()):
             yield judge_unknown(_said(ti, named[ti]))
 
-    def _again(self, raised: Raised, rows: Mapping[str, AirflowTry]) -> Collection[AirflowTry]:
+    def _earlier(
+        self, raised: Raised, rows: Mapping[str, AirflowTry], until_ms: int
+    ) -> Sequence[AirflowTry]:
         """Tries of other periods that are alerted about, as Airflow has them now."""
         kinds = [tis for about, tis in raised.items() if about.startswith(COVERAGE)]
         tis = {ti for found in kinds for ti in found} - rows.keys()
-        return self._tables.tries_of(tis).values() if tis else ()
+        found = self._tables.tries_of(tis).values() if tis else ()
+        # Of a day: what comes later than that is found by a check of its own period.
+        return [each for each in found if (each.end_ms or until_ms) > until_ms - _DAY_MS]
 
     def _fact(self, coverage: Coverage, bad: Mapping[str, str]) -> Fact:
         ended = list(bad.values())

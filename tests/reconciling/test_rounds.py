@@ -9,6 +9,7 @@ import pytest
 
 from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.reconciling.rounds import (
     OVERLAP_MS,
     Reconciler,
@@ -81,14 +82,14 @@ def attempt(ti=TI, state="success", **fields):
     return AirflowTry(ti=ti, dag="d", run="r", task="t", state=state, noted=noted, **given | fields)
 
 
-def check(place, tables, *, calls=-1, from_ms=None):
+def check(place, tables, *, calls=-1, from_ms=None, trail=TrailSide):
     """A check in a process of its own, which may die; then everything is taken into the log."""
     start = now_ms() - 3_600_000 if from_ms is None else from_ms
 
     def work():
         sink = MortalSink(place.audit, calls)
-        trail = TrailSide(place.reader)
-        Reconciler(tables, trail, lambda: sink, now_ms=now_ms).check(start, now_ms() + 1000)
+        side = trail(place.reader)
+        Reconciler(tables, side, lambda: sink, now_ms=now_ms).check(start, now_ms() + 1000)
         sink.spool.close()
 
     status = in_child(work)
@@ -173,6 +174,48 @@ def test_a_try_of_an_earlier_period_is_looked_at_again(place):
 
     assert told(place, "coverage.check")[1]["recorded"] == 0
     assert [alert["tis"] for alert in told(place, "alert.close")] == [[TI]]
+
+
+class GapTrail(TrailSide):
+    """A trail whose sequencer found a gap in every emitter of this time."""
+
+    at_ms = 0
+
+    def ends(self, from_ms):
+        opened = self.events(EventQuery(acts=("emitter.open",)))
+        emitters = [event["emitter"] for event in opened if "ti" in event.get("run", {})]
+        return {emitter: (self.at_ms, "gap") for emitter in emitters if from_ms <= self.at_ms}
+
+
+@pytest.mark.parametrize("at", ["period", "later"])
+def test_a_gap_of_hours_ago_is_not_forgotten(place, monkeypatch, at):
+    hour = 3_600_000
+    monkeypatch.setattr(GapTrail, "at_ms", now_ms() - 4 * hour)
+    place.tell(TI, *FULL)
+    place.sequence()
+    long = attempt(start_ms=now_ms() - 5 * hour, end_ms=now_ms() - 50_000)
+    tables = MemoryTables(long)
+
+    # The try belongs to the first period alone.
+    check(place, tables, from_ms=now_ms() - 6 * hour, trail=GapTrail)
+    if at == "later":
+        check(place, tables, from_ms=now_ms() - 1, trail=GapTrail)
+
+    assert told(place, "coverage.check")[0]["cut"] == 1
+    assert told(place, "alert.close") == []
+
+
+def test_a_long_trys_earlier_process_counts(place, monkeypatch):
+    hour = 3_600_000
+    monkeypatch.setattr(GapTrail, "at_ms", now_ms() - 4 * hour)
+    place.tell(TI, *FULL)
+    place.sequence()
+    tables = MemoryTables(attempt(start_ms=now_ms() - 5 * hour))
+    tables.tries = lambda from_ms, until_ms: iter([list(tables.rows.values())])
+
+    check(place, tables, from_ms=now_ms() - 1000, trail=GapTrail)
+
+    assert told(place, "coverage.check")[0]["cut"] == 1
 
 
 def test_an_invented_try_is_unknown(place):
