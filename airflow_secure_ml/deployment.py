@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.audit_ports import AuditPlace
     from airflow_secure_ml.core.audit.event import Fact, RunRef
     from airflow_secure_ml.core.audit.ports import AuditReader
+    from airflow_secure_ml.core.audit.relaying import RelayBook
     from airflow_secure_ml.core.ports import (
         AuditSink,
         CredentialSource,
@@ -206,9 +207,17 @@ class Deployment:
             passfile=settings.audit_store_passfile,
         )
 
+    @property
+    def relay_book(self) -> RelayBook:
+        """What the relay remembers; nothing is there before it ran."""
+        from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
+
+        return SqliteBook(self.settings.audit_dir / BOOK_FILE)
+
     def ensure_sequencer(self) -> None:
         """Start the log's sequencer on this machine, unless one runs or the log is elsewhere."""
         from airflow_secure_ml.adapters.log_signer import KEY_FILE
+        from airflow_secure_ml.adapters.relay import ensure_relay
         from airflow_secure_ml.adapters.sequencer import ensure_sequencer
 
         signer_socket = self.settings.audit_signer_socket
@@ -222,6 +231,8 @@ class Deployment:
             spares=() if spare is None else (spare,),
             log=(*self.audit_place.arguments(), *asks),
         )
+        if self.settings.audit_witnesses:
+            ensure_relay(self.settings.audit_dir)
 
     def secured_run(
         self,

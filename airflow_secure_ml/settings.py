@@ -79,9 +79,6 @@ class Settings:
         audit_store_passfile: libpq's pass file; None: none.
         audit_witnesses: Who is asked to cosign checkpoints.
         audit_witness_quorum: How many of them have to have cosigned.
-        audit_anchor: Where checkpoints are put under a lock; empty: nowhere.
-        audit_timestamp_url: Who time-stamps checkpoints; empty: nobody.
-        audit_timestamp_ca: Certificates to verify time stamps by; None: none.
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
@@ -118,9 +115,6 @@ class Settings:
     audit_store_passfile: Path | None
     audit_witnesses: tuple[Witness, ...]
     audit_witness_quorum: int
-    audit_anchor: str
-    audit_timestamp_url: str
-    audit_timestamp_ca: Path | None
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
@@ -402,9 +396,6 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_store_passfile": _path_or_none,
     "audit_witnesses": _read_by("cosignature", "parse_witnesses"),
     "audit_witness_quorum": _read_by("relay_options", "parse_quorum"),
-    "audit_anchor": _read_by("relay_options", "parse_anchor"),
-    "audit_timestamp_url": _read_by("relay_options", "parse_stamp_url"),
-    "audit_timestamp_ca": _path_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,

@@ -9,19 +9,18 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 from airflow_secure_ml.errors import ServiceUnavailableError
 
 LOCK_FILE = "relay.lock"
 START_S = 15.0
+IDLE_S = 60.0
 _ENVIRONMENT = (
     *("PATH", "LD_LIBRARY_PATH", "TZ", "LANG", "LC_ALL", "HOME"),
     *("AIRFLOW_HOME", "AIRFLOW_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-# Where [secure_ml] may stand, and what boto3 finds its credentials by.
-_PREFIXES = ("AIRFLOW__SECURE_ML__", "AWS_")
+_PREFIX = "AIRFLOW__SECURE_ML__"
 
 
 class RelayLock:
@@ -64,14 +63,13 @@ def is_relaying(audit_dir: Path) -> bool:
     return False
 
 
-def ensure_relay(audit_dir: Path, *, keep: Collection[str] = (), idle_s: float) -> bool:
+def ensure_relay(audit_dir: Path, *, idle_s: float = IDLE_S) -> bool:
     """Start a relay unless one runs; returns whether one was started.
 
     Only that it was started is waited for: what it then meets is in its own log and on the pages.
 
     Args:
         audit_dir: The log's directory.
-        keep: Further names of environment variables that it needs, such as a connection's.
         idle_s: Seconds without anything to do after which it ends.
 
     Raises:
@@ -80,11 +78,10 @@ def ensure_relay(audit_dir: Path, *, keep: Collection[str] = (), idle_s: float) 
     if is_relaying(audit_dir):
         return False
     command = [sys.executable, "-I", "-m", "airflow_secure_ml.relay"]
-    names = {*_ENVIRONMENT, *keep}
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name in names or name.startswith(_PREFIXES)
+        if name in _ENVIRONMENT or name.startswith(_PREFIX)
     }
     try:
         done = subprocess.run(  # noqa: S603 - our own program
