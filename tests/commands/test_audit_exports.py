@@ -7,7 +7,13 @@ import json
 import zipfile
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
+from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader
+from airflow_secure_ml.core.audit.checkpoint import parse_note
+from airflow_secure_ml.core.audit.cosignature import CosignerKey, cosign, encode_lines
+from airflow_secure_ml.core.audit.relaying import Cosigned
 from tests.test_cli import home, made  # noqa: F401 - fixtures
 from tests.verifier.conftest import outsider  # noqa: F401 - a fixture
 
@@ -74,6 +80,25 @@ def test_one_checkpoint_gives_one_pack_whatever_came_after(recorded):
 
     first, second = ((recorded.path / name).read_bytes() for name in ("a.zip", "b.zip"))
     assert first == second
+
+
+def test_what_witnesses_brought_back_comes_along(recorded, outsider):  # noqa: F811
+    secret = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    key = CosignerKey(name="witness.example/w1", public_key=secret.public_key().public_bytes_raw())
+    note = SqliteAuditReader(recorded.audit / "trail.db").checkpoint()
+    text = parse_note(note).text
+    line = encode_lines([cosign(text, key, secret.sign, time_s=1_795_316_400)])
+    size = int(text.split("\n")[1])
+    book = SqliteBook(recorded.audit / BOOK_FILE)
+    book.keep_cosigned(Cosigned(size=size, witness=key.vkey(), line=line, time_s=1_795_316_400))
+
+    recorded.done("audit", "export", "--pack", "x.zip", "--size", size)
+
+    with zipfile.ZipFile(recorded.path / "x.zip") as archive:
+        (recorded.path / "witnesses").write_bytes(archive.read("witness_keys"))
+    known = ("--witness-keys", recorded.path / "witnesses", "--witnesses", 1)
+    report = outsider.report(recorded.path / "x.zip", "--keys", recorded.keys, *known)
+    assert (report["status"], report["cosigned_by"]) == (0, ["witness.example/w1"])
 
 
 def test_the_whole_log_is_packed_without_filters(recorded, outsider):  # noqa: F811
