@@ -22,9 +22,14 @@ from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
+from airflow_secure_ml.errors import (
+    ConfigurationError,
+    SecureMLError,
+    ServiceUnavailableError,
+)
 from airflow_secure_ml.recording import close_sink
 from airflow_secure_ml.services.endings import Endings
+from airflow_secure_ml.services.standing import witnessed
 from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, WHOLE, Report, verify_log
 
 # A new log's first checkpoint comes a second after its first leaf.
@@ -54,8 +59,26 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
         if report.status != WHOLE:
             outcome.why = "not_checkable" if report.status == CANNOT_TELL else "digest_differs"
             outcome.more["because"] = report.problem[:500]
-    data = {**asdict(report), "verdict": _WORDS[report.status]}
-    return Result(data=data, lines=_report_lines(report), status=report.status)
+        level = _level(reader, session)
+    data = {**asdict(report), "verdict": _WORDS[report.status], "level": level}
+    return Result(data=data, lines=[*_report_lines(report), level], status=report.status)
+
+
+def _level(reader: AuditReader, session: Session) -> str:
+    """What stands behind the log beyond its key; a log that is damaged may not tell."""
+    settings = session.settings
+    try:
+        found = witnessed(
+            reader,
+            deployment().relay_book,
+            log_keys(session),
+            settings.audit_witnesses,
+            settings.audit_witness_quorum,
+        )
+    except SecureMLError as error:
+        return f"level in force: it cannot be told: {error}"
+    problem = f"; {found.problem}" if found.problem else ""
+    return f"level in force: {found.text}{problem}"
 
 
 def show(arguments: argparse.Namespace, session: Session) -> Result:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from airflow_secure_ml.adapters.witness import LOGS_FILE, init_witness
-from airflow_secure_ml.commands.audit_log import log_keys
+from airflow_secure_ml.commands.audit_log import log_keys, log_reader
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
 from airflow_secure_ml.core.audit.cosignature import cosigned_note

@@ -13,12 +13,14 @@ from airflow_secure_ml.adapters.sequencer import sequencer_pid
 from airflow_secure_ml.core.audit.checkpoint import open_checkpoint
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, Edge
-from airflow_secure_ml.errors import FormatError, PolicyError, SignatureError
+from airflow_secure_ml.deployment import Deployment
+from airflow_secure_ml.errors import FormatError, PolicyError, SecureMLError, SignatureError
 from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.plugin.verification import Verdict
 from airflow_secure_ml.plugin.views import When, when
 from airflow_secure_ml.plugin.wording import ENDED, visible
 from airflow_secure_ml.services.endings import Ending, Endings
+from airflow_secure_ml.services.standing import LOCAL, Standing, witnessed
 from airflow_secure_ml.settings import Settings
 
 MAX_NOTE_CHARS = 16_384
@@ -93,6 +95,17 @@ def compare(trail: Trail, pasted: str) -> Verdict:
     more = f"grown by {grown:,} events since" if grown else "nothing was added since"
     text = f"Same log, {more}. Verify now holds your checkpoint against every event again."
     return Verdict(tone="good", sign="✓", text=text)
+
+
+def level(trail: Trail) -> Standing:
+    """What stands behind the log beyond its own key, in words."""
+    settings = trail.settings
+    witnesses, quorum = settings.audit_witnesses, settings.audit_witness_quorum
+    try:
+        book = Deployment(settings).relay_book
+        return witnessed(trail.store, book, trail.log_keys(), witnesses, quorum)
+    except SecureMLError as error:
+        return Standing(text=LOCAL, of=len(witnesses), quorum=quorum, problem=str(error))
 
 
 def tidy(pasted: str) -> str:

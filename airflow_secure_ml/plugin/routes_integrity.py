@@ -65,6 +65,7 @@ def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Re
         "signed_size": f"{signed.size:,}",
         "events": f"{trail.store.size():,}",
         "uncovered": f"{trail.store.size() - signed.size:,}",
+        "level": integrity.level(trail),
         "noticed": integrity.NOTICED,
         "not_noticed": integrity.NOT_NOTICED,
         "spools": spools,
