@@ -106,6 +106,9 @@ class TrailServer:
             migrate(place.login("trail_owner"))
         return place
 
+    def drop(self, place: TrailPlace) -> None:
+        self.server.query(f"DROP DATABASE {place.database} WITH (FORCE)")
+
     def _place(self, name: str) -> TrailPlace:
         return TrailPlace(
             server=self.server, database=name, passfile=self.passfile, passwords=self.passwords
