@@ -14,7 +14,7 @@ import pytest
 from airflow_secure_ml.adapters.relay import SqliteBook
 from airflow_secure_ml.adapters.relay.process import RelayLock, is_relaying
 from airflow_secure_ml.core.audit.checkpoint import parse_checkpoint, parse_note
-from airflow_secure_ml.core.audit.cosignature import CosignerKey, Witness
+from airflow_secure_ml.core.audit.cosignature import CosignerKey, Witness, cosigners
 from airflow_secure_ml.errors import AuditLogError, FormatError, ServiceUnavailableError
 from airflow_secure_ml.services.relaying import TOLD_AFTER_MS, JobRunner, Rest
 from airflow_secure_ml.services.standing import witnessed
@@ -45,7 +45,7 @@ def gone():
     return ServiceUnavailableError(service="witness w", action="ask", reason="refused")
 
 
-class Run:
+class Runs:
     def __init__(self, path, *answers):
         self.facts, self.now, self.told = [], 1_000_000, []
         self.book = SqliteBook(path / "relay.db")
@@ -64,7 +64,7 @@ class Run:
 
 def test_an_alarm_is_told_once_and_closed_when_it_is_over(tmp_path):
     # An alert makes the log grow, and so the next message: it must not be a new alert.
-    run = Run(tmp_path, AuditLogError("10 leaves"), AuditLogError("11 leaves"), DONE, DONE)
+    run = Runs(tmp_path, AuditLogError("10 leaves"), AuditLogError("11 leaves"), DONE, DONE)
 
     for _ in range(4):
         run.runner.once()
@@ -74,7 +74,7 @@ def test_an_alarm_is_told_once_and_closed_when_it_is_over(tmp_path):
 
 
 def test_a_receiver_is_told_to_be_away_only_after_a_while(tmp_path):
-    run = Run(tmp_path, gone(), gone(), gone(), DONE)
+    run = Runs(tmp_path, gone(), gone(), gone(), DONE)
     run.runner.once()
     before = list(run.facts)
     run.now += TOLD_AFTER_MS
@@ -87,7 +87,7 @@ def test_a_receiver_is_told_to_be_away_only_after_a_while(tmp_path):
 
 
 def test_an_alarm_is_told_though_an_absence_was(tmp_path):
-    run = Run(tmp_path, gone(), gone(), AuditLogError("another log"))
+    run = Runs(tmp_path, gone(), gone(), AuditLogError("another log"))
     run.runner.once()
     run.now += TOLD_AFTER_MS
 
@@ -98,7 +98,7 @@ def test_an_alarm_is_told_though_an_absence_was(tmp_path):
 
 
 def test_waits_grow_with_each_failure_and_end_with_a_success(tmp_path):
-    run = Run(tmp_path, *[gone() for _ in range(12)], DONE, gone())
+    run = Runs(tmp_path, *[gone() for _ in range(12)], DONE, gone())
 
     waits = [run.runner.once() for _ in range(14)]
 
@@ -133,7 +133,17 @@ def test_only_one_relay_works_on_a_log(tmp_path):
 
 
 def relay(log, tmp_path, witnesses, *words):  # noqa: F811 - the fixture
-    """The program once, over a log whose key it cannot reach."""
+    """The relay's program, over a log whose key it cannot reach."""
+    return run("airflow_secure_ml.relay", log, tmp_path, witnesses, *words)
+
+
+def cli(log, tmp_path, witnesses, *words):  # noqa: F811 - the fixture
+    done = run("airflow_secure_ml.cli", log, tmp_path, witnesses, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(module, log, tmp_path, witnesses, *words):  # noqa: F811 - the fixture
     section = {
         "AUDIT_DIR": str(log.path),
         "AUDIT_SIGNER_DIR": str(tmp_path / "nowhere"),
@@ -142,7 +152,7 @@ def relay(log, tmp_path, witnesses, *words):  # noqa: F811 - the fixture
     }
     names = {f"AIRFLOW__SECURE_ML__{name}": value for name, value in section.items()}
     return subprocess.run(
-        [sys.executable, "-I", "-m", "airflow_secure_ml.relay", *words],
+        [sys.executable, "-I", "-m", module, *words],
         env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path / "home")} | names,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -201,3 +211,19 @@ def test_an_edited_book_is_not_believed(log, tmp_path):  # noqa: F811
     assert found.size is None
     assert found.problem
     assert parse_checkpoint(parse_note(log.reader().checkpoint()).text).size == kept.size
+
+
+def test_the_commands_show_who_stands_behind_the_log(log, tmp_path):  # noqa: F811
+    vkeys = [key.vkey() for key in log_keys(log)]
+    log.spool.chmod(0o700)
+    with our_witness(tmp_path / "witness", vkeys) as witness:
+        lines = [f"{witness.key.vkey()} {witness.url}"]
+        relay(log, tmp_path, lines, "--once")
+        size = size_of(log.reader().checkpoint())
+
+        shown = cli(log, tmp_path, lines, "audit", "checkpoint")
+        verified = cli(log, tmp_path, lines, "audit", "verify")
+
+    assert size_of(shown) == size
+    assert cosigners(shown, [witness.key]).keys() == {witness.key.vkey()}
+    assert f"level in force: witnessed by 1 of 1 (1 needed) up to {size} events" in verified
