@@ -371,7 +371,9 @@ def _watch(guard: _Guard, lines: _Lines, watched: _Watched, waiting: list[dict[s
 
 def _has_died(task: int) -> bool:
     # A killed task's descriptors are closed a moment before its death is told.
-    return bool(select.select([task], [], [], _DYING_S)[0])
+    poll = select.poll()
+    poll.register(task, select.POLLIN)
+    return bool(poll.poll(_DYING_S * 1000))
 
 
 def _let_go() -> None:

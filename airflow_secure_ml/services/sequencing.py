@@ -34,6 +34,8 @@ HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 << 20, 64 << 20
 # Through the parts of one emitter in a step: thousands in the wrong order hold up nobody else.
 MAX_PASSES = 100
 _OWN = ("sequencer", "sequencer_ended")
+# What is followed or to be ended; all others are looked up when something of them comes.
+_OPEN = ("live", "gap", "sequencer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,24 +148,18 @@ class Sequencer:
 
     def _load(self) -> None:
         """Take everything from the log; what was decided since the last batch is forgotten."""
-        rows = self._log.emitters()
+        rows = self._log.emitters(_OPEN)
         self._is_high = False
         self._own: OwnEmitter | None = None
         self._forerunners: list[EmitterRow] = []
-        self._sequencers = {self._me.emitter}
-        self._rows: dict[str, EmitterRow] = {}
         self._followers: dict[str, Follower] = {}
         for row in rows:
             if row.id == self._me.emitter:
                 self._own = OwnEmitter(row=row, opened_ms=self._me.opened_ms)
             elif row.state in _OWN:
-                self._sequencers.add(row.id)
-                if row.state == "sequencer":
-                    self._forerunners.append(row)
+                self._forerunners.append(row)
             else:
-                self._rows[row.id] = row
-                if row.state in {"live", "gap"}:
-                    self._follower(row.id)
+                self._follow_on(row)
 
     def _in_turn(self, found: Sequence[Segment]) -> list[tuple[str, list[Segment]]]:
         """Segments by emitter, another one first after each batch that did not take all."""
@@ -182,25 +178,37 @@ class Sequencer:
             draft.say(_ended(row, state="cut", events=row.next_seq, torn_bytes=0))
             draft.changed[row.id] = replace(row, state="sequencer_ended")
 
-    def _follower(self, emitter: str) -> Follower:
-        if emitter not in self._followers:
-            row = self._rows.get(emitter)
-            self._followers[emitter] = Follower(
-                row=row or EmitterRow(id=emitter),
-                count=0 if row is None else self._log.event_count(emitter),
-                is_found=row is not None,
-                is_changed=row is not None and row.state in {"live", "gap"},
-            )
-        return self._followers[emitter]
+    def _follower(self, emitter: str) -> Follower | None:
+        """Who follows an emitter; None: the name is a sequencer's, whose events are no segment."""
+        found = self._followers.get(emitter)
+        if found is not None:
+            return found
+        row = self._log.emitter(emitter)
+        if emitter == self._me.emitter or (row is not None and row.state in _OWN):
+            return None
+        if row is not None:
+            return self._follow_on(row)
+        new = Follower(row=EmitterRow(id=emitter), count=0, is_found=False, is_changed=False)
+        return self._followers.setdefault(emitter, new)
+
+    def _follow_on(self, row: EmitterRow) -> Follower:
+        """Follow an emitter that is in the log."""
+        found = self._followers[row.id] = Follower(
+            row=row,
+            count=self._log.event_count(row.id),
+            is_found=True,
+            is_changed=row.state in {"live", "gap"},
+        )
+        return found
 
     def _follow(
         self, draft: Draft, emitter: str, group: Sequence[Segment], *, is_last: bool
     ) -> None:
-        if emitter in self._sequencers:
+        follower = self._follower(emitter)
+        if follower is None:
             for segment in group:
                 self._reader.refuse_whole(draft, segment, "a segment in a sequencer's name")
             return
-        follower = self._follower(emitter)
         passes = 0
         while self._read_on(draft, follower, group, is_again=passes > 0):
             passes += 1
@@ -332,7 +340,6 @@ class Sequencer:
             self._is_stale = True
             raise
         self._own = draft.own
-        self._rows.update(draft.changed)
         self._forerunners = []
 
     def _forget(self, done: Sequence[Segment]) -> None:

@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Must be caught and Review.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,6 +134,8 @@ class _Run:
     chains: dict[str, _Chain] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     ended_at: dict[str, int] = field(default_factory=dict)
+    # Emitters that ended whole are counted, not held: a log has millions of them.
+    whole: int = 0
     endings: EndTracker = field(default_factory=EndTracker)
     sequencers: set[str] = field(default_factory=set)
     refused: int = 0
@@ -167,6 +170,7 @@ class _Run:
 
     def report(self, status: int, problem: str, first_bad: int | None = None) -> Report:
         states = [self.ends.get(key, "live") for key in self.chains if key not in self.sequencers]
+        ends = Counter(states) + Counter(whole=self.whole)
         return Report(
             status=status,
             origin=self.origin,
@@ -177,7 +181,7 @@ class _Run:
             signed_size=self.signed_size,
             first_bad=first_bad,
             problem=problem,
-            ends={state: states.count(state) for state in sorted(set(states))},
+            ends=dict(sorted(ends.items())),
             refused=self.refused,
             kept_size=None if self.kept is None else self.kept.size,
             badly_ended=self.endings.endings(),
@@ -291,7 +295,9 @@ class _Run:
         except SecureMLError as error:
             raise _bad(at, f"is not an event: {error}") from error
         emitter, seq = event["emitter"], event["seq"]
-        chain = self.chains.setdefault(emitter, _Chain())
+        chain = self.chains.get(emitter)
+        if chain is None:
+            chain = self.chains[emitter] = self._chain(emitter, seq, at)
         prev = None if chain.last is None else chain.last.hex()
         if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
             chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
@@ -300,6 +306,19 @@ class _Run:
             chain.next_seq, chain.last, chain.newest = seq + 1, found, at
         self._note(at, event)
         self.endings.note(event)
+
+    def _chain(self, emitter: str, seq: int, at: int) -> _Chain:
+        """A new emitter's chain, or that of one which goes on although it ended whole."""
+        opened = self.log.event(emitter, 0) if seq else None
+        if opened is None or opened[0] >= at:
+            return _Chain()
+        # It is one of those counted; what stands before `at` was verified in this very run.
+        self.whole -= 1
+        self.ends[emitter] = "whole"
+        before = self.log.event(emitter, seq - 1)
+        if before is None or before[0] >= at:
+            return _Chain()
+        return _Chain(next_seq=seq, last=leaf_hash(before[1]), newest=before[0])
 
     def _note(self, at: int, event: dict[str, Any]) -> None:
         more, act = event.get("more", {}), event["act"]
@@ -311,9 +330,19 @@ class _Run:
         if act in RESERVED_ACTS:
             self.sequencers.add(event["emitter"])
         if act == "trail.emitter" and more.get("state") != "found":
-            self.ends[str(more.get("emitter"))] = str(more.get("state"))
-            self.ended_at[str(more.get("emitter"))] = at
+            self._end(at, str(more.get("emitter")), str(more.get("state")))
         self.refused += act == "trail.refused"
+
+    def _end(self, at: int, emitter: str, state: str) -> None:
+        chain = self.chains.get(emitter)
+        if state == "whole" and chain is not None and chain.broken_at is None:
+            self.whole += 1
+            del self.chains[emitter]
+            self.ends.pop(emitter, None)
+            self.ended_at.pop(emitter, None)
+            return
+        self.ends[emitter] = state
+        self.ended_at[emitter] = at
 
     def _check_structure(self, stored: Edge) -> None:
         if self.edge != stored:
@@ -332,8 +361,7 @@ class _Run:
     def _check_chains(self) -> int | None:
         """The first leaf before which an emitter's events are missing, said by the sequencer."""
         # A row may be edited: it counts only until a leaf says how its emitter ended.
-        rows = self.log.emitters()
-        gaps = {row.id for row in rows if row.state == "gap"}
+        gaps = {row.id for row in self.log.emitters(["gap"])}
         holes = []
         for emitter, chain in self.chains.items():
             if chain.broken_at is None:

@@ -181,7 +181,9 @@ def test_rows_hidden_values_and_the_tally_come_with_the_leaves(log, reader, tmp_
 
     append(log, [leaf(6, time=5000)], emitters=[row], asides=[aside])
 
-    assert log.emitters() == (row,)
+    assert log.emitters(["live", "gap"]) == (row,)
+    assert log.emitters(["gap"]) == ()
+    assert (log.emitter(EMITTER), log.emitter("00" * 16)) == (row, None)
     assert (log.event_hash(EMITTER, 2), log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
     assert reader.reveal(h) == "Ada"
     assert reader.reveal("1f" * 32) is None

@@ -237,13 +237,23 @@ def test_rows_and_hidden_values_come_with_the_leaves(log, reader):
     append(log, [leaf(6, time=5000)], emitters=[row], asides=[aside])
     append(log, [], emitters=[row], asides=[aside])
 
-    assert log.emitters() == (row,)
+    assert log.emitters(["live", "gap"]) == (row,)
+    assert log.emitters(["gap"]) == ()
+    assert (log.emitter(EMITTER), log.emitter("00" * 16)) == (row, None)
     assert (log.event_hash(EMITTER, 2), log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
     assert (log.event_hash(EMITTER, 99), log.event_count("cd" * 16)) == (None, 0)
     assert reader.reveal(h) == "Ada"
     assert reader.aside(h) == aside
     assert reader.reveal("1f" * 32) is None
     assert reader.reveal("\0'") is None
+
+
+def test_an_event_is_found_by_its_name_in_the_whole_view(log, reader):
+    with reader.whole() as whole:
+        assert whole.event(EMITTER, 2) == (2, LEAVES[2].data)
+        assert whole.event(EMITTER, 99) is None
+        assert whole.event("00" * 16, 0) is None
+        assert whole.emitters(["live"]) == ()
 
 
 def test_bytes_that_were_refused_are_known_again(log):

@@ -9,7 +9,7 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -114,11 +114,22 @@ FIRST_DIFFERING_COLUMN = (
 )
 
 
-def read_emitters(connection: Connection[Any]) -> tuple[EmitterRow, ...]:
-    """Every emitter's row."""
-    rows = connection.execute(f"SELECT {EMITTER_COLUMNS} FROM asml_trail.emitter ORDER BY id")  # noqa: S608 - a constant
+def read_emitters(connection: Connection[Any], states: Collection[str]) -> tuple[EmitterRow, ...]:
+    """The rows of emitters in one of these states."""
+    sql = f"SELECT {EMITTER_COLUMNS} FROM asml_trail.emitter WHERE state = ANY(%s) ORDER BY id"  # noqa: S608 - a constant
+    return tuple(_emitter(row) for row in connection.execute(sql, [list(states)]))
+
+
+def read_emitter(connection: Connection[Any], emitter: str) -> EmitterRow | None:
+    """An emitter's row."""
+    sql = f"SELECT {EMITTER_COLUMNS} FROM asml_trail.emitter WHERE id = %s"  # noqa: S608 - a constant
+    row = connection.execute(sql, [emitter]).fetchone()
+    return None if row is None else _emitter(row)
+
+
+def _emitter(row: Sequence[Any]) -> EmitterRow:
     names = [name.strip() for name in EMITTER_COLUMNS.split(",")]
-    return tuple(EmitterRow(**dict(zip(names, row, strict=True))) for row in rows)
+    return EmitterRow(**dict(zip(names, row, strict=True)))
 
 
 def read_hashes(connection: Connection[Any], start: int, stop: int) -> tuple[bytes, ...]:

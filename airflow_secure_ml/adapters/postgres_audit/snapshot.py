@@ -86,10 +86,19 @@ class Snapshot:
                 raise AuditLogError(f"audit log: the checkpoint over {size} leaves is empty")
             yield size, note
 
-    def emitters(self) -> Sequence[EmitterRow]:
-        """Every emitter's row."""
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
+        """The rows of emitters in one of these states."""
         with translated("read"):
-            return schema.read_emitters(self._connection)
+            return schema.read_emitters(self._connection, states)
+
+    def event(self, emitter: str, seq: int) -> tuple[int, bytes] | None:
+        """(index, data) of an event by its name; None: not in the log."""
+        sql = f"SELECT {LEAF} FROM asml_trail.leaf WHERE emitter = %s AND seq = %s"  # noqa: S608 - a constant
+        with translated("read"):
+            row = self._connection.execute(sql, [emitter, seq]).fetchone()
+        if row is None or not isinstance(row[0], int) or not _are_bytes(row[1]):
+            return None
+        return row[0], bytes(row[1])
 
     def faults(self) -> Sequence[str]:
         """What the store finds wrong with its own structure; nothing: sound."""

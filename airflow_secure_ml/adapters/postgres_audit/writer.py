@@ -8,7 +8,7 @@ Source: AUDIT_TRAIL, Sequencer; PostgreSQL, "Advisory Locks" and "Write Ahead Lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -68,10 +68,15 @@ class PostgresAuditWriter:
         except FormatError as error:
             raise AuditLogError(f"audit log {self._login.address}: {error}") from error
 
-    def emitters(self) -> Sequence[EmitterRow]:
-        """Every emitter's row."""
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
+        """The rows of emitters in one of these states."""
         with self._working("read") as connection:
-            return schema.read_emitters(connection)
+            return schema.read_emitters(connection, states)
+
+    def emitter(self, emitter: str) -> EmitterRow | None:
+        """An emitter's row; None: nothing of it is in the log."""
+        with self._working("read") as connection:
+            return schema.read_emitter(connection, emitter)
 
     def event_hash(self, emitter: str, seq: int) -> bytes | None:
         """Leaf hash of an event by its name; None: not in the log."""

@@ -156,8 +156,10 @@ def stop_sequencer(audit_dir: Path, *, timeout_s: float = 10.0) -> bool:
         # The process that was opened must still be the one with the lock: ids are used again.
         if sequencer_pid(audit_dir) == pid:
             signal.pidfd_send_signal(process, signal.SIGTERM)
-            ended, _, _ = select.select([process], [], [], timeout_s)
-            if not ended:
+            # Not select.select: it takes no descriptor beyond 1023.
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            if not ended.poll(timeout_s * 1000):
                 raise ServiceUnavailableError(
                     service="sequencer", action="stop", reason=f"still runs after {timeout_s} s"
                 )

@@ -250,9 +250,15 @@ class _Snapshot:
     def checkpoints(self) -> Iterator[tuple[int, str]]:
         return self._rows("SELECT size, note FROM checkpoint ORDER BY size")
 
-    def emitters(self) -> Sequence[EmitterRow]:
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
         with schema.translated("audit log", "read"):
-            return schema.read_emitters(self._connection)
+            return schema.read_emitters(self._connection, states)
+
+    def event(self, emitter: str, seq: int) -> tuple[int, bytes] | None:
+        sql = "SELECT idx, CAST(data AS BLOB) FROM leaf WHERE emitter = ? AND seq = ?"
+        with schema.translated("audit log", "read"):
+            row = self._connection.execute(sql, (emitter, seq)).fetchone()
+        return None if row is None else (int(row[0]), bytes(row[1]))
 
     def faults(self) -> Sequence[str]:
         found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)") if row[0] != "ok"]

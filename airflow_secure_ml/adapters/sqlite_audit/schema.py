@@ -9,8 +9,9 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
@@ -96,11 +97,25 @@ def expected_objects() -> Mapping[tuple[str, str], str | None]:
         connection.close()
 
 
-def read_emitters(connection: sqlite3.Connection) -> tuple[EmitterRow, ...]:
-    """Every emitter's row."""
-    rows = connection.execute(f"SELECT {EMITTER_COLUMNS} FROM emitter ORDER BY id")  # noqa: S608 - a constant
+def read_emitters(
+    connection: sqlite3.Connection, states: Collection[str]
+) -> tuple[EmitterRow, ...]:
+    """The rows of emitters in one of these states."""
+    marks = ", ".join("?" * len(states))
+    sql = f"SELECT {EMITTER_COLUMNS} FROM emitter WHERE state IN ({marks}) ORDER BY id"  # noqa: S608 - constants
+    return tuple(_emitter(row) for row in connection.execute(sql, [*states]))
+
+
+def read_emitter(connection: sqlite3.Connection, emitter: str) -> EmitterRow | None:
+    """An emitter's row."""
+    sql = f"SELECT {EMITTER_COLUMNS} FROM emitter WHERE id = ?"  # noqa: S608 - a constant
+    row = connection.execute(sql, (emitter,)).fetchone()
+    return None if row is None else _emitter(row)
+
+
+def _emitter(row: Sequence[Any]) -> EmitterRow:
     names = [name.strip() for name in EMITTER_COLUMNS.split(",")]
-    return tuple(EmitterRow(**dict(zip(names, row, strict=True))) for row in rows)
+    return EmitterRow(**dict(zip(names, row, strict=True)))
 
 
 def read_hashes(connection: sqlite3.Connection, start: int, stop: int) -> tuple[bytes, ...]:

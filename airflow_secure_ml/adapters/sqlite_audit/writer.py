@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -87,10 +87,15 @@ class SqliteAuditWriter:
         except FormatError as error:
             raise AuditLogError(f"audit log {self._path}: {error}") from error
 
-    def emitters(self) -> Sequence[EmitterRow]:
-        """Every emitter's row."""
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
+        """The rows of emitters in one of these states."""
         with self._translated("read"):
-            return schema.read_emitters(self._connection)
+            return schema.read_emitters(self._connection, states)
+
+    def emitter(self, emitter: str) -> EmitterRow | None:
+        """An emitter's row; None: nothing of it is in the log."""
+        with self._translated("read"):
+            return schema.read_emitter(self._connection, emitter)
 
     def event_hash(self, emitter: str, seq: int) -> bytes | None:
         """Leaf hash of an event by its name; None: not in the log."""

@@ -103,8 +103,11 @@ class LogWriter(TileSource, Protocol):
     def edge(self) -> Edge:
         """The stored edge."""
 
-    def emitters(self) -> Sequence[EmitterRow]:
-        """Every emitter's row."""
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
+        """The rows of emitters in one of these states."""
+
+    def emitter(self, emitter: str) -> EmitterRow | None:
+        """An emitter's row; None: nothing of it is in the log."""
 
     def event_hash(self, emitter: str, seq: int) -> bytes | None:
         """Leaf hash of an event by its name; None: not in the log."""
@@ -147,8 +150,11 @@ class WholeLog(TileSource, Protocol):
     def checkpoints(self) -> Iterator[tuple[int, str]]:
         """(stored size, note) by size."""
 
-    def emitters(self) -> Sequence[EmitterRow]:
-        """Every emitter's row."""
+    def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
+        """The rows of emitters in one of these states."""
+
+    def event(self, emitter: str, seq: int) -> tuple[int, bytes] | None:
+        """(index, data) of an event by its name; None: not in the log."""
 
     def faults(self) -> Sequence[str]:
         """What the store finds wrong with its own structure; nothing: sound."""

@@ -364,6 +364,35 @@ def test_bytes_flipped_in_the_file_never_go_unnoticed(signed):
         assert is_caught or leaves(signed) == stored, at
 
 
+@pytest.mark.parametrize(
+    ("seq", "before"), [(3, b"another history"), (7, None), (2, None), (0, None)]
+)
+def test_what_an_emitter_adds_after_its_end_must_follow_what_it_said(site, seq, before):
+    events = chain(ALICE, 3)
+    site.put(ALICE, 0, events)
+    site.run()
+    site.put(ALICE, 1, [event(ALICE, 3, events[-1])])
+    site.run()
+    sound = site.verify()
+    site.close()
+    site.opened.clear()
+    stored = leaves(site)
+    at = next(n for n, data in enumerate(stored) if b'"seq":3' in data and ALICE.encode() in data)
+    stored[at] = event(ALICE, seq, before if before or not seq else events[-1])
+    if seq < 3:
+        # Two events of one name: the store itself would not take them.
+        attack(site, ("DROP INDEX leaf_event", ()))
+    rewrite(site, stored, sign=stolen_key(site))
+
+    report = site.verify()
+
+    assert (sound.status, sum(sound.ends.values())) == (0, 1)
+    assert report.status == 1
+    if seq >= 3:
+        # Either the one before was changed, or this one; a hole is before this one.
+        assert report.first_bad == (at - 2 if seq == 3 else at)
+
+
 def test_a_proof_holds_and_a_changed_one_does_not(signed):
     proof = prove(signed.reader(), 7)
 
