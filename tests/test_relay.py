@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from airflow_secure_ml.adapters.relay import SqliteBook
-from airflow_secure_ml.adapters.relay.process import RelayLock, is_relaying
+from airflow_secure_ml.adapters.relay.process import RelayLock, ensure_relay, is_relaying
 from airflow_secure_ml.core.audit.checkpoint import parse_checkpoint, parse_note
 from airflow_secure_ml.core.audit.cosignature import CosignerKey, Witness, cosigners
 from airflow_secure_ml.errors import AuditLogError, FormatError, ServiceUnavailableError
 from airflow_secure_ml.services.relaying import TOLD_AFTER_MS, JobRunner, Rest
 from airflow_secure_ml.services.standing import witnessed
 from tests.interop.test_witnesses import ask, log, log_keys, signed, size_of  # noqa: F401 - a fixture
-from tests.interop.witnesses import our_witness
+from tests.interop.witnesses import our_witness, until
 from tests.services.audit.conftest import site  # noqa: F401 - a fixture
 
 
@@ -227,3 +227,18 @@ def test_the_commands_show_who_stands_behind_the_log(log, tmp_path):  # noqa: F8
     assert size_of(shown) == size
     assert cosigners(shown, [witness.key]).keys() == {witness.key.vkey()}
     assert f"level in force: witnessed by 1 of 1 (1 needed) up to {size} events" in verified
+
+
+def test_it_starts_in_the_background_and_ends_when_nothing_is_left(log, tmp_path, monkeypatch):  # noqa: F811
+    vkeys = [key.vkey() for key in log_keys(log)]
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AIRFLOW__SECURE_ML__AUDIT_DIR", str(log.path))
+    monkeypatch.setenv("AIRFLOW__SECURE_ML__AUDIT_LOG_KEYS", log_keys(log)[0].line())
+    with our_witness(tmp_path / "witness", vkeys) as witness:
+        line = f"{witness.key.vkey()} {witness.url}"
+        monkeypatch.setenv("AIRFLOW__SECURE_ML__AUDIT_WITNESSES", line)
+        book = SqliteBook(log.path / "relay.db")
+
+        assert ensure_relay(log.path, idle_s=1.0)
+        until(lambda: book.last_cosigned(witness.key.vkey()), "the relay asks")
+        until(lambda: not is_relaying(log.path), "the relay ends")
