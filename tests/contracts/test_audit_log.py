@@ -377,6 +377,42 @@ def test_another_sequencer_goes_on_where_the_first_one_ended(site):
     assert site.verify().status == WHOLE
 
 
+class Unanswered:
+    """A log whose batches stand, although nobody is told so, and that is then gone for a while."""
+
+    def __init__(self, log):
+        self.log, self.silent = log, 0
+
+    def append(self, batch):
+        self.log.append(batch)
+        if self.silent:
+            raise ServiceUnavailableError("no answer")
+
+    def emitters(self, states=()):
+        if self.silent:
+            self.silent -= 1
+            raise ServiceUnavailableError("still gone")
+        return self.log.emitters(states)
+
+    def __getattr__(self, name):
+        return getattr(self.log, name)
+
+
+def test_a_batch_whose_confirmation_was_lost_is_neither_lost_nor_there_twice(site, store):
+    log = Unanswered(store.writer(site.origin))
+    site.put(ALICE, 0, chain(ALICE, 20))
+    site.start(log=log)
+    log.silent = 2
+
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailableError):
+            site.sequencer.step()
+    site.run()
+
+    assert site.of(ALICE) == list(range(20))
+    assert site.verify().status == WHOLE
+
+
 def test_a_gap_is_told_from_tampering(site):
     events = chain(ALICE, 10)
     site.put(ALICE, 0, [*events[:4], *events[6:]])
