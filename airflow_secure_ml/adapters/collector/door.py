@@ -17,7 +17,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# By path alone: a sender need not be able to list what it goes through.
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # pid uid gid
 PEER: Final = struct.Struct("iII")
 _BACKLOG = 128
@@ -42,10 +43,9 @@ def open_door(path: Path, mode: int) -> socket.socket:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         # Each piece of what comes in says who wrote it, though a descriptor is handed on.
         door.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        address = _address(folder, path)
         before = os.umask(0o177)
         try:
-            door.bind(address)
+            door.bind(os.fspath(path))
         finally:
             os.umask(before)
         os.chmod(path.name, mode, dir_fd=folder)
@@ -73,8 +73,8 @@ def connect_to(path: Path, timeout_s: float) -> socket.socket:
                 "the collector runs as another user, in a directory of its own",
             )
         line.settimeout(timeout_s)
-        # By the descriptor: the directory that was looked at is the one that is gone through.
-        line.connect(_address(folder, path))
+        # Nobody but root and its owner could have changed what was looked at.
+        line.connect(os.fspath(path))
         _, uid, _ = PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         if uid != owner:
             raise OSError(
@@ -86,10 +86,6 @@ def connect_to(path: Path, timeout_s: float) -> socket.socket:
     finally:
         os.close(folder)
     return line
-
-
-def _address(folder: int, path: Path) -> str:
-    return f"/proc/self/fd/{folder}/{path.name}"
 
 
 def _open_folder(path: Path) -> int:

@@ -1,0 +1,237 @@
+"""A task of another user cannot take back, alter or invent what a collector took."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from airflow_secure_ml.core.audit.frame import EVENT, STAMP, read_frames
+from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NEEDS ROOT: two real users")
+
+COLLECTOR, TASK = 60001, 60002
+DRIVER = str(Path(__file__).with_name("as_user.py"))
+DEADLINE_S = 30
+ROUNDS = 15
+PRELUDE = """
+import os, sys, socket, errno
+from pathlib import Path
+from airflow_secure_ml.adapters.collector.line import CollectorLines
+from airflow_secure_ml.adapters.spool import EmitterSink
+from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core.audit.collecting import POINT
+from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
+from airflow_secure_ml.core.audit.tree import leaf_hash
+door = Path(sys.argv[1])
+fact = Fact(act="trail.view", phase="seen", result="ok", more={"page": "x"})
+def event(emitter, seq, prev, page="x"):
+    record = {"v": 1, "emitter": emitter, "seq": seq, "time": 1, "mono": 0, "act": "trail.view"}
+    record |= {"phase": "seen", "result": "ok", "more": {"page": page}}
+    if prev is not None:
+        record["prev"] = leaf_hash(prev).hex()
+    return canonical.encode(record)
+def call(data):
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(str(door))
+    line.settimeout(20)
+    line.sendall(data)
+    return line
+def header(emitter):
+    return encode_header(SegmentHeader(emitter=emitter, part=0))
+A = "a1" * 16
+"""
+
+
+class Place:
+    def __init__(self):
+        # Not below pytest's own directory, which nobody else may enter.
+        self.base = Path(tempfile.mkdtemp(prefix="asml-collector-"))
+        self.base.chmod(0o755)
+        self.audit, self.run = self.base / "audit", self.base / "run"
+        for folder, mode in ((self.audit, 0o700), (self.run, 0o755)):
+            folder.mkdir(mode=mode)
+            os.chown(folder, COLLECTOR, COLLECTOR)
+        self.door = self.run / "collector.sock"
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, DRIVER, str(COLLECTOR), "program", "airflow_secure_ml.collector"]
+        command += ["--audit-dir", str(self.audit), "--socket", str(self.door)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/")
+        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
+        assert ready
+        assert self.process.stdout.readline().startswith(b"READY ")
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(DEADLINE_S)
+            self.process.stdout.close()
+            self.process = None
+
+    def task(self, code, uid=TASK):
+        command = [sys.executable, DRIVER, str(uid), "code", PRELUDE + code, str(self.door)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd="/", timeout=DEADLINE_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def frames(self):
+        files = sorted((self.audit / "collected").glob("*.seg"))
+        return [frame for path in files for frame in read_frames(path.read_bytes(), 32).frames]
+
+    def count(self, kind):
+        return sum(1 for frame in self.frames() if frame.kind == kind)
+
+
+@pytest.fixture
+def place():
+    made = Place()
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(made.base)
+
+
+def test_what_is_sent_is_stamped_with_who_the_kernel_says_sent_it(place):
+    pid = place.task(
+        "s = EmitterSink('task', CollectorLines(door)); s.record(fact); s.settle(); s.close()\n"
+        "print(os.getpid())"
+    )
+    place.stop()
+
+    frames = place.frames()
+    assert [frame.kind for frame in frames] == [STAMP, EVENT, EVENT, EVENT]
+    assert decode_stamp(frames[0].payload) == Stamp(via="socket", pid=int(pid), uid=TASK)
+
+
+def test_a_task_cannot_reach_what_it_said(place):
+    found = place.task(
+        "s = EmitterSink('task', CollectorLines(door)); s.record(fact); s.settle()\n"
+        "path = door.parent.parent / 'audit' / 'collected' / (s.emitter + '-0000.seg')\n"
+        "for act in (lambda: path.open('rb'), path.unlink, door.unlink):\n"
+        "    try:\n        act()\n"
+        "    except PermissionError:\n        print('no')\n"
+    )
+
+    assert found.split() == ["no", "no", "no"]
+
+
+@pytest.mark.parametrize(
+    ("name", "send"),
+    [
+        ("fork", "event(A, 0, None, 'other')"),
+        ("skip", "event(A, 2, first)"),
+        ("chain", "event(A, 1, event(A, 0, None, 'other'))"),
+        ("name", "event('b0' * 16, 1, first)"),
+    ],
+    ids=["fork", "skip", "chain", "name"],
+)
+def test_an_emitter_cannot_take_back_what_it_said(place, name, send):
+    answers = place.task(
+        "first = event(A, 0, None)\n"
+        "line = call(header(A) + encode_frame(1, first) + POINT); print(line.recv(3)[0])\n"
+        f"line.sendall(encode_frame(1, {send}) + POINT); print(line.recv(3)[0])"
+    )
+
+    assert answers.split() == ["1", "2"]
+
+
+def test_a_task_cannot_send_a_stamp(place):
+    answer = place.task(
+        "line = call(header(A) + encode_frame(3, b'{}') + POINT); print(line.recv(3)[0])"
+    )
+
+    assert answer == "2"
+
+
+def test_another_process_cannot_speak_for_an_emitter(place):
+    say = "line = call(header(A) + encode_frame(1, event(A, 0, None)) + POINT)\n"
+    first = place.task(say + "print(line.recv(3)[0])")
+    second = place.task(say + "print(line.recv(3)[0])")
+
+    assert (first, second) == ("1", "2")
+
+
+def test_a_descriptor_that_was_handed_on_says_nothing_more(place):
+    answers = place.task(
+        "first = event(A, 0, None)\n"
+        "line = call(header(A) + encode_frame(1, first) + POINT); print(line.recv(3)[0], flush=1)\n"
+        "if os.fork():\n    os.wait()\n"
+        "else:\n"
+        "    line.sendall(encode_frame(1, event(A, 1, first)) + POINT)\n"
+        "    print(line.recv(3)[0], flush=True)\n    os._exit(0)"
+    )
+    place.stop()
+
+    assert answers.split() == ["1", "2"]
+    assert place.count(EVENT) == 1
+
+
+def test_what_was_acknowledged_comes_again_and_is_taken_once(place):
+    again = "call(header(A) + encode_frame(1, event(A, 0, None)) + POINT).recv(3)[0]"
+    answers = place.task(f"print({again}); print({again})")
+    place.stop()
+
+    assert answers.split() == ["1", "1"]
+    assert place.count(EVENT) == 1
+
+
+def test_a_killed_collector_loses_nothing_it_acknowledged(place):
+    code = (
+        "s = EmitterSink('task', CollectorLines(door))\n"
+        "for _ in range(400):\n    s.record(fact); s.settle(); print('.', flush=True)\n"
+        "s.close()"
+    )
+    command = [sys.executable, DRIVER, str(TASK), "code", PRELUDE + code, str(place.door)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/") as task:
+        for _ in range(ROUNDS):
+            for _ in range(20):
+                assert task.stdout.readline() == b".\n"
+            place.stop(signal.SIGKILL)
+            place.start()
+        said = task.stdout.read().count(b".") + 20 * ROUNDS
+        assert task.wait(DEADLINE_S) == 0
+    place.stop()
+
+    found = [json.loads(frame.payload)["seq"] for frame in place.frames() if frame.kind == EVENT]
+    assert said == 400
+    assert sorted(set(found)) == list(range(402))
+
+
+def test_many_silent_connections_of_one_user_keep_nobody_else_out(place):
+    crowd = "held = []\nfor _ in range(300):\n    held.append(call(b''))\n"
+    hold = "print('held', flush=True)\nsys.stdin.read()\n"
+    command = [sys.executable, DRIVER, str(TASK), "code", PRELUDE + crowd + hold, str(place.door)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as other:
+        assert other.stdout.readline() == b"held\n"
+
+        place.task(
+            "s = EmitterSink('task', CollectorLines(door)); s.record(fact); s.settle()", uid=60003
+        )
+
+        other.stdin.close()
+
+
+def test_a_socket_in_a_directory_of_the_tasks_own_user_is_not_believed(place):
+    os.chown(place.run, TASK, TASK)
+
+    found = place.task(
+        "s = EmitterSink('task', CollectorLines(door)); s.record(fact)\n"
+        "try:\n    s.settle()\n"
+        "except Exception as error:\n    print(error)"
+    )
+
+    assert "belongs to this very user" in found
