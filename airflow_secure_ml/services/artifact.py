@@ -34,11 +34,16 @@ class Artifact:
         self._file, self._directory = file, directory
 
     @property
-    def version(self) -> str:
-        """What tells it from another; empty for a directory in a store that keeps no states."""
+    def held(self) -> PinnedObject | PinnedDirectory:
+        """What is pinned."""
         held = self._directory or self._file
         assert held is not None
-        return held.version
+        return held
+
+    @property
+    def version(self) -> str:
+        """What tells it from another; empty for a directory in a store that keeps no states."""
+        return self.held.version
 
     @property
     def files_at_once(self) -> int:
@@ -71,9 +76,7 @@ class Artifact:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        held = self._directory or self._file
-        assert held is not None
-        held.__exit__(kind, error, trace)
+        self.held.__exit__(kind, error, trace)
 
 
 def pin_artifact(store: ObjectStore, uri: str) -> Artifact:

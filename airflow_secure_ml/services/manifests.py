@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from airflow_secure_ml.core.digest import Digest, hasher
 from airflow_secure_ml.core.manifest import MAX_FILES, Entry, Manifest, Outline
-from airflow_secure_ml.core.ports import ObjectStore, PinnedObject
+from airflow_secure_ml.core.ports import ObjectStore, PinnedObject, Recollection
 from airflow_secure_ml.core.sealed_file.header import MAGIC
 from airflow_secure_ml.errors import FormatError, IntegrityError
 from airflow_secure_ml.services.artifact import Artifact, pin_artifact
@@ -48,18 +48,36 @@ def build_manifest(
 
 
 def manifest_of(
-    artifact: Artifact, *, algorithm: str = "sha256", threads: int | None = None
+    artifact: Artifact,
+    *,
+    algorithm: str = "sha256",
+    threads: int | None = None,
+    remembered: Recollection | None = None,
 ) -> Manifest:
-    """As `build_manifest`, of what is pinned already."""
+    """As `build_manifest`, of what is pinned already.
+
+    Args:
+        artifact: What is pinned.
+        algorithm: Of the files' digests.
+        threads: How many files are read at once; None: as many as helps.
+        remembered: Files it knows are not read; it learns of the others.
+    """
 
     def read(pinned: PinnedObject, path: str, buffer: bytearray) -> Entry:
+        if remembered is not None:
+            remembered.note(path, pinned)
         start, core_id = _start(pinned)
         digest = _digest(pinned, start, algorithm, buffer)
         pinned.check_unchanged()
         size_bytes = pinned.size_bytes - start
         return Entry(path=path, size_bytes=size_bytes, digest=digest, core_id=core_id)
 
-    return Manifest.of(_each_file(artifact, read, threads))
+    known = {} if remembered is None else remembered.known
+    paths = _paths(artifact)
+    unknown = [path for path in paths if path not in known]
+    found = _each_file(artifact, unknown, read, threads)
+    found += [known[path] for path in paths if path in known]
+    return Manifest.of(found)
 
 
 def build_outline(
@@ -84,16 +102,17 @@ def outline_of(artifact: Artifact, *, threads: int | None = None) -> tuple[Outli
         start, core_id = _start(pinned)
         return Outline(path=path, size_bytes=pinned.size_bytes - start, core_id=core_id)
 
-    found = _each_file(artifact, read, threads)
+    found = _each_file(artifact, _paths(artifact), read, threads)
     return tuple(sorted(found, key=lambda each: each.path.encode()))
 
 
 def _each_file(
     artifact: Artifact,
+    paths: Sequence[str],
     read: Callable[[PinnedObject, str, bytearray], _T],
     threads: int | None,
 ) -> list[_T]:
-    """Call `read` with every file of the artifact, pinned; in no particular order of time."""
+    """Call `read` with files of the artifact, pinned; in no particular order of time."""
 
     def read_batch(paths: Sequence[str]) -> list[_T]:
         buffer = bytearray(_BUFFER_BYTES)
@@ -103,7 +122,6 @@ def _each_file(
                 found.append(read(pinned, path, buffer))
         return found
 
-    paths = _paths(artifact)
     threads = threads or max(len(os.sched_getaffinity(0)), artifact.files_at_once)
     size = _BATCH_FILES if artifact.files_at_once == 1 else 1
     batches = [paths[at : at + size] for at in range(0, len(paths), size)]

@@ -160,7 +160,9 @@ def _names(
     store: ObjectStore, write: _Write, outline: tuple[Outline, ...], verifiers: Sequence[Verifier]
 ) -> bool:
     try:
-        held = read_statements(store, [write.uri], verifiers, about=outline).held
+        held = read_statements(
+            store, [write.uri], verifiers, about=[each.path for each in outline]
+        ).held
         return any(signed_manifest(store, each).outline == outline for each in held)
     except SignatureError:
         return False

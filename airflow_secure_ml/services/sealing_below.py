@@ -173,7 +173,9 @@ class SealingBelow:
         require_exactly(self._target, self._finished.keys())
         store, uri = self._target.store, self._target.uri
         names = find_statements(store, uri, manifest.digest)
-        stands = read_statements(store, names, self._keys.verifiers, about=manifest.outline).held
+        stands = read_statements(
+            store, names, self._keys.verifiers, about=[each.path for each in manifest.entries]
+        ).held
         for each in stands:
             if (each.digest, each.statement.object) == (manifest.digest, uri):
                 return each

@@ -41,6 +41,7 @@ __all__ = [
     "check_may_replace",
     "find_statements",
     "sign_artifact",
+    "signed_algorithm",
     "statements_about",
     "statements_for",
     "verify_artifact",
@@ -161,10 +162,26 @@ def verify_artifact(
             (context_differs).
     """
     with pin_artifact(store, uri) as artifact:
-        likely = _likely(store, artifact, demand)
-        algorithm = likely[0].statement.manifest.algorithm if likely else "sha256"
+        algorithm = signed_algorithm(store, artifact, demand)
         manifest = manifest_of(artifact, algorithm=algorithm, threads=threads)
     return verify_manifest(store, uri, manifest, demand)
+
+
+def signed_algorithm(store: ObjectStore, artifact: Artifact, demand: Demand) -> str:
+    """With which algorithm to digest an artifact, to find what was signed of it.
+
+    Its files are opened only where statements that meet the demand name several.
+    """
+    names = find_statements(store, artifact.uri, demand.digest)
+    if not 1 <= len(names) <= MAX_UNPINNED:
+        return "sha256"
+    found = read_statements(store, names, demand.verifiers, about=artifact.names()).held
+    meeting = [each for each in found if not _objections(artifact.uri, each.statement, demand)]
+    algorithms = {each.statement.manifest.algorithm for each in _with_manifests(store, meeting)}
+    if len(algorithms) == 1:
+        return algorithms.pop()
+    likely = _likely(store, artifact, demand) if algorithms else ()
+    return likely[0].statement.manifest.algorithm if likely else "sha256"
 
 
 def verify_manifest(store: ObjectStore, uri: str, manifest: Manifest, demand: Demand) -> Verified:
@@ -175,7 +192,9 @@ def verify_manifest(store: ObjectStore, uri: str, manifest: Manifest, demand: De
     """
     _check_pin(uri, manifest, demand)
     names = find_statements(store, uri, manifest.digest)
-    found = read_statements(store, names, demand.verifiers, about=manifest.outline)
+    found = read_statements(
+        store, names, demand.verifiers, about=[each.path for each in manifest.entries]
+    )
     # A link can give a true statement another's name: what it says is what counts.
     held = [
         replace(each, manifest=manifest)
@@ -252,7 +271,9 @@ def _likely(store: ObjectStore, artifact: Artifact, demand: Demand) -> tuple[Sig
     if not 1 <= len(names) <= MAX_UNPINNED:
         return ()
     outline = outline_of(artifact)
-    found = read_statements(store, names, demand.verifiers, about=outline).held
+    found = read_statements(
+        store, names, demand.verifiers, about=[each.path for each in outline]
+    ).held
     meeting = [
         each
         for each in found

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from airflow_secure_ml.core import dsse, statement
 from airflow_secure_ml.core.crypto_policy import governing
-from airflow_secure_ml.core.manifest import Manifest, Outline
+from airflow_secure_ml.core.manifest import Manifest
 from airflow_secure_ml.core.ports import KeyRef, ObjectStore, Signer, Verifier
 from airflow_secure_ml.core.statement import Statement
 from airflow_secure_ml.errors import ConfigurationError, FormatError, PolicyError, SignatureError
@@ -129,7 +129,7 @@ def read_statements(
     uris: Sequence[str],
     verifiers: Sequence[Verifier],
     *,
-    about: Sequence[Outline] | None = None,
+    about: Sequence[str] | None = None,
 ) -> FoundStatements:
     """Read and verify statements; what does not hold is kept as the reason.
 
@@ -137,7 +137,7 @@ def read_statements(
         store: The artifact's store.
         uris: From `find_statements`.
         verifiers: The keys whose signatures are accepted.
-        about: The artifact's files; they bound what a statement about them may measure.
+        about: Paths of the artifact's files; they bound what a statement about them may measure.
     """
     limit_bytes = dsse.MAX_ENVELOPE_BYTES if about is None else _limit_bytes(about)
     found = FoundStatements(held=[], failures=[])
@@ -186,11 +186,11 @@ def _read(
     return SignedStatement(uri=uri, statement=said, signers=signers, manifest=manifest)
 
 
-def _limit_bytes(outline: Sequence[Outline]) -> int:
+def _limit_bytes(paths: Sequence[str]) -> int:
     # A statement is about as long as the manifest in it; who can write into the folder must not
     # make a reader of one small file parse megabytes. JSON writes a byte as six at most.
-    paths = sum(6 * len(each.path.encode()) + 512 for each in outline)
-    return min((1 << 20) + 2 * paths, dsse.MAX_ENVELOPE_BYTES)
+    longest = sum(6 * len(each.encode()) + 512 for each in paths)
+    return min((1 << 20) + 2 * longest, dsse.MAX_ENVELOPE_BYTES)
 
 
 def _file_stem(digest: str, ref: KeyRef) -> str:

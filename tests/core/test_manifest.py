@@ -3,9 +3,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
+from airflow_secure_ml.core.canonical import encode
 from airflow_secure_ml.core.digest import Digest
 from airflow_secure_ml.core.manifest import Entry, Manifest, compare
 from airflow_secure_ml.errors import FormatError, ManifestMismatchError
@@ -161,3 +162,19 @@ def test_a_mismatch_names_at_most_ten_files():
     assert "and 10 more" in str(caught.value)
     assert "f15" not in str(caught.value)
     assert len(caught.value.missing) == 20
+
+
+@given(
+    st.text(min_size=1).filter(lambda text: "\0" not in text and all(text.split("/"))),
+    st.integers(0, 2**53 - 1),
+    st.sampled_from([None, "0f" * 32]),
+)
+def test_an_entry_is_written_as_every_other_record_is(path, size_bytes, core_id):
+    assume(not {".", ".."} & set(path.split("/")))
+    digest = Digest(algorithm="sha256", hex="ab" * 32)
+    try:
+        entry = Entry(path=path, size_bytes=size_bytes, digest=digest, core_id=core_id)
+    except FormatError:
+        reject()
+
+    assert entry.canonical == encode(entry.as_record())

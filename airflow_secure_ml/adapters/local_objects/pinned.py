@@ -100,6 +100,11 @@ class PinnedFile:
         return version_of(self._status)
 
     @property
+    def status(self) -> os.stat_result:
+        """What the file system said of it when it was pinned."""
+        return self._status
+
+    @property
     def descriptor(self) -> int:
         """The descriptor, for copies inside the kernel; ValueError once it was let go."""
         return self._held()

@@ -102,6 +102,15 @@ class PinnedFolder:
         """The length it had when the directory was listed."""
         return self._listed(relative).st_size
 
+    def status_of(self, relative: str) -> os.stat_result:
+        """What the file system said of a file, through a symlink, when it was listed."""
+        return self._listed(relative)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor; ValueError once it was let go."""
+        return self._held()
+
     def _checked(self, descriptor: int, name: str, then: os.stat_result) -> PinnedFile:
         uri = self._address(name)
         # The folder may be moved aside between the two: it is still the one that is held.
@@ -137,7 +146,9 @@ class PinnedFolder:
 
     def _look(self, name: str) -> os.stat_result:
         status = os.stat(name, dir_fd=self._descriptor)
-        require_file(status.st_mode, self._address(name))
+        # The address is for the refusal alone, and takes as long as the look.
+        if not stat.S_ISREG(status.st_mode):
+            require_file(status.st_mode, self._address(name))
         return status
 
     def _listed(self, relative: str) -> os.stat_result:

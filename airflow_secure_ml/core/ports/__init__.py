@@ -33,12 +33,17 @@ from airflow_secure_ml.core.ports.objects import (
     PinnedDirectory,
     PinnedObject,
 )
+from airflow_secure_ml.core.ports.rechecking import (
+    DigestMemory,
+    Recollection,
+)
 
 __all__ = [
     "AuditSink",
     "AuditStore",
     "CredentialSource",
     "DataChecker",
+    "DigestMemory",
     "DirectoryWriter",
     "KeyRef",
     "KeyRotation",
@@ -50,6 +55,7 @@ __all__ = [
     "ObjectWriter",
     "PinnedDirectory",
     "PinnedObject",
+    "Recollection",
     "RotatingKeys",
     "RowSplitter",
     "Signer",
