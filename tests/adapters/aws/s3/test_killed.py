@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_secure_ml.errors import IntegrityError
+
 ROOT = Path(__file__).parents[4]
 SIZE = 9 << 20
 # Started once: it forks a writer for each moment, which is killed by a timer of its own.
@@ -73,8 +75,15 @@ def writer(s3, bucket):
 
 def whole_object(store, uri):
     """The number of the one writer whose bytes the object holds from end to end."""
-    with store.open(uri) as pinned:
-        data = pinned.read_at(0, pinned.size_bytes)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with store.open(uri) as pinned:
+                data = pinned.read_at(0, pinned.size_bytes)
+            break
+        except IntegrityError:
+            # Replaced while it was read, by what a dead writer had sent.
+            assert time.monotonic() < deadline
     assert len(data) == SIZE
     assert data[:1] * SIZE == data
     return data[0]
@@ -86,12 +95,14 @@ def kill_at_moments(count, writer, bucket, store, put, client):
     began = time.monotonic()
     assert writer(0, 60.0) == 0
     took = time.monotonic() - began
-    there, rng, killed = 1, random.Random(7), 0
+    there, rng, killed, late = 1, random.Random(7), 0, set()
     for number in range(1, count + 1):
         status = writer(number, max(0.001, rng.uniform(0, took)))
         assert status in (0, -9)
         killed += status == -9
-        assert whole_object(store, uri) in (there, number % 251 + 1)
+        # A store may be completing a dead writer's upload still, after the next one's.
+        late.add(number % 251 + 1)
+        assert whole_object(store, uri) in {there} | late
         # What was on its way when the writer died may reach the store after its death.
         deadline = time.monotonic() + 20
         while True:
@@ -102,7 +113,8 @@ def kill_at_moments(count, writer, bucket, store, put, client):
             assert time.monotonic() < deadline
         # Also the call that completes an upload: only now is it settled whose bytes stay.
         settled = whole_object(store, uri)
-        assert settled in (there, number % 251 + 1)
+        assert settled in {there} | late
+        late.discard(settled)
         there = settled
     # Some may have been quicker than their moment; most were not.
     return killed
