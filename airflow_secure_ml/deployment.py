@@ -173,9 +173,19 @@ class Deployment:
 
     def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
         """A new emitter of this process, and a sequencer for it on this machine."""
-        from airflow_secure_ml.adapters.spool import Spool
+        from airflow_secure_ml.adapters.collector.line import CollectorLines
+        from airflow_secure_ml.adapters.spool import EmitterSink, Spool
 
         settings = self.settings
+        if settings.audit_collector is not None:
+            return EmitterSink(
+                program,
+                CollectorLines(settings.audit_collector),
+                run=run,
+                airflow=_airflow_version(),
+                hide=settings.audit_hide,
+                on_unavailable=settings.audit_unavailable,
+            )
         spool = Spool(
             settings.audit_dir,
             program,
@@ -205,6 +215,7 @@ class Deployment:
             audit_dir=settings.audit_dir,
             store=settings.audit_store,
             passfile=settings.audit_store_passfile,
+            subjects_dir=settings.audit_subjects_dir or settings.audit_dir / "subjects",
         )
 
     @property
@@ -220,6 +231,9 @@ class Deployment:
         from airflow_secure_ml.adapters.relay import ensure_relay
         from airflow_secure_ml.adapters.sequencer import ensure_sequencer
 
+        # The collector's user has its own.
+        if self.settings.audit_collector is not None:
+            return
         signer_socket = self.settings.audit_signer_socket
         if signer_socket is None and not (self.settings.audit_signer_dir / KEY_FILE).exists():
             return
@@ -325,6 +339,7 @@ class Deployment:
             spare_dir=settings.audit_spare_dir,
             hide=settings.audit_hide,
             airflow=_airflow_version() or "",
+            collector=settings.audit_collector,
         )
         return Guardian.start(scratch=[root], run=run, audit=audit)
 

@@ -238,6 +238,12 @@ def _options() -> dict[str, dict[str, object]]:
             "Directory on another file system, where the spool goes on when audit_dir is full. "
             "Empty: none.",
         ),
+        "audit_subjects_dir": _option(
+            "",
+            "Directory of the keys that open what hidden values hide, such as who did something: "
+            "destroying a person's key erases their name from the log and from each copy of it. "
+            "Keep it out of the log's backups. Empty: `subjects` in audit_dir.",
+        ),
         "audit_signer_dir": _option(
             "{AIRFLOW_HOME}/secure_ml/signer",
             "Directory of the log key and of the last signed checkpoint. Only the sequencer "
@@ -249,6 +255,12 @@ def _options() -> dict[str, dict[str, object]]:
             "makes one in audit_signer_dir; vault://<mount>?key=<name> and awskms://<key> name "
             "one that is used for nothing else, and need audit_signer_socket: docs/audit-keys.md.",
             example="vault://transit?key=audit-log&conn_id=vault_audit",
+        ),
+        "audit_collector": _option(
+            "",
+            "Socket of a collector that runs as another user; events go there, and no sequencer "
+            "is started here: docs/collector.md. Empty: the spool in audit_dir.",
+            example="/run/secure-ml/collector.sock",
         ),
         "audit_signer_socket": _option(
             "",

@@ -32,7 +32,7 @@ from airflow_secure_ml.adapters.scratch.shredding import hold_marker, is_there, 
 from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 
 if TYPE_CHECKING:
-    from airflow_secure_ml.adapters.spool import Spool
+    from airflow_secure_ml.adapters.spool import EmitterSink
     from airflow_secure_ml.adapters.vault.keeping import Kept, LeaseKeeper
 
 _LINE = 0
@@ -59,7 +59,7 @@ class _Guard:
     def __init__(self, first: dict[str, Any]) -> None:
         self.roots: dict[Path, int] = {}
         self._shredded: list[Path] = []
-        self._spool: Spool | None = None
+        self._spool: EmitterSink | None = None
         self._is_recording = False
         self._keeper: LeaseKeeper | None = None
         self._reported: set[str] = set()
@@ -233,12 +233,22 @@ class _Guard:
         return True
 
 
-def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Spool | None:
+def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> EmitterSink | None:
     if audit is None:
         return None
-    from airflow_secure_ml.adapters.spool import Spool
+    from airflow_secure_ml.adapters.spool import EmitterSink, Spool
     from airflow_secure_ml.core.audit.event import RunRef
 
+    if audit.get("collector"):
+        from airflow_secure_ml.adapters.collector.line import CollectorLines
+
+        return EmitterSink(
+            "guardian",
+            CollectorLines(Path(audit["collector"])),
+            run=None if run is None else RunRef(**run),
+            airflow=audit["airflow"] or None,
+            hide=audit["hide"],
+        )
     return Spool(
         audit["audit_dir"],
         "guardian",

@@ -67,9 +67,11 @@ class Settings:
         scratch_dirs: Directories for opened data, in the order they are tried.
         audit_dir: Spool and store of the audit trail.
         audit_spare_dir: Where the spool goes on when `audit_dir` is full; None: nowhere.
+        audit_subjects_dir: The keys of those whom hidden values name; None: below `audit_dir`.
         audit_signer_dir: The log key and the last signed checkpoint.
         audit_signer: Where the log's key is made: `local`, in that directory, or an address in
             Vault or AWS KMS.
+        audit_collector: The collector's socket; None: the spool in `audit_dir`.
         audit_signer_socket: Where the signer listens that is a process of its own; None: the
             sequencer has the key.
         audit_log_name: First part of the log's name, taken when the log is made.
@@ -106,8 +108,10 @@ class Settings:
     scratch_dirs: tuple[Path, ...]
     audit_dir: Path
     audit_spare_dir: Path | None
+    audit_subjects_dir: Path | None
     audit_signer_dir: Path
     audit_signer: str
+    audit_collector: Path | None
     audit_signer_socket: Path | None
     audit_log_name: str
     audit_log_keys: str
@@ -387,8 +391,10 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "scratch_dirs": _paths,
     "audit_dir": _path,
     "audit_spare_dir": _path_or_none,
+    "audit_subjects_dir": _path_or_none,
     "audit_signer_dir": _path,
     "audit_signer": _audit_signer,
+    "audit_collector": _path_or_none,
     "audit_signer_socket": _path_or_none,
     "audit_log_name": _log_name,
     "audit_log_keys": _log_keys,

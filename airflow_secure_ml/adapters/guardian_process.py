@@ -46,12 +46,14 @@ class GuardianAudit:
         spare_dir: Where its spool goes on when that is full; None: nowhere.
         hide: Dotted names of event fields that are kept aside.
         airflow: Airflow's version, for emitter.open.
+        collector: The collector's socket; None: it writes a spool.
     """
 
     audit_dir: Path
     spare_dir: Path | None = None
     hide: tuple[str, ...] = ()
     airflow: str = ""
+    collector: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +334,7 @@ def _audit_line(audit: GuardianAudit) -> dict[str, Any]:
         "spare_dir": None if audit.spare_dir is None else str(audit.spare_dir),
         "hide": list(audit.hide),
         "airflow": audit.airflow,
+        "collector": None if audit.collector is None else str(audit.collector),
     }
 
 
