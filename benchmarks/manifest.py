@@ -74,7 +74,7 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
                 "reported",
             )
         )
-    again = ("signed directory checked again after one file changed", "not built")
+    again = ("signed directory checked again after one file changed", "no command yet")
     lines.append(
         (*again, "every file is read again, as the first time", "≤ 5 % of the first: **missed**")
     )
