@@ -7,6 +7,7 @@ paths, never a secret.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_secure_ml.adapters.postgres_audit import Login
+    from airflow_secure_ml.adapters.subject_keys import SubjectKeys
 
 SQLITE = "sqlite"
 
@@ -34,7 +36,7 @@ class OpenLog(LogWriter, Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AuditPlace:
     """Where a log lies.
 
@@ -42,11 +44,23 @@ class AuditPlace:
         audit_dir: Where a file would be.
         store: `sqlite`, or the address of a database.
         passfile: libpq's pass file; None: none.
+        subjects_dir: Where the keys of those lie whom hidden values name; None: there are none,
+            and what hidden values hide lies in the open beside the log.
     """
 
     audit_dir: Path
     store: str = SQLITE
     passfile: Path | None = None
+    subjects_dir: Path | None = None
+
+    @cached_property
+    def subjects(self) -> SubjectKeys | None:
+        """Whose keys seal what lies behind hidden values; None: it lies in the open."""
+        if self.subjects_dir is None:
+            return None
+        from airflow_secure_ml.adapters.subject_keys import FILE, SubjectKeys
+
+        return SubjectKeys(self.subjects_dir / FILE)
 
     def reader(self, *, query_s: float | None = None) -> AuditReader:
         """The log as readers see it; nothing is opened before the first question.
@@ -57,10 +71,12 @@ class AuditPlace:
         if self.store == SQLITE:
             from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 
-            return SqliteAuditReader(self.audit_dir / LOG_FILE, query_s=query_s)
+            return SqliteAuditReader(
+                self.audit_dir / LOG_FILE, query_s=query_s, subjects=self.subjects
+            )
         from airflow_secure_ml.adapters.postgres_audit import PostgresAuditReader
 
-        return PostgresAuditReader(self.login(), query_s=query_s)
+        return PostgresAuditReader(self.login(), query_s=query_s, subjects=self.subjects)
 
     def writer(self, origin: str) -> OpenLog:
         """The log as its one sequencer sees it.
@@ -75,10 +91,10 @@ class AuditPlace:
         if self.store == SQLITE:
             from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditWriter
 
-            return SqliteAuditWriter(self.audit_dir / LOG_FILE, origin)
+            return SqliteAuditWriter(self.audit_dir / LOG_FILE, origin, subjects=self.subjects)
         from airflow_secure_ml.adapters.postgres_audit import PostgresAuditWriter
 
-        return PostgresAuditWriter(self.login(), origin)
+        return PostgresAuditWriter(self.login(), origin, subjects=self.subjects)
 
     def login(self) -> Login:
         """How the database is reached.
@@ -97,7 +113,8 @@ class AuditPlace:
 
     def arguments(self) -> list[str]:
         """What a program of our own is told; empty for a file."""
+        subjects = [] if self.subjects_dir is None else ["--subjects-dir", str(self.subjects_dir)]
         if self.store == SQLITE:
-            return []
+            return subjects
         passfile = [] if self.passfile is None else ["--audit-store-passfile", str(self.passfile)]
-        return ["--audit-store", self.store, *passfile]
+        return ["--audit-store", self.store, *passfile, *subjects]

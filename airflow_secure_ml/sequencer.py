@@ -59,6 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--spare-dir", type=Path, action="append", default=[])
     parser.add_argument("--audit-store", default="sqlite", help="the log's address, or sqlite")
     parser.add_argument("--audit-store-passfile", type=Path, help="a pass file of libpq's")
+    parser.add_argument("--subjects-dir", type=Path, help="keys of those whom hidden values name")
     parser.add_argument(
         "--collector", action="store_true", help="also follow what a collector here took"
     )
@@ -230,6 +231,7 @@ def _open_log(
         audit_dir=options.audit_dir,
         store=options.audit_store,
         passfile=options.audit_store_passfile,
+        subjects_dir=options.subjects_dir,
     )
     told, origin = "", _origin(signer, place)
     while not stopped.is_set():

@@ -75,9 +75,17 @@ class SubjectKeys:
             return _row(file, "tag = ?", _tag(self._secret(file), value))
 
     def subject(self, subject_id: str) -> Subject | None:
-        """A subject by its id; None: erased. Errors as in `subjects`."""
+        """A subject by its id; None: erased.
+
+        Raises:
+            ConfigurationError: The file is not here; others as in `subjects`.
+        """
         if not self._path.exists():
-            return None
+            raise ConfigurationError(
+                f"subject keys {self._path}: no such file; what this log's hidden values hide can "
+                "only be told where its sequencer runs, or with [secure_ml] audit_subjects_dir at "
+                "its directory"
+            )
         with self._open() as file:
             return _row(file, "id = ?", subject_id)
 

@@ -38,7 +38,8 @@ def test_a_name_has_one_subject_for_ever_and_nothing_follows_from_it(keys, path)
 
 def test_without_a_file_nobody_is_known_and_none_is_made(keys, path):
     assert keys.named("maria.keller") is None
-    assert keys.subject("00" * 16) is None
+    with pytest.raises(ConfigurationError, match="audit_subjects_dir"):
+        keys.subject("00" * 16)
     assert not keys.destroy("00" * 16)
     assert keys.subjects([]) == {}
     assert not path.parent.exists()

@@ -22,9 +22,16 @@ from airflow_secure_ml.adapters.postgres_audit.failures import (
     translated,
 )
 from airflow_secure_ml.adapters.postgres_audit.queries import where
-from airflow_secure_ml.adapters.postgres_audit.snapshot import BEGIN, LEAF, Snapshot, is_exchanged
+from airflow_secure_ml.adapters.postgres_audit.snapshot import (
+    ASIDE,
+    BEGIN,
+    LEAF,
+    Snapshot,
+    aside_row,
+)
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.subject import Subjects, aside_in
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
@@ -43,10 +50,13 @@ class PostgresAuditReader:
         login: How it is reached.
         query_s: How long one call may take, seconds; None: as long as it takes. `whole` is not
             limited.
+        subjects: Whose keys open what lies behind hidden values; None: it lies in the open.
     """
 
-    def __init__(self, login: Login, *, query_s: float | None = None) -> None:
-        self._login, self._query_s = login, query_s
+    def __init__(
+        self, login: Login, *, query_s: float | None = None, subjects: Subjects | None = None
+    ) -> None:
+        self._login, self._query_s, self._subjects = login, query_s, subjects
         self._sessions = IdleSessions(login, query_s)
 
     def origin(self) -> str:
@@ -147,16 +157,10 @@ class PostgresAuditReader:
         # 64 hex digits; a text that PostgreSQL cannot be asked for is none.
         if not hidden.isalnum() or not hidden.isascii():
             return None
-        rows = self._all("SELECT h, salt, value FROM asml_trail.aside WHERE h = %s", [hidden])
-        if not rows or rows[0][2] is None:
+        rows = self._all(f"SELECT {ASIDE} FROM asml_trail.aside WHERE h = %s", [hidden])  # noqa: S608 - a constant
+        if not rows or rows[0][3] is None:
             return None
-        if is_exchanged(*rows[0]):
-            raise AuditLogError(
-                f"audit log {self._login.address}: what lies aside does not give its hash "
-                f"{hidden[:64]}; it was exchanged"
-            )
-        h, salt, value = rows[0]
-        return Aside(h=str(h), salt=bytes(salt).hex(), value=str(value))
+        return aside_in(aside_row(rows[0]), self._subjects)
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:
@@ -165,7 +169,7 @@ class PostgresAuditReader:
         try:
             with translated("read"):
                 connection.execute(BEGIN)
-            yield Snapshot(connection)
+            yield Snapshot(connection, self._subjects)
         finally:
             connection.close()
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.failures import translated
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.core.audit.subject import AsideRow, Subjects, exchanged_rows
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.core.redaction import gives_hash
 from airflow_secure_ml.errors import AuditLogError, FormatError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ LEAF = (
     "idx::bigint, CASE pg_typeof(data)::text WHEN 'bytea' THEN data::text::bytea "
     "ELSE textsend(data::text) END, hash::bytea"
 )
+ASIDE = "h, subject, salt, value"
 _LEAVES = f"SELECT {LEAF} FROM asml_trail.leaf ORDER BY idx"  # noqa: S608 - a constant
 BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ROWS = 1000
@@ -40,8 +41,8 @@ class Snapshot:
         connection: A session in that transaction.
     """
 
-    def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection[Any], subjects: Subjects | None = None) -> None:
+        self._connection, self._subjects = connection, subjects
         self._cursors = itertools.count()
 
     def origin(self) -> str:
@@ -110,10 +111,8 @@ class Snapshot:
         for (index,) in self._rows(schema.FIRST_DIFFERING_COLUMN):
             if index is not None:
                 found.append(f"the columns of leaf {index} are not those of its event")
-        rows = self._rows(
-            "SELECT h, salt, value FROM asml_trail.aside WHERE value IS NOT NULL ORDER BY h"
-        )
-        exchanged = [str(h) for h, salt, value in rows if is_exchanged(h, salt, value)]
+        sql = f"SELECT {ASIDE} FROM asml_trail.aside WHERE value IS NOT NULL ORDER BY subject, h"  # noqa: S608 - a constant
+        exchanged = exchanged_rows((aside_row(row) for row in self._rows(sql)), self._subjects)
         if exchanged:
             found.append(
                 f"{len(exchanged)} values in table aside do not give their hashes, the first is "
@@ -140,9 +139,15 @@ class Snapshot:
                 yield row
 
 
-def is_exchanged(h: str, salt: bytes | None, value: str) -> bool:
-    """Whether a value and its salt are not those that a hidden value was made of."""
-    return salt is None or not gives_hash(value, bytes(salt), h)
+def aside_row(row: Sequence[Any]) -> AsideRow:
+    """A row of the columns `ASIDE`."""
+    h, subject, salt, value = row
+    return AsideRow(
+        h=str(h),
+        subject=subject,
+        salt=None if salt is None else bytes(salt),
+        value=str(value),
+    )
 
 
 def _are_bytes(*values: object) -> bool:

@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Sequencer; PostgreSQL, "Advisory Locks" and "Write Ahead Lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,6 +18,7 @@ from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
+from airflow_secure_ml.core.audit.subject import Subjects, rows_of
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.errors import (
     AuditLogError,
@@ -42,6 +44,7 @@ class PostgresAuditWriter:
     Args:
         login: How it is reached.
         origin: The log's name.
+        subjects: Whose keys seal what lies behind hidden values; None: it lies in the open.
 
     Raises:
         ServiceUnavailableError: Another sequencer has this log, or the server does not answer.
@@ -49,8 +52,8 @@ class PostgresAuditWriter:
         AuditLogError: The tables are of another log, of a later format, or changed.
     """
 
-    def __init__(self, login: Login, origin: str) -> None:
-        self._login, self._origin = login, origin
+    def __init__(self, login: Login, origin: str, *, subjects: Subjects | None = None) -> None:
+        self._login, self._origin, self._subjects = login, origin, subjects
         self._open: Connection[Any] | None = None
         self._session()
 
@@ -132,7 +135,7 @@ class PostgresAuditWriter:
                     f"audit log {self._login.address}: {size} leaves, the batch begins at "
                     f"{batch.old_size}; two sequencers write one log"
                 )
-            _insert(connection, batch)
+            _insert(connection, batch, self._subjects)
 
     def publish(self, note: str, *, size: int, signed_ms: int) -> None:
         """Keep a signed checkpoint."""
@@ -206,7 +209,7 @@ class PostgresAuditWriter:
             )
 
 
-def _insert(connection: Connection[Any], batch: Batch) -> None:
+def _insert(connection: Connection[Any], batch: Batch, subjects: Subjects | None) -> None:
     cursor = connection.cursor()
     sql = "COPY asml_trail.leaf(idx, data, hash) FROM STDIN (FORMAT BINARY)"
     with cursor.copy(sql) as copy:
@@ -231,9 +234,12 @@ def _insert(connection: Connection[Any], batch: Batch) -> None:
             ],
         )
         cursor.executemany(
-            "INSERT INTO asml_trail.aside(h, salt, value) VALUES (%s, %s, %s) "
+            "INSERT INTO asml_trail.aside(h, subject, salt, value) VALUES (%s, %s, %s, %s) "
             "ON CONFLICT (h) DO NOTHING",
-            [(aside.h, bytes.fromhex(aside.salt), aside.value) for aside in batch.asides],
+            [
+                (row.h, row.subject, row.salt, row.value)
+                for row in rows_of(batch.asides, subjects, os.urandom)
+            ],
         )
         connection.execute(
             "UPDATE asml_trail.log SET size = %s, edge = %s",

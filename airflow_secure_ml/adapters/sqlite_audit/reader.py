@@ -21,8 +21,14 @@ from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.adapters.sqlite_audit.queries import where
 from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.subject import (
+    AsideRow,
+    Subjects,
+    aside_in,
+    exchanged_rows,
+)
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.core.redaction import Aside, gives_hash
+from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import (
     AuditLogError,
     ConfigurationError,
@@ -33,6 +39,7 @@ from airflow_secure_ml.errors import (
 BUSY_S = 10.0
 # Bytes, not text: a tampered leaf need not be UTF-8.
 _LEAF = "idx, CAST(data AS BLOB), hash"
+_ASIDE = "h, subject, salt, value"
 MAX_PAGE = 1000
 # SQLite's steps between two looks at the clock.
 _STEPS = 1000
@@ -84,10 +91,13 @@ class SqliteAuditReader:
         path: The log's file, `<audit_dir>/trail.db`.
         query_s: How long one call may take, seconds; None: as long as it takes. `whole` is not
             limited.
+        subjects: Whose keys open what lies behind hidden values; None: it lies in the open.
     """
 
-    def __init__(self, path: Path, *, query_s: float | None = None) -> None:
-        self._path, self._query_s = path, query_s
+    def __init__(
+        self, path: Path, *, query_s: float | None = None, subjects: Subjects | None = None
+    ) -> None:
+        self._path, self._query_s, self._subjects = path, query_s, subjects
 
     def origin(self) -> str:
         """The log's name, as checkpoints carry it."""
@@ -182,24 +192,19 @@ class SqliteAuditReader:
 
     def aside(self, hidden: str) -> Aside | None:
         """The same with its salt, by which others check it; None: erased."""
-        sql = "SELECT h, salt, value FROM aside WHERE h = ?"
+        sql = f"SELECT {_ASIDE} FROM aside WHERE h = ?"  # noqa: S608 - a constant
         with self._opened() as connection:
             row = connection.execute(sql, [hidden]).fetchone()
-        if row is None or row[2] is None:
+        if row is None or row[3] is None:
             return None
-        if _is_exchanged(*row):
-            raise AuditLogError(
-                f"audit log {self._path}: what lies aside does not give its hash {hidden[:64]}; "
-                "it was exchanged"
-            )
-        return Aside(h=str(row[0]), salt=bytes(row[1]).hex(), value=str(row[2]))
+        return aside_in(_aside_row(row), self._subjects)
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:
         """One consistent view of everything stored, for as long as the block lasts."""
         with open_log(self._path) as connection:
             connection.execute("BEGIN")
-            yield _Snapshot(connection)
+            yield _Snapshot(connection, self._subjects)
 
     def _opened(self) -> AbstractContextManager[sqlite3.Connection]:
         return open_log(self._path, query_s=self._query_s)
@@ -220,8 +225,8 @@ class SqliteAuditReader:
 class _Snapshot:
     """A WholeLog over one read transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, subjects: Subjects | None) -> None:
+        self._connection, self._subjects = connection, subjects
 
     def origin(self) -> str:
         return str(self._log()[0])
@@ -270,8 +275,8 @@ class _Snapshot:
                 continue
             if expected.get((kind, name), "") != stored.get((kind, name), ""):
                 found.append(f"{kind} {name} is not as this release makes it")
-        asides = self._rows("SELECT h, salt, value FROM aside WHERE value IS NOT NULL ORDER BY h")
-        exchanged = [h for h, salt, value in asides if _is_exchanged(h, salt, value)]
+        sql = f"SELECT {_ASIDE} FROM aside WHERE value IS NOT NULL ORDER BY subject, h"  # noqa: S608 - a constant
+        exchanged = exchanged_rows((_aside_row(row) for row in self._rows(sql)), self._subjects)
         if exchanged:
             found.append(
                 f"{len(exchanged)} values in table aside do not give their hashes, the first is "
@@ -293,8 +298,11 @@ class _Snapshot:
                 yield row
 
 
-def _is_exchanged(h: str, salt: bytes | None, value: str) -> bool:
-    return salt is None or not gives_hash(value, bytes(salt), h)
+def _aside_row(row: Sequence[Any]) -> AsideRow:
+    h, subject, salt, value = row
+    return AsideRow(
+        h=str(h), subject=subject, salt=None if salt is None else bytes(salt), value=str(value)
+    )
 
 
 def _leaf(index: int, data: bytes, found: bytes) -> Leaf:

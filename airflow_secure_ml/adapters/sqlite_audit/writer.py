@@ -19,6 +19,7 @@ from typing import Self
 
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
+from airflow_secure_ml.core.audit.subject import Subjects, rows_of
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.errors import (
     AuditLogError,
@@ -36,13 +37,14 @@ class SqliteAuditWriter:
     Args:
         path: The log's file; made with mode 0600 if it is not there.
         origin: The log's name.
+        subjects: Whose keys seal what lies behind hidden values; None: it lies in the open.
 
     Raises:
         AuditLogError: The file is of another log, of a later format, or damaged.
     """
 
-    def __init__(self, path: Path, origin: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, origin: str, *, subjects: Subjects | None = None) -> None:
+        self._path, self._subjects = path, subjects
         if not os.path.lexists(path):
             with self._translated("create"):
                 _create(path, origin)
@@ -193,8 +195,11 @@ class SqliteAuditWriter:
             ],
         )
         many(
-            "INSERT OR IGNORE INTO aside(h, salt, value) VALUES (?, ?, ?)",
-            [(aside.h, bytes.fromhex(aside.salt), aside.value) for aside in batch.asides],
+            "INSERT OR IGNORE INTO aside(h, subject, salt, value) VALUES (?, ?, ?, ?)",
+            [
+                (row.h, row.subject, row.salt, row.value)
+                for row in rows_of(batch.asides, self._subjects, os.urandom)
+            ],
         )
         tally = Counter(
             (leaf.event["time"] // HOUR_MS, leaf.event.get("result", "intent"))

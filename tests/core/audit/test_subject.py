@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_secure_ml.core.audit.subject import (
     NONCE_BYTES,
-    SealedAside,
+    AsideRow,
     Subject,
     open_aside,
     seal_aside,
@@ -36,13 +36,13 @@ def aside_of(value, salt=SALT):
 def test_what_was_sealed_is_opened(value):
     sealed = seal_aside(aside_of(value), MARIA, NONCE)
 
-    assert open_aside(sealed, MARIA) == value
+    assert open_aside(sealed, MARIA) == aside_of(value)
 
 
 def test_neither_value_nor_salt_nor_key_can_be_seen():
     sealed = seal_aside(aside_of("maria.keller"), MARIA, NONCE)
 
-    data = base64.b64decode(sealed.sealed)
+    data = base64.b64decode(sealed.value)
     assert b"maria" not in data
     assert SALT not in data
     assert repr(MARIA.key) not in repr(MARIA)
@@ -53,42 +53,42 @@ def test_neither_value_nor_salt_nor_key_can_be_seen():
     [
         {"h": hidden_hash("jonas.brandt", SALT)},
         {"subject": JONAS.id},
-        {"sealed": ""},
-        {"sealed": "AAAA"},
-        {"sealed": "not base64"},
-        {"sealed": seal_aside(aside_of("jonas.brandt"), MARIA, NONCE).sealed},
-        {"sealed": seal_aside(aside_of("maria.keller"), JONAS, NONCE).sealed},
+        {"value": ""},
+        {"value": "AAAA"},
+        {"value": "not base64"},
+        {"value": seal_aside(aside_of("jonas.brandt"), MARIA, NONCE).value},
+        {"value": seal_aside(aside_of("maria.keller"), JONAS, NONCE).value},
     ],
 )
 def test_a_row_that_was_changed_or_moved_is_refused(change):
     row = replace(seal_aside(aside_of("maria.keller"), MARIA, NONCE), **change)
 
-    with pytest.raises(AuditLogError, match="not what was sealed"):
+    with pytest.raises(AuditLogError, match="it was exchanged"):
         open_aside(row, JONAS if row.subject == JONAS.id else MARIA)
 
 
 def test_every_changed_byte_is_refused():
     row = seal_aside(aside_of("maria.keller"), MARIA, NONCE)
-    data = base64.b64decode(row.sealed)
+    data = base64.b64decode(row.value)
 
     for at in range(len(data)):
         changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         with pytest.raises(AuditLogError):
-            open_aside(replace(row, sealed=base64.b64encode(changed).decode()), MARIA)
+            open_aside(replace(row, value=base64.b64encode(changed).decode()), MARIA)
 
 
 def test_whoever_holds_the_key_cannot_put_another_value_behind_a_hash():
     forged = replace(aside_of("jonas.brandt"), h=hidden_hash("maria.keller", SALT))
 
-    with pytest.raises(AuditLogError, match="not what was sealed"):
+    with pytest.raises(AuditLogError, match="it was exchanged"):
         open_aside(seal_aside(forged, MARIA, NONCE), MARIA)
 
 
 def test_the_frozen_row_is_opened():
     frozen = json.loads(VECTOR.read_text())
     subject = Subject(id=frozen["subject"], key=bytes.fromhex(frozen["key"]))
-    row = SealedAside(h=frozen["h"], subject=frozen["subject"], sealed=frozen["sealed"])
+    row = AsideRow(h=frozen["h"], subject=frozen["subject"], value=frozen["sealed"])
 
-    assert open_aside(row, subject) == frozen["value"]
+    assert open_aside(row, subject).value == frozen["value"]
     aside = Aside(h=frozen["h"], salt=frozen["salt"], value=frozen["value"])
     assert seal_aside(aside, subject, bytes.fromhex(frozen["nonce"])) == row
