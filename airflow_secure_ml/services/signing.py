@@ -168,10 +168,7 @@ def verify_artifact(
 
 
 def signed_algorithm(store: ObjectStore, artifact: Artifact, demand: Demand) -> str:
-    """With which algorithm to digest an artifact, to find what was signed of it.
-
-    Its files are opened only where statements that meet the demand name several.
-    """
+    """With which algorithm to digest; opens files only where statements name several."""
     names = find_statements(store, artifact.uri, demand.digest)
     if not 1 <= len(names) <= MAX_UNPINNED:
         return "sha256"
