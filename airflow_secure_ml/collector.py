@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.adapters.collector.places import Places
     from airflow_secure_ml.adapters.collector.server import Collector
     from airflow_secure_ml.adapters.spool import Spool
-    from airflow_secure_ml.services.receiving import Sender
+    from airflow_secure_ml.core.audit.receiving import Sender
 
 log = logging.getLogger("airflow_secure_ml.collector")
 

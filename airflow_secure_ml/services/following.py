@@ -16,15 +16,11 @@ from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, STAMP, Frame
 from airflow_secure_ml.core.audit.ports import EmitterRow, NewLeaf
+from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
 from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import FormatError
-
-# Only the sequencer may say these: a task that could would pass judgement on itself.
-RESERVED_ACTS = frozenset(
-    {"trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.key"}
-)
 
 # (emitter, seq) → leaf hash of an event that is in the log, or in the batch being made.
 KnownHash = Callable[[str, int], bytes | None]

@@ -16,11 +16,11 @@ from typing import Any
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.ports import WholeLog
+from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, build_tiles
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, HASH_BYTES, Edge, leaf_hash
 from airflow_secure_ml.errors import AuditLogError, PolicyError, SecureMLError
 from airflow_secure_ml.services.endings import Endings, EndTracker
-from airflow_secure_ml.services.following import RESERVED_ACTS
 
 WHOLE, TAMPERED, INCOMPLETE, CANNOT_TELL = 0, 1, 4, 5
 CHUNK = 1024

@@ -15,8 +15,8 @@ from airflow_secure_ml.adapters.collector.peer import Peer, has_ended, receive
 from airflow_secure_ml.adapters.collector.talk import Talk
 from airflow_secure_ml.core.audit.collecting import Answer
 from airflow_secure_ml.core.audit.frame import STAMP, encode_frame
+from airflow_secure_ml.core.audit.receiving import Place, Refused, Sender
 from airflow_secure_ml.core.audit.stamp import Stamp
-from airflow_secure_ml.services.receiving import Place, Refused, Sender
 
 READ_BYTES = 64 << 10
 

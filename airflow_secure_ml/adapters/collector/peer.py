@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from airflow_secure_ml.adapters.collector.door import PEER
-from airflow_secure_ml.services.receiving import Sender
+from airflow_secure_ml.core.audit.receiving import Sender
 
 # Not in module socket before Python 3.14; from Linux 6.5 on.
 _SO_PEERPIDFD: Final = 77

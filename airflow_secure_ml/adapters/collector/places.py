@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from airflow_secure_ml.core.audit.receiving import Place, Sender
 from airflow_secure_ml.errors import FormatError
-from airflow_secure_ml.services.receiving import Place, Sender
 
 FORMAT = 1
 _TABLE = """

@@ -25,7 +25,7 @@ from airflow_secure_ml.adapters.collector.peer import Peer, peer_of
 from airflow_secure_ml.adapters.collector.places import Places
 from airflow_secure_ml.adapters.collector.usage import Usage
 from airflow_secure_ml.core.audit.collecting import DURABLE, REFUSED, UNAVAILABLE, Answer
-from airflow_secure_ml.services.receiving import Place, Refused, Sender
+from airflow_secure_ml.core.audit.receiving import Place, Refused, Sender
 
 log = logging.getLogger(__name__)
 

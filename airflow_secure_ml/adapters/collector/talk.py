@@ -20,8 +20,8 @@ from airflow_secure_ml.core.audit.frame import (
     encode_frame,
     read_frames,
 )
+from airflow_secure_ml.core.audit.receiving import TAKEN, Place, Reception, Refused
 from airflow_secure_ml.errors import FormatError
-from airflow_secure_ml.services.receiving import TAKEN, Place, Reception, Refused
 
 # Written before any point: who never waits must not fill the memory.
 FLUSH_BYTES: Final = 64 << 10

@@ -17,7 +17,11 @@ from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, Frame
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.errors import FormatError
-from airflow_secure_ml.services.following import RESERVED_ACTS
+
+# Only the sequencer may say these: a task that could would pass judgement on itself.
+RESERVED_ACTS = frozenset(
+    {"trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.key"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
