@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_secure_ml.adapters.postgres_audit import Login
     from airflow_secure_ml.adapters.subject_keys import SubjectKeys
+    from airflow_secure_ml.services.erasing_subject import AsideEraser
 
 SQLITE = "sqlite"
 
@@ -95,6 +96,17 @@ class AuditPlace:
         from airflow_secure_ml.adapters.postgres_audit import PostgresAuditWriter
 
         return PostgresAuditWriter(self.login(), origin, subjects=self.subjects)
+
+    def eraser(self) -> AsideEraser:
+        """What removes rows that lie behind hidden values."""
+        if self.store == SQLITE:
+            from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
+            from airflow_secure_ml.adapters.sqlite_audit.erasing import SqliteEraser
+
+            return SqliteEraser(self.audit_dir / LOG_FILE)
+        from airflow_secure_ml.adapters.postgres_audit.erasing import PostgresEraser
+
+        return PostgresEraser(self.login())
 
     def login(self) -> Login:
         """How the database is reached.

@@ -78,6 +78,18 @@ AUDIT_COMMANDS = (
         "migrating.migrate_log",
     ),
     command(
+        "erase",
+        "erase a person: events and proofs stay, and name nobody any more",
+        "audit_erasure.erase",
+        arg(
+            "--person",
+            metavar="NAME",
+            required=True,
+            help="the name as it was recorded; - reads it from standard input",
+        ),
+        arg("--yes", action="store_true", help="do not ask"),
+    ),
+    command(
         "adopt",
         "go on with a log whose record of what was signed last is lost",
         "audit.adopt",
