@@ -38,7 +38,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
     seconds, rounds = (1.0, 2) if quick else (3.0, 3)
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(1, rounds + 1):
-        for name, work in (("event", _events), ("task", _tasks)):
+        for name, work in (("event", spool_events), ("task", _tasks)):
             for writers in WRITERS:
                 say(f"audit: round {number} of {rounds}: {name}, writers: {writers}")
                 place = folder / f"{name}-{writers}-{number}"
@@ -49,7 +49,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
 
 def durable_events(folder: Path, writers: int, seconds: float) -> dict[str, float]:
     """Figures of single events, each durable before the next."""
-    return _measure_one(folder, _events, writers, seconds)
+    return _measure_one(folder, spool_events, writers, seconds)
 
 
 def _measure_one(
@@ -65,12 +65,17 @@ def _measure_one(
         sequenced = _sequenced(audit_dir)
     finally:
         stop_sequencer(audit_dir, timeout_s=60)
+    figures = durable_figures(taken, seconds, d_ms)
+    return {**figures, "sequenced_per_s": round(sequenced / seconds)}
+
+
+def durable_figures(taken: list[float], seconds: float, d_ms: float) -> dict[str, float]:
+    """What so many durable acts in so many seconds come to, d beside it."""
     return {
         "per_s": round(len(taken) / seconds),
         "p50_ms": round(1000 * statistics.median(taken), 3),
         "p99_ms": round(1000 * quantile(taken, 0.99), 3),
         "d_ms": round(d_ms, 3),
-        "sequenced_per_s": round(sequenced / seconds),
     }
 
 
@@ -96,7 +101,7 @@ def at_once(work: Callable[..., None], place: Path, writers: int, seconds: float
     return taken
 
 
-def _events(audit_dir: Path, until: float, done: Say) -> None:
+def spool_events(audit_dir: Path, until: float, done: Say) -> None:
     """Write single events, each durable before the next."""
     spool = Spool(audit_dir, "task", run=RUN)
     taken = []

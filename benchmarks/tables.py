@@ -16,6 +16,7 @@ from benchmarks.measuring import median_ratio
 # Each of these modules says itself what its figures mean: `rows(figures)`.
 PARTS_WITH_ROWS = (
     "trail",
+    "trail_postgres",
     "listener",
     "reads",
     "manifest",

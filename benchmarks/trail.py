@@ -17,8 +17,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.audit import WRITERS, at_once, durable_events
-from benchmarks.measuring import column, median_fdatasync_ms, median_ratio, quantile, say, timed
+from benchmarks.audit import WRITERS, at_once, durable_events, durable_figures
+from benchmarks.measuring import column, median_fdatasync_ms, median_ratio, say, timed
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = (10_000, 100_000, 1_000_000, 2_000_000)
@@ -129,7 +129,7 @@ def chained_events(folder: Path, writers: int, seconds: float) -> dict[str, floa
         database.execute("INSERT INTO chain VALUES (0, '', zeroblob(32))")
     d_ms = median_fdatasync_ms(folder)
     taken = at_once(_chain, path, writers, seconds)
-    return _figures(taken, seconds, d_ms)
+    return durable_figures(taken, seconds, d_ms)
 
 
 def _chain(path: Path, until: float, done: Any) -> None:
@@ -147,15 +147,6 @@ def _chain(path: Path, until: float, done: Any) -> None:
             database.execute("COMMIT")
             taken.append(perf_counter() - start)
     done(taken)
-
-
-def _figures(taken: list[float], seconds: float, d_ms: float) -> dict[str, float]:
-    return {
-        "per_s": round(len(taken) / seconds),
-        "p50_ms": round(1000 * statistics.median(taken), 3),
-        "p99_ms": round(1000 * quantile(taken, 0.99), 3),
-        "d_ms": round(d_ms, 3),
-    }
 
 
 def _grown(folder: Path, steps: tuple[int, ...], verified: int) -> dict[str, Any]:
