@@ -164,8 +164,8 @@ ACTIVITIES: Mapping[str, Activity] = {
     "trail.emitter": _act(
         "the sequencer found an emitter, or its end",
         seen=(
-            "emitter host owner_uid:int pid:int uid:int via state events:int last torn_bytes:int "
-            "because"
+            "emitter host owner_uid:int pid:int uid:int via login state events:int last "
+            "torn_bytes:int because"
         ),
     ),
     "trail.refused": _act(
@@ -207,15 +207,16 @@ ACTIVITIES: Mapping[str, Activity] = {
         ),
     ),
     "coverage.check": _act(
-        "Airflow's tries are held against the trail",
+        "Airflow's tries, or a key system's own log, are held against the trail",
         seen=(
             "from_ms:int until_ms:int recorded:int cut:int silent:int unsecured:int unknown:int "
             "ti_digest source not_started:int open:int "
-            "emitters_cut:int emitters_gap:int emitters_torn:int"
+            "emitters_cut:int emitters_gap:int emitters_torn:int "
+            "since_ms:int to_ms:int matched:int unrecorded:int unasked:int"
         ),
     ),
     "alert.raise": _act(
-        "something needs a person", seen="about subject because tis:list emitters:list"
+        "something needs a person", seen="about subject because tis:list emitters:list uses:list"
     ),
     "alert.close": _act("an alert is over", seen="about subject because tis:list emitters:list"),
 }
