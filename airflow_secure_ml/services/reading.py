@@ -181,7 +181,7 @@ def _is_full(draft: Draft) -> bool:
 def _sender(stamp: Stamp | None) -> dict[str, Any]:
     if stamp is None:
         return {}
-    found = {"pid": stamp.pid, "uid": stamp.uid, "via": stamp.via}
+    found = {"pid": stamp.pid, "uid": stamp.uid, "via": stamp.via, "login": stamp.login}
     return found if stamp.host is None else {**found, "host": stamp.host}
 
 

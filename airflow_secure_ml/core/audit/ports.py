@@ -229,7 +229,7 @@ class Segment:
         token: Names this very file for as long as it is followed.
         emitter: From its file name, 32 hex digits.
         part: From its file name, from 0.
-        owner_uid: Whose file it is.
+        owner_uid: Whose file it is; None: it is none.
         is_held: Whether its writer still holds the lock.
         size_bytes: Its length, looked at after the lock.
         is_stamped: Whether it lies where a receiver alone writes, so that its stamp is believed.
@@ -238,7 +238,7 @@ class Segment:
     token: str
     emitter: str
     part: int
-    owner_uid: int
+    owner_uid: int | None
     is_held: bool
     size_bytes: int
     is_stamped: bool = False

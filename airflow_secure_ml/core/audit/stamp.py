@@ -14,8 +14,9 @@ from typing import Any
 from airflow_secure_ml.core import canonical
 from airflow_secure_ml.errors import FormatError
 
-WAYS = frozenset({"socket", "http"})
+WAYS = frozenset({"socket", "http", "inbox"})
 MAX_HOST = 255
+MAX_LOGIN = 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +24,23 @@ class Stamp:
     """Who sent.
 
     Attributes:
-        via: `socket` or `http`.
+        via: `socket`, `http` or `inbox`.
         pid: The sender's process id as its receiver sees it; None where nothing tells.
         uid: The sender's user id; None where nothing tells.
         host: The machine it sent from; None: the receiver's own.
+        login: Who it logged in as at the inbox's database; None elsewhere.
     """
 
     via: str
     pid: int | None = None
     uid: int | None = None
     host: str | None = None
+    login: str | None = None
 
     def encode(self) -> bytes:
         """The frame's payload."""
-        fields = {"via": self.via, "pid": self.pid, "uid": self.uid, "host": self.host}
+        fields: dict[str, str | int | None] = {"via": self.via, "pid": self.pid, "uid": self.uid}
+        fields |= {"host": self.host, "login": self.login}
         return canonical.encode(
             {name: value for name, value in fields.items() if value is not None}
         )
@@ -46,8 +50,8 @@ def decode_stamp(payload: bytes) -> Stamp:
     """Read a stamp's payload; keys that this release does not know are passed over.
 
     Raises:
-        FormatError: Not canonical, another way than `socket` and `http`, a field of another type,
-            or no process and user beside `socket`.
+        FormatError: Not canonical, an unknown way, a field of another type, no process and user
+            beside `socket`, or no login beside `inbox`.
     """
     record = canonical.decode(payload)
     if not isinstance(record, dict) or record.get("via") not in WAYS:
@@ -56,10 +60,13 @@ def decode_stamp(payload: bytes) -> Stamp:
         via=record["via"],
         pid=_number(record, "pid"),
         uid=_number(record, "uid"),
-        host=_host(record),
+        host=_text(record, "host", MAX_HOST),
+        login=_text(record, "login", MAX_LOGIN),
     )
     if stamp.via == "socket" and (stamp.pid is None or stamp.uid is None):
         raise FormatError("stamp: pid and uid belong to every stamp of a socket")
+    if stamp.via == "inbox" and stamp.login is None:
+        raise FormatError("stamp: login belongs to every stamp of an inbox")
     return stamp
 
 
@@ -72,8 +79,8 @@ def _number(record: dict[str, Any], name: str) -> int | None:
     return value
 
 
-def _host(record: dict[str, Any]) -> str | None:
-    value = record.get("host")
-    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= MAX_HOST):
-        raise FormatError(f"stamp: host is no text of 1 to {MAX_HOST} characters")
+def _text(record: dict[str, Any], name: str, most: int) -> str | None:
+    value = record.get(name)
+    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= most):
+        raise FormatError(f"stamp: {name} is no text of 1 to {most} characters")
     return value
