@@ -101,6 +101,7 @@ def show(arguments: argparse.Namespace, session: Session) -> Result:
 def sequencer(arguments: argparse.Namespace, session: Session) -> Result:
     """Run the sequencer in this process until it is stopped."""
     words = ["--once"] * arguments.once + ["--standby"] * arguments.standby
+    words += ["--collector"] * arguments.collector
     status = _sequence(session, *words)
     _raise_for(status)
     data = {"status": status, "audit_dir": str(session.settings.audit_dir)}

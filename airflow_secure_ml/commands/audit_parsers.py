@@ -49,6 +49,20 @@ AUDIT_COMMANDS = (
         "audit.sequencer",
         arg("--once", action="store_true", help="take what is there, sign it, end"),
         arg("--standby", action="store_true", help="wait for another one's end, then take over"),
+        arg("--collector", action="store_true", help="also follow what a collector here took"),
+    ),
+    command(
+        "collector",
+        "take the events of other users' processes, over a socket, until stopped",
+        "audit_collector.collector",
+        arg("--socket", metavar="PATH", required=True, help="where it listens: audit_collector"),
+        arg(
+            "--allow-uid",
+            type=int,
+            metavar="UID",
+            action="append",
+            help="only this user may send; may be given again; else whoever reaches the socket",
+        ),
     ),
     command(
         "signer",
