@@ -145,6 +145,36 @@ AUDIT_COMMANDS = (
         arg("--every-s", type=int, metavar="N", help="again every N seconds, until stopped"),
     ),
     command(
+        "compare-vault",
+        "hold the log of Vault's file audit device against the trail; exit 4 where they differ, "
+        "5 where it cannot be told",
+        "vault_agreement.compare_vault",
+        arg("files", metavar="FILE", nargs="+", help="the log's files, the oldest first; also .gz"),
+        arg("--since", metavar="TIME", help="from this time on: 2026-11-22T03:00Z, or 24h ago"),
+        arg("--until", metavar="TIME", help="before this time"),
+        arg(
+            "--tolerance-s",
+            type=float,
+            default=5.0,
+            metavar="N",
+            help="how far the clocks of both sides may differ (5)",
+        ),
+        arg(
+            "--key",
+            metavar="MOUNT/NAME",
+            action="append",
+            help="only this key and those that the trail names; else every key of its mounts",
+        ),
+        arg(
+            "--path",
+            metavar="PATH",
+            action="append",
+            help="a lease's or secret's path, beside those that the trail names",
+        ),
+        arg("--namespace", metavar="NAME", default="", help="of Vault; else the root's"),
+        arg("--conn-id", metavar="ID", help="whose log it is, where keys lie in several Vaults"),
+    ),
+    command(
         "export",
         "give the log away as tlog-tiles, or events of it as an evidence pack",
         "audit_exports.export",

@@ -26,7 +26,7 @@ _MAX_LINES = 200
 def reconcile(arguments: argparse.Namespace, session: Session) -> Result:
     """Check one period, or rounds until stopped."""
     now = datetime.now(UTC)
-    since, until = (_time(text, now) for text in (arguments.since, arguments.until))
+    since, until = (parse_time(text, now) for text in (arguments.since, arguments.until))
     if arguments.every_s is not None:
         return _again(arguments.every_s, is_period=since is not None or until is not None)
     # Imported here: with it comes Airflow, for this command alone.
@@ -50,7 +50,7 @@ def _again(every_s: int, *, is_period: bool) -> Result:
     return Result(data={"status": status}, lines=[], status=status)
 
 
-def _time(text: str | None, now: datetime) -> int | None:
+def parse_time(text: str | None, now: datetime) -> int | None:
     """ms since 1970 UTC of what a person typed; without a zone it is UTC."""
     if text is None:
         return None
