@@ -262,6 +262,36 @@ def _options() -> dict[str, dict[str, object]]:
             "is started here: docs/collector.md. Empty: the spool in audit_dir.",
             example="/run/secure-ml/collector.sock",
         ),
+        "audit_spool": _option(
+            "local",
+            "Where events wait for the sequencer: `local`, the spool in audit_dir; `shared`, the "
+            "same in a volume that outlives the worker; `push`, handed over to audit_inbox or "
+            "audit_ingest_url before the task may go on: docs/audit-on-kubernetes.md.",
+        ),
+        "audit_inbox": _option(
+            "",
+            "With audit_spool = push: the database of audit_store, with a login that may only add "
+            "to its inbox (role asml_worker). Empty: audit_ingest_url.",
+            example="postgresql://asml_worker@db.example.org:5432/trail",
+        ),
+        "audit_inbox_passfile": _option(
+            "",
+            "Path of a pass file of libpq's, mode 0600, with the password of that login. Empty: "
+            "none.",
+            example="/run/secrets/inbox_pgpass",
+        ),
+        "audit_ingest_url": _option(
+            "",
+            "With audit_spool = push: where an API server takes events, `https://…/secure-ml/"
+            "ingest`; http to this machine alone. Empty: audit_inbox.",
+            example="https://airflow.example.org/secure-ml/ingest",
+        ),
+        "audit_ingest_token_path": _option(
+            "",
+            "Path of a file, mode 0600, with the token that `secure-ml audit ingest-token` made: "
+            "at the sender what it shows, at the API server whom it lets in. Empty: nobody.",
+            example="/run/secrets/ingest_token",
+        ),
         "audit_signer_socket": _option(
             "",
             "Path of the Unix socket of `secure-ml audit signer`, a process of its own that alone "

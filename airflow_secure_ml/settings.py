@@ -37,6 +37,11 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00\r\n]+")
 _KEY_ADDRESS = re.compile(rf"{_ADDRESS.pattern}|hpke:[A-Za-z0-9:_-]+")
+_INGEST_URL = re.compile(
+    r"(https://[A-Za-z0-9._\[\]:-]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]{1,5})?)"
+    r"(/[A-Za-z0-9._~/-]*)?"
+)
+_SPOOLS = "local, shared, push"
 _DIGITS = re.compile(r"[0-9]{1,5}", re.ASCII)
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
@@ -72,6 +77,11 @@ class Settings:
         audit_signer: Where the log's key is made: `local`, in that directory, or an address in
             Vault or AWS KMS.
         audit_collector: The collector's socket; None: the spool in `audit_dir`.
+        audit_spool: `local`, `shared` or `push`.
+        audit_inbox: With `push`: address of the inbox's database; empty: none.
+        audit_inbox_passfile: libpq's pass file for it; None: none.
+        audit_ingest_url: With `push`: address of an API server that takes events; empty: none.
+        audit_ingest_token_path: A private file with the token for that; None: none.
         audit_signer_socket: Where the signer listens that is a process of its own; None: the
             sequencer has the key.
         audit_log_name: First part of the log's name, taken when the log is made.
@@ -112,6 +122,11 @@ class Settings:
     audit_signer_dir: Path
     audit_signer: str
     audit_collector: Path | None
+    audit_spool: str
+    audit_inbox: str
+    audit_inbox_passfile: Path | None
+    audit_ingest_url: str
+    audit_ingest_token_path: Path | None
     audit_signer_socket: Path | None
     audit_log_name: str
     audit_log_keys: str
@@ -326,6 +341,33 @@ def _audit_store(option: str, text: str) -> str:
     return text
 
 
+def _audit_spool(option: str, text: str) -> str:
+    return text if text in ("local", "shared", "push") else _refuse(option, text, _SPOOLS)
+
+
+def _audit_inbox(option: str, text: str) -> str:
+    if text:
+        from airflow_secure_ml.adapters.postgres_audit.address import parse_address
+
+        # What it refuses is never shown: there may be a password in it.
+        try:
+            parse_address(text)
+        except ConfigurationError as error:
+            message = str(error).replace("audit_store", "audit_inbox")
+            raise ConfigurationError(f"[{SECTION}] {message}") from None
+    return text
+
+
+def _ingest_url(option: str, text: str) -> str:
+    # Not shown: there may be a password in it.
+    if text and not _INGEST_URL.fullmatch(text):
+        raise ConfigurationError(
+            f"[{SECTION}] {option}: expected https://host/path/secure-ml/ingest without a user, a "
+            "password or a question mark; http to 127.0.0.1, [::1] or localhost alone"
+        )
+    return text
+
+
 def _read_by(module: str, function: str) -> Callable[[str, str], Any]:
     def parse(option: str, text: str) -> Any:
         # Imported here: it needs the cryptography library, which a command may do without.
@@ -395,6 +437,11 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_signer_dir": _path,
     "audit_signer": _audit_signer,
     "audit_collector": _path_or_none,
+    "audit_spool": _audit_spool,
+    "audit_inbox": _audit_inbox,
+    "audit_inbox_passfile": _path_or_none,
+    "audit_ingest_url": _ingest_url,
+    "audit_ingest_token_path": _path_or_none,
     "audit_signer_socket": _path_or_none,
     "audit_log_name": _log_name,
     "audit_log_keys": _log_keys,
