@@ -102,7 +102,10 @@ class Collector:
             self._turn()
         self._selector.unregister(self._door)
         for caller in list(self._callers):
-            self._end(caller)
+            # An emitter's end is not waited for: who has said it must not read as cut off.
+            self._hear(caller)
+            if caller in self._callers:
+                self._end(caller)
         while self._callers:
             self._turn()
         self._pool.shutdown()
