@@ -597,7 +597,9 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection, report: Report) -> None:
         self.connection = connection
-        rows = connection.execute("SELECT origin, size, edge FROM log").fetchall()
+        # Of a number in its place, `bytes` would make as many zeros.
+        sql = "SELECT origin, size, CAST(edge AS BLOB) FROM log"
+        rows = connection.execute(sql).fetchall()
         if len(rows) != 1:
             raise Fault(TAMPERED, f"{len(rows)} rows in table log, expected 1")
         report.origin = str(rows[0][0])
@@ -608,13 +610,15 @@ class Database:
         report.size = self.size
 
     def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
-        return self.connection.execute("SELECT idx, CAST(data AS BLOB), hash FROM leaf ORDER BY 1")
+        return self.connection.execute(
+            "SELECT idx, CAST(data AS BLOB), CAST(hash AS BLOB) FROM leaf ORDER BY 1"
+        )
 
     def checkpoints(self) -> Iterator[tuple[int, str]]:
         return self.connection.execute("SELECT size, note FROM checkpoint ORDER BY size")
 
     def tile(self, level: int, n: int) -> bytes | None:
-        sql = "SELECT hashes FROM tile WHERE level = ? AND n = ?"
+        sql = "SELECT CAST(hashes AS BLOB) FROM tile WHERE level = ? AND n = ?"
         row = self.connection.execute(sql, (level, n)).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -637,7 +641,7 @@ class Database:
             raise Fault(TAMPERED, "tables, indices or triggers are not those of format 1")
         # What is sealed is checked by whoever has the key that opens it.
         sql = (
-            "SELECT h, salt, value FROM aside WHERE value IS NOT NULL "
+            "SELECT h, CAST(salt AS BLOB), value FROM aside WHERE value IS NOT NULL "
             "AND (subject IS NULL OR salt IS NOT NULL)"
         )
         wrong = [

@@ -42,7 +42,7 @@ from tests.services.audit.conftest import (  # noqa: F401 - a fixture
     event,
     site,
 )
-from tests.services.audit.test_verifying import stolen_key
+from tests.services.audit.test_verifying import attack, loosen, stolen_key
 from tests.verifier.conftest import VERIFY
 
 SIZE = 305
@@ -357,3 +357,25 @@ def test_the_worked_examples_leaves_are_events():
 
     assert len(leaves) == 10
     assert all(_both(data)[0] == _both(data)[1] is not None for data in leaves)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log SET edge = 999999999999999",
+        "UPDATE log SET edge = NULL",
+        "UPDATE log SET size = 'many'",
+        "UPDATE leaf SET hash = NULL WHERE idx = 7",
+        "UPDATE tile SET hashes = 999999999999999",
+        "UPDATE checkpoint SET note = NULL",
+        "INSERT INTO aside VALUES ('aa', NULL, 999999999999999, 'v')",
+    ],
+    ids=["edge", "no edge", "size", "hash", "tile", "note", "salt"],
+)
+def test_a_value_of_another_type_is_tampering_and_no_crash(exported, outsider, statement):
+    loosen(exported)
+    attack(exported, (statement, ()))
+
+    report = outsider.report(exported.database, *exported.keys)
+
+    assert report["status"] == 1

@@ -37,9 +37,10 @@ from airflow_secure_ml.errors import (
 )
 
 BUSY_S = 10.0
-# Bytes, not text: a tampered leaf need not be UTF-8.
-_LEAF = "idx, CAST(data AS BLOB), hash"
-_ASIDE = "h, subject, salt, value"
+# Bytes, not text: a tampered leaf need not be UTF-8. Nor does a column hold what its table says to
+# somebody who changed that: of a number, `bytes` would make as many zeros.
+_LEAF = "idx, CAST(data AS BLOB), CAST(hash AS BLOB)"
+_ASIDE = "h, subject, CAST(salt AS BLOB), value"
 MAX_PAGE = 1000
 # SQLite's steps between two looks at the clock.
 _STEPS = 1000
@@ -239,7 +240,11 @@ class _Snapshot:
             raise AuditLogError(str(error)) from error
 
     def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
-        return self._rows(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
+        rows = self._rows(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
+        for index, data, found in rows:
+            if data is None or found is None:
+                raise AuditLogError(f"audit log: leaf {index} is empty", index=index)
+            yield index, data, found
 
     def tile(self, level: int, n: int) -> bytes | None:
         with schema.translated("audit log", "read"):
@@ -253,7 +258,10 @@ class _Snapshot:
         return set(self._rows("SELECT level, n FROM tile"))
 
     def checkpoints(self) -> Iterator[tuple[int, str]]:
-        return self._rows("SELECT size, note FROM checkpoint ORDER BY size")
+        for size, note in self._rows("SELECT size, note FROM checkpoint ORDER BY size"):
+            if not isinstance(size, int) or not isinstance(note, str):
+                raise AuditLogError(f"audit log: the checkpoint over {size} leaves holds no note")
+            yield size, note
 
     def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
         with schema.translated("audit log", "read"):
@@ -263,7 +271,7 @@ class _Snapshot:
         sql = "SELECT idx, CAST(data AS BLOB) FROM leaf WHERE emitter = ? AND seq = ?"
         with schema.translated("audit log", "read"):
             row = self._connection.execute(sql, (emitter, seq)).fetchone()
-        return None if row is None else (int(row[0]), bytes(row[1]))
+        return None if row is None or row[1] is None else (int(row[0]), bytes(row[1]))
 
     def faults(self) -> Sequence[str]:
         found = [str(row[0]) for row in self._rows("PRAGMA integrity_check(10)") if row[0] != "ok"]
@@ -289,7 +297,9 @@ class _Snapshot:
         if len(rows) != 1:
             raise AuditLogError(f"audit log: {len(rows)} rows in table log, expected 1")
         origin, size, edge = rows[0]
-        return str(origin), int(size), bytes(edge)
+        if not isinstance(size, int) or not isinstance(edge, bytes):
+            raise AuditLogError("audit log: table log holds no size and edge")
+        return str(origin), size, edge
 
     def _rows(self, sql: str) -> Iterator[Any]:
         # Not `yield from`: it would close the cursor, perhaps after the connection.
@@ -305,11 +315,11 @@ def _aside_row(row: Sequence[Any]) -> AsideRow:
     )
 
 
-def _leaf(index: int, data: bytes, found: bytes) -> Leaf:
+def _leaf(index: int, data: bytes | None, found: bytes | None) -> Leaf:
     try:
-        event = json.loads(data)
+        event = json.loads(data or b"")
     except (ValueError, RecursionError) as error:
         raise AuditLogError(f"audit log: leaf {index} is not JSON", index=index) from error
     if not isinstance(event, dict):
         raise AuditLogError(f"audit log: leaf {index} is not an event", index=index)
-    return Leaf(index=index, data=bytes(data), hash=bytes(found), event=event)
+    return Leaf(index=index, data=bytes(data or b""), hash=bytes(found or b""), event=event)

@@ -440,3 +440,56 @@ def test_a_log_of_several_tiles_is_proved_and_a_changed_tile_is_caught(site):
 
     report = site.verify()
     assert (report.status, report.first_bad) == (1, 256)
+
+
+def loosen(site):
+    """Let every table hold NULL and values of any type."""
+    connection = sqlite3.connect(site.database, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(
+        "UPDATE sqlite_schema SET sql = replace(replace(sql, ' NOT NULL', ''), ') STRICT', ')') "
+        "WHERE type = 'table'"
+    )
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE checkpoint SET note = NULL WHERE size = 23",
+        "UPDATE checkpoint SET note = 7 WHERE size = 23",
+        "UPDATE checkpoint SET note = x'00ff' WHERE size = 23",
+        "UPDATE leaf SET data = NULL WHERE idx = 7",
+        "UPDATE leaf SET data = 7 WHERE idx = 7",
+        "UPDATE leaf SET hash = NULL WHERE idx = 7",
+        "UPDATE leaf SET hash = 'text' WHERE idx = 7",
+        "UPDATE leaf SET hash = 999999999999 WHERE idx = 7",
+        "UPDATE log SET edge = NULL",
+        "UPDATE log SET edge = 'text'",
+        "UPDATE log SET edge = 999999999999",
+        "UPDATE log SET edge = -1",
+        "UPDATE log SET size = NULL",
+        "UPDATE log SET size = 'many'",
+        "UPDATE log SET size = 3.5",
+        "UPDATE log SET size = 9e999",
+        "UPDATE log SET size = -1",
+        "UPDATE log SET origin = NULL",
+        "UPDATE log SET origin = x'00ff'",
+        "INSERT INTO tile VALUES (0, 0, NULL)",
+        "INSERT INTO tile VALUES (0, 0, 999999999999)",
+        "INSERT INTO tile VALUES (NULL, 'x', 'y')",
+        "INSERT INTO aside VALUES ('aa', NULL, 999999999999, 'v')",
+        "INSERT INTO aside VALUES ('aa', NULL, 'text', 'v')",
+        "INSERT INTO aside VALUES (NULL, NULL, -1, x'ff')",
+        "INSERT INTO aside VALUES ('aa', 7, NULL, 8)",
+        "INSERT INTO emitter(id, state) VALUES (NULL, 'gap'), (x'00', 'gap')",
+    ],
+)
+def test_a_value_of_another_type_gives_a_verdict_and_no_crash(signed, statement):
+    loosen(signed)
+    attack(signed, (statement, ()))
+
+    report = signed.verify()
+
+    assert report.status == 1
+    assert report.problem
