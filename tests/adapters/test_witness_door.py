@@ -59,6 +59,20 @@ def test_what_is_no_bounded_post_is_refused(door, head, status):
     assert b"Python" not in answer
 
 
+@pytest.mark.parametrize(
+    "path",
+    [b"/\x1b[2J\x9b1m\r2026-01-01 INFO all is well", b"/" + b"x" * 60_000],
+    ids=["signs", "long"],
+)
+def test_a_stranger_writes_neither_signs_nor_pages_to_the_log(door, caplog, path):
+    with caplog.at_level("INFO"):
+        talk(door, b"POST " + path.replace(b" ", b"_") + b" HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+
+    said = caplog.messages
+    assert said
+    assert all(line.isprintable() and len(line) < 500 for line in said)
+
+
 def test_one_request_a_connection(door):
     request = b"POST /add-checkpoint HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 32
 TIMEOUT_S = 10.0
 DEADLINE_S = 30.0
+_MAX_SAID = 200
 
 
 class Door(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -143,7 +144,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(Reply(status=code, body=f"{HTTPStatus(code).phrase}\n"))
 
     def log_message(self, format: str, *args: Any) -> None:
-        log.info("%s %s", self.client_address[0], format % args if self.command else "unreadable")
+        said = format % args if self.command else "unreadable"
+        # A stranger's request line: no signs that move a terminal's text, and no pages.
+        shown = "".join(sign if sign.isprintable() else "?" for sign in said[:_MAX_SAID])
+        log.info("%s %s", self.client_address[0], shown)
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:
