@@ -6,6 +6,7 @@ paths, never a secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow_secure_ml.adapters.postgres_audit import Login
+    from airflow_secure_ml.adapters.postgres_audit.inbox_segments import InboxSegments
+    from airflow_secure_ml.adapters.spool.emitting import Lines
     from airflow_secure_ml.adapters.subject_keys import SubjectKeys
     from airflow_secure_ml.services.erasing_subject import AsideEraser
+    from airflow_secure_ml.settings import Settings
 
 SQLITE = "sqlite"
 
@@ -97,6 +101,14 @@ class AuditPlace:
 
         return PostgresAuditWriter(self.login(), origin, subjects=self.subjects)
 
+    def inbox(self) -> InboxSegments | None:
+        """What workers handed over to the log's database; None: the log lies in a file."""
+        if self.store == SQLITE:
+            return None
+        from airflow_secure_ml.adapters.postgres_audit.inbox_segments import InboxSegments
+
+        return InboxSegments(self.login())
+
     def eraser(self) -> AsideEraser:
         """What removes rows that lie behind hidden values."""
         if self.store == SQLITE:
@@ -130,3 +142,54 @@ class AuditPlace:
             return subjects
         passfile = [] if self.passfile is None else ["--audit-store-passfile", str(self.passfile)]
         return ["--audit-store", self.store, *passfile, *subjects]
+
+
+def push_target(settings: Settings) -> dict[str, str] | None:
+    """Where events are handed over to, as the guardian is told too; None: to nobody.
+
+    Raises:
+        ConfigurationError: audit_spool is push, and it is not clear where to.
+        MissingExtraError: psycopg is not installed.
+    """
+    if settings.audit_spool != "push":
+        return None
+    inbox, url = settings.audit_inbox, settings.audit_ingest_url
+    if bool(inbox) == bool(url) or settings.audit_collector is not None:
+        raise ConfigurationError(
+            "[secure_ml] audit_spool: found push; expected one of audit_inbox and "
+            "audit_ingest_url beside it, and no audit_collector"
+        )
+    if inbox:
+        from airflow_secure_ml.adapters.postgres_audit.failures import psycopg
+
+        found = {"inbox": inbox, "packages": str(Path(str(psycopg().__file__)).parents[1])}
+        passfile = settings.audit_inbox_passfile
+        return found if passfile is None else {**found, "passfile": str(passfile)}
+    if settings.audit_ingest_token_path is None:
+        raise ConfigurationError(
+            "[secure_ml] audit_ingest_token_path: empty; expected the file with the token for "
+            "audit_ingest_url, as `secure-ml audit ingest-token` makes it"
+        )
+    return {"url": url, "token_path": str(settings.audit_ingest_token_path)}
+
+
+def push_lines(target: Mapping[str, str]) -> Lines:
+    """The lines to what `push_target` found.
+
+    Raises:
+        ConfigurationError: The address is none.
+    """
+    if "url" in target:
+        from airflow_secure_ml.adapters.ingest.line import IngestLines
+
+        return IngestLines(target["url"], Path(target["token_path"]))
+    from airflow_secure_ml.adapters.postgres_audit import Login, parse_address
+    from airflow_secure_ml.adapters.postgres_audit.inbox_line import InboxLines
+
+    passfile = target.get("passfile")
+    return InboxLines(
+        Login(
+            address=parse_address(target["inbox"]),
+            passfile=None if passfile is None else Path(passfile),
+        )
+    )

@@ -175,8 +175,22 @@ class Deployment:
         """A new emitter of this process, and a sequencer for it on this machine."""
         from airflow_secure_ml.adapters.collector.line import CollectorLines
         from airflow_secure_ml.adapters.spool import EmitterSink, Spool
+        from airflow_secure_ml.audit_ports import push_lines, push_target
 
         settings = self.settings
+        target = push_target(settings)
+        if target is not None:
+            pushing = EmitterSink(
+                program,
+                push_lines(target),
+                run=run,
+                airflow=_airflow_version(),
+                hide=settings.audit_hide,
+                on_unavailable=settings.audit_unavailable,
+            )
+            return _SequencedSink(pushing, self.ensure_sequencer)
+        if settings.audit_spool == "shared":
+            _check_lasting(settings.audit_dir)
         if settings.audit_collector is not None:
             return EmitterSink(
                 program,
@@ -332,6 +346,7 @@ class Deployment:
 
     def _guard(self, run: RunRef | None, root: Path) -> RunGuard:
         from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
+        from airflow_secure_ml.audit_ports import push_target
 
         settings = self.settings
         audit = GuardianAudit(
@@ -340,6 +355,7 @@ class Deployment:
             hide=settings.audit_hide,
             airflow=_airflow_version() or "",
             collector=settings.audit_collector,
+            push=push_target(settings),
         )
         return Guardian.start(scratch=[root], run=run, audit=audit)
 
@@ -363,6 +379,18 @@ def _arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes | None:
     from airflow_secure_ml.adapters.parquet import arrow_fields
 
     return arrow_fields(encoded, keep)
+
+
+def _check_lasting(folder: Path) -> None:
+    from airflow_secure_ml.adapters.spool.lasting import check_lasting
+
+    try:
+        found = check_lasting(folder)
+    except OSError:
+        # The spool says so itself, as audit_unavailable has it.
+        return
+    if found is not None:
+        log.warning("[secure_ml] audit_spool = shared: %s", found)
 
 
 class _SequencedSink:

@@ -33,6 +33,7 @@ from airflow_secure_ml.errors import SecureMLError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.spool import EmitterSink
+    from airflow_secure_ml.adapters.spool.emitting import Lines
     from airflow_secure_ml.adapters.vault.keeping import Kept, LeaseKeeper
 
 _LINE = 0
@@ -239,12 +240,11 @@ def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Emi
     from airflow_secure_ml.adapters.spool import EmitterSink, Spool
     from airflow_secure_ml.core.audit.event import RunRef
 
-    if audit.get("collector"):
-        from airflow_secure_ml.adapters.collector.line import CollectorLines
-
+    lines = _make_lines(audit)
+    if lines is not None:
         return EmitterSink(
             "guardian",
-            CollectorLines(Path(audit["collector"])),
+            lines,
             run=None if run is None else RunRef(**run),
             airflow=audit["airflow"] or None,
             hide=audit["hide"],
@@ -257,6 +257,21 @@ def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> Emi
         spare_dir=audit["spare_dir"],
         hide=audit["hide"],
     )
+
+
+def _make_lines(audit: dict[str, Any]) -> Lines | None:
+    """Where events go over a line; None: into a spool."""
+    if audit.get("collector"):
+        from airflow_secure_ml.adapters.collector.line import CollectorLines
+
+        return CollectorLines(Path(audit["collector"]))
+    if audit.get("push"):
+        from airflow_secure_ml.audit_ports import push_lines
+
+        # At the end, as above: where the task found the library that speaks to the database.
+        sys.path += filter(None, [audit["push"].get("packages")])
+        return push_lines(audit["push"])
+    return None
 
 
 class _Lines:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from threading import Event
 
-    from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
+    from airflow_secure_ml.adapters.sequencer import SequencerLock
     from airflow_secure_ml.audit_ports import AuditPlace, OpenLog
-    from airflow_secure_ml.core.audit.ports import CheckpointSigner
+    from airflow_secure_ml.core.audit.ports import CheckpointSigner, SegmentSource
 
 log = logging.getLogger("airflow_secure_ml.sequencer")
 
@@ -147,6 +147,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
     from airflow_secure_ml.core.audit.collecting import COLLECTED_DIRECTORY
     from airflow_secure_ml.errors import ServiceUnavailableError
+    from airflow_secure_ml.services.joined_segments import JoinedSegments
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -157,9 +158,10 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     # Told by who starts it: a task that could make this directory may not vouch for itself.
     stamped = [options.audit_dir / COLLECTED_DIRECTORY] if options.collector else []
     while _take(lock, stopped, waits=options.standby):
-        segments = SpoolSegments(
-            directories, options.audit_dir / REFUSED_DIRECTORY, stamped=stamped
-        )
+        spool = SpoolSegments(directories, options.audit_dir / REFUSED_DIRECTORY, stamped=stamped)
+        # Who can reach the log can reach its inbox.
+        inbox = _place(options).inbox()
+        segments = JoinedSegments(spool) if inbox is None else JoinedSegments(spool, inbox)
         try:
             writer = _open_log(options, signer, stopped)
             if writer is not None:
@@ -170,7 +172,9 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
             lock.release()
         # Who made a segment just before the lock was free has started no other sequencer.
         is_over = options.once or options.adopt or stopped.is_set() or not segments.scan()
-        segments.close()
+        spool.close()
+        if inbox is not None:
+            inbox.close()
         if is_over:
             return
     if stopped.is_set():
@@ -190,6 +194,17 @@ def _signer(options: argparse.Namespace) -> CheckpointSigner:
     if options.signer_socket is None or options.adopt:
         return LogSigner(options.signer_dir)
     return SocketSigner(options.signer_socket)
+
+
+def _place(options: argparse.Namespace) -> AuditPlace:
+    from airflow_secure_ml.audit_ports import AuditPlace
+
+    return AuditPlace(
+        audit_dir=options.audit_dir,
+        store=options.audit_store,
+        passfile=options.audit_store_passfile,
+        subjects_dir=options.subjects_dir,
+    )
 
 
 def _origin(signer: CheckpointSigner, place: AuditPlace) -> str:
@@ -224,15 +239,9 @@ def _open_log(
     options: argparse.Namespace, signer: CheckpointSigner, stopped: Event
 ) -> OpenLog | None:
     """Open the log; where it is to wait, once it is there and no sequencer elsewhere has it."""
-    from airflow_secure_ml.audit_ports import AuditPlace
     from airflow_secure_ml.errors import ServiceUnavailableError
 
-    place = AuditPlace(
-        audit_dir=options.audit_dir,
-        store=options.audit_store,
-        passfile=options.audit_store_passfile,
-        subjects_dir=options.subjects_dir,
-    )
+    place = _place(options)
     told, origin = "", _origin(signer, place)
     while not stopped.is_set():
         try:
@@ -250,7 +259,7 @@ def _open_log(
 def _run(
     options: argparse.Namespace,
     writer: OpenLog,
-    segments: SpoolSegments,
+    segments: SegmentSource,
     signer: CheckpointSigner,
     stopped: Event,
 ) -> None:

@@ -47,6 +47,7 @@ class GuardianAudit:
         hide: Dotted names of event fields that are kept aside.
         airflow: Airflow's version, for emitter.open.
         collector: The collector's socket; None: it writes a spool.
+        push: What `audit_ports.push_lines` takes; None: it hands nothing over.
     """
 
     audit_dir: Path
@@ -54,6 +55,7 @@ class GuardianAudit:
     hide: tuple[str, ...] = ()
     airflow: str = ""
     collector: Path | None = None
+    push: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +337,7 @@ def _audit_line(audit: GuardianAudit) -> dict[str, Any]:
         "hide": list(audit.hide),
         "airflow": audit.airflow,
         "collector": None if audit.collector is None else str(audit.collector),
+        "push": None if audit.push is None else dict(audit.push),
     }
 
 

@@ -1,0 +1,184 @@
+"""A sender's line to an ingest end point: frames in a request, durable when it says so.
+
+What was sent without an answer is sent again; the end point drops what it has. The token is read
+anew for each connection, is in no argument and no message.
+
+Source: AUDIT_TRAIL, When it is durable.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import ssl
+import stat
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from airflow_secure_ml.core.audit.frame import FRAME_HEAD_BYTES, read_frames
+from airflow_secure_ml.core.audit.ingesting import (
+    DURABLE,
+    EMITTER_HEADER,
+    MAX_BODY_BYTES,
+    MEDIA_TYPE,
+    TOKEN_BYTES,
+)
+from airflow_secure_ml.errors import ServiceUnavailableError
+
+PATIENCE_S: Final = 30.0
+_ANSWER_S: Final = 30.0
+_CLOSE_S: Final = 3.0
+_RETRY_S: Final = 0.2
+_MAX_RETRY_S: Final = 5.0
+_MAX_ANSWER: Final = 2000
+# Asked again, it would say so again.
+_FINAL: Final = frozenset({errno.EPROTO, errno.EPERM, errno.EINVAL})
+
+
+class IngestLines:
+    """Gives each emitter its line to an ingest end point.
+
+    Args:
+        url: Its address; https, or http to this machine.
+        token_path: The private file with the token.
+        patience_s: How long to wait for one that does not answer or has no room.
+    """
+
+    def __init__(self, url: str, token_path: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self._url, self._token_path, self._patience_s = url, token_path, patience_s
+
+    def open(self, emitter: str) -> IngestLine:
+        """A line for a new emitter; it connects with its first frames."""
+        return IngestLine(self._url, self._token_path, emitter, patience_s=self._patience_s)
+
+    def unavailable(self, found: str) -> ServiceUnavailableError:
+        """What to raise where it does not take what it should."""
+        return ServiceUnavailableError(
+            f"audit ingest {self._url}: expected events to become durable before the work goes "
+            f"on, found: {found}; see [secure_ml] audit_ingest_url and audit_ingest_token_path",
+            service="audit ingest",
+            action="settle",
+            reason=found,
+            why="audit_unavailable",
+        )
+
+
+class IngestLine:
+    """One emitter's line. Not safe from many threads: the sink's lock is. A connection a request:
+    nothing is kept that a forked child could share.
+
+    Args:
+        url: The end point's address.
+        token_path: The private file with the token.
+        emitter: 32 hex digits.
+        patience_s: How long to wait for one that does not answer or has no room.
+    """
+
+    def __init__(self, url: str, token_path: Path, emitter: str, *, patience_s: float) -> None:
+        self._url, self._token_path, self._emitter = urlsplit(url), token_path, emitter
+        self._patience_s = patience_s
+        self._is_missed = False
+
+    def write(self, frames: bytes, *, wait: bool) -> None:
+        """Send frames; the same bytes again if it failed. Durable with and without `wait`.
+
+        Args:
+            frames: Everything since the last call that returned with `wait`.
+            wait: Whether to be patient with an end point that does not answer.
+
+        Raises:
+            OSError: They are not taken, or nobody is there to take them.
+        """
+        # Who waited in vain once does not wait again: many calls would add up.
+        until = time.monotonic() + (0.0 if self._is_missed or not wait else self._patience_s)
+        for body in bodies_of(frames):
+            self._send_patiently(body, until, _ANSWER_S if wait else _CLOSE_S)
+        self._is_missed = False
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _send_patiently(self, body: bytes, until: float, timeout_s: float) -> None:
+        while True:
+            try:
+                retry_s = self._send(body, timeout_s)
+                if retry_s is None:
+                    return
+                failure = OSError(errno.EAGAIN, "it has no room now")
+            except OSError as error:
+                retry_s, failure = _RETRY_S, error
+            except http.client.HTTPException as error:
+                retry_s, failure = _RETRY_S, OSError(errno.EPROTO, type(error).__name__)
+            if failure.errno in _FINAL or time.monotonic() + retry_s >= until:
+                self._is_missed = True
+                raise failure
+            time.sleep(retry_s)
+
+    def _send(self, body: bytes, timeout_s: float) -> float | None:
+        """Send once; seconds after which to try again, None: it is durable."""
+        headers = {
+            "Authorization": f"Bearer {read_token(self._token_path)}",
+            "Content-Type": MEDIA_TYPE,
+            EMITTER_HEADER: self._emitter,
+        }
+        connection = self._connect(timeout_s)
+        try:
+            connection.request("POST", self._url.path or "/", body, headers)
+            answer = connection.getresponse()
+            said = answer.read(_MAX_ANSWER)
+        finally:
+            connection.close()
+        if answer.status == 200 and said == DURABLE:
+            return None
+        if answer.status in {429, 502, 503, 504}:
+            return _retry_after(answer.getheader("Retry-After"))
+        raise OSError(errno.EPROTO, f"status {answer.status}: {_shown(said)}")
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            # The system's certificates, and the host's name; SSL_CERT_FILE adds to them.
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def read_token(path: Path) -> str:
+    """Read a token from its private file.
+
+    Raises:
+        OSError: It is not there, others can read it, or it holds no token.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+            raise OSError(errno.EPERM, f"{path}: others can read it; expected mode 0600")
+        data = file.read(1000).strip()
+    if len(data) != 2 * TOKEN_BYTES or not all(sign in b"0123456789abcdef" for sign in data):
+        raise OSError(errno.EINVAL, f"{path}: no token of `secure-ml audit ingest-token`")
+    return data.decode("ascii")
+
+
+def bodies_of(frames: bytes) -> list[bytes]:
+    """Cut frames, each whole, into what one request may hold."""
+    bodies, start, at = [], 0, 0
+    for frame in read_frames(frames).frames:
+        length = FRAME_HEAD_BYTES + len(frame.payload)
+        if at + length - start > MAX_BODY_BYTES:
+            bodies.append(frames[start:at])
+            start = at
+        at += length
+    return [*bodies, frames[start:at]] if at > start else bodies
+
+
+def _retry_after(text: str | None) -> float:
+    return min(float(text), _MAX_RETRY_S) if text and text.isascii() and text.isdigit() else 1.0
+
+
+def _shown(said: bytes) -> str:
+    text = said.decode("utf-8", "replace")[:200]
+    return "".join(sign if sign.isprintable() else " " for sign in text)
