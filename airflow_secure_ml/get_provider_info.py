@@ -335,6 +335,29 @@ def _options() -> dict[str, dict[str, object]]:
             "How many of the witnesses have to have cosigned before the trail says `witnessed`.",
             kind="integer",
         ),
+        "audit_anchor": _option(
+            "",
+            "Where the first checkpoint and one each hour are locked (COMPLIANCE): a prefix for "
+            "this log alone, in a bucket with object lock. Empty: nowhere.",
+            example="s3://anchors/trail",
+        ),
+        "audit_anchor_days": _option(
+            "365",
+            "How many days an anchor is locked. Nobody can shorten that.",
+            kind="integer",
+        ),
+        "audit_timestamp_url": _option(
+            "",
+            "A time-stamping authority (RFC 3161) that stamps the first checkpoint and one each "
+            "hour: `url`, or `url policy` where its stamps have to name that policy. Over TLS, "
+            "unless it is on this machine. Needs the extra `timestamps`. Empty: none.",
+            example="https://tsa.example/tsr",
+        ),
+        "audit_timestamp_ca": _option(
+            "",
+            "Path of the certificates that time stamps have to lead to, PEM.",
+            example="/etc/airflow/tsa_ca.pem",
+        ),
         "audit_hide": _option(
             "",
             "Fields of events, separated by commas, whose text is kept aside and can be erased, "

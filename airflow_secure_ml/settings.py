@@ -28,6 +28,7 @@ from airflow_secure_ml.settings_sources import (
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.cosignature import Witness
+    from airflow_secure_ml.core.audit.relay_options import StampServer
 
 # A message shows the start of what was found, not a whole file pasted into an option.
 _MAX_SHOWN = 60
@@ -91,6 +92,10 @@ class Settings:
         audit_store_passfile: libpq's pass file; None: none.
         audit_witnesses: Who is asked to cosign checkpoints.
         audit_witness_quorum: How many of them have to have cosigned.
+        audit_anchor: Where checkpoints are locked, `s3://bucket/prefix`; empty: nowhere.
+        audit_anchor_days: For how many days.
+        audit_timestamp_url: Who stamps the time on checkpoints; None: nobody.
+        audit_timestamp_ca: The certificates that time stamps lead to; None: none.
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
@@ -134,6 +139,10 @@ class Settings:
     audit_store_passfile: Path | None
     audit_witnesses: tuple[Witness, ...]
     audit_witness_quorum: int
+    audit_anchor: str
+    audit_anchor_days: int
+    audit_timestamp_url: StampServer | None
+    audit_timestamp_ca: Path | None
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
@@ -449,6 +458,10 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_store_passfile": _path_or_none,
     "audit_witnesses": _read_by("cosignature", "parse_witnesses"),
     "audit_witness_quorum": _read_by("relay_options", "parse_quorum"),
+    "audit_anchor": _read_by("relay_options", "parse_anchor"),
+    "audit_anchor_days": _read_by("relay_options", "parse_anchor_days"),
+    "audit_timestamp_url": _read_by("relay_options", "parse_stamp_server"),
+    "audit_timestamp_ca": _path_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,

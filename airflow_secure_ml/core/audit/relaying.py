@@ -89,6 +89,54 @@ class Stamped:
     time_ms: int
 
 
+class AnchorStore(Protocol):
+    """A store that keeps notes, whoever wants them gone, until a day."""
+
+    uri: str
+
+    def put(self, name: str, data: bytes) -> Anchored | bytes:
+        """Keep a note under a name where none is; what lies there already is returned instead.
+
+        Returns:
+            What the store confirmed, read back; `size` 0. Or the bytes of another object.
+
+        Raises:
+            ServiceError: It refused, did not answer, or did not confirm the lock.
+            ConfigurationError: It cannot be asked.
+        """
+
+    def kept(self) -> Sequence[str]:
+        """The text of notes that lie there, also of those that somebody marked as deleted.
+
+        Raises:
+            FormatError: What lies there is no text, too long, or too many objects.
+            ServiceError: It refused, or did not answer.
+        """
+
+
+class Stamper(Protocol):
+    """Has one authority stamp the time on bytes, and checks stamps."""
+
+    url: str
+
+    def stamp(self, data: bytes) -> tuple[bytes, int]:
+        """Ask for a stamp over the SHA-256 of bytes.
+
+        Returns:
+            The response, DER, verified; the time in it, ms since 1970 UTC.
+
+        Raises:
+            ServiceUnavailableError: It did not answer.
+            ServiceRefusedError: It gave no stamp.
+            SignatureError: The stamp does not hold.
+            FormatError: The answer is no response.
+            ConfigurationError: No certificate to trust can be read, or the extra is missing.
+        """
+
+    def check(self, response: bytes, data: bytes) -> int:
+        """The time in a stamp over bytes, ms since 1970 UTC; errors as in `stamp`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """What keeps a job from its work.
