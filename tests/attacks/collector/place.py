@@ -52,6 +52,14 @@ def header(emitter):
     return encode_header(SegmentHeader(emitter=emitter, part=0))
 A = "a1" * 16
 """
+# Says the emitter; then an event, made durable, for each line it is sent.
+ON_DEMAND = """
+s = EmitterSink('task', CollectorLines(door, patience_s=60))
+s.record(fact); s.settle(); print(s.emitter, flush=True)
+for _ in sys.stdin:
+    s.record(fact); s.settle(); print('.', flush=True)
+s.close()
+"""
 
 
 class Place:
@@ -109,7 +117,7 @@ class Place:
         return [dict(leaf.event) for leaf in reversed(found)]
 
     def endings(self):
-        """How emitters ended, by name; and who sent them."""
+        """How each emitter ended, as it was said last; `found` before that."""
         more = [e["more"] for e in self.events(acts=("trail.emitter",))]
         return {each["emitter"]: each["state"] for each in more}
 
@@ -120,6 +128,12 @@ class Place:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def sender(self, code, uid=TASK):
+        command = [sys.executable, DRIVER, str(uid), "code", PRELUDE + code, str(self.door)]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
+        )
 
     def frames(self):
         files = sorted((self.audit / "collected").glob("*.seg"))
