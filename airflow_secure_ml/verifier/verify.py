@@ -690,6 +690,10 @@ class Files:
         self.folder = place if place.is_dir() else None
         with whole_zip(place.name):
             self.zip = None if self.folder else zipfile.ZipFile(place)
+            names = [] if self.zip is None else self.zip.namelist()
+        # Else one counts for another that was left out, and two tools read different files.
+        if len(set(names)) != len(names):
+            raise Fault(TAMPERED, f"{place.name}: it holds a name twice")
 
     def read(self, path: str, limit: int) -> bytes | None:
         try:

@@ -156,6 +156,21 @@ def test_a_changed_pack_is_caught(signed, outsider, change, status):  # noqa: F8
     assert outsider.report(path, *signed.keys)["status"] == status
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_proof_that_is_there_twice_does_not_stand_for_another(signed, outsider):  # noqa: F811
+    _, path = pack(signed)
+    files = contents(path)
+    gone, kept = [name for name in files if name.startswith("proofs/")][:2]
+    repack(path, {name: data for name, data in files.items() if name != gone})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(kept, files[kept])
+
+    report = outsider.report(path, *signed.keys)
+
+    assert report["status"] == 1
+    assert "twice" in report["problem"]
+
+
 def test_a_byte_changed_in_the_zip_is_caught(signed, outsider):  # noqa: F811
     _, path = pack(signed)
     data = bytearray(path.read_bytes())
