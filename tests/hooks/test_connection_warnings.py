@@ -63,6 +63,7 @@ def test_who_is_told_may_warn_in_turn():
 def test_a_warning_fits_the_event_that_it_becomes():
     from airflow_secure_ml.core.audit.catalogue import ACTIVITIES
 
-    assert set(ConnectionWarning.__dataclass_fields__) == set(
-        ACTIVITIES["alert.raise"].facts["seen"]
-    )
+    said = set(ConnectionWarning.__dataclass_fields__)
+
+    assert said
+    assert said <= set(ACTIVITIES["alert.raise"].facts["seen"])
