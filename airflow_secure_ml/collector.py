@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     os.umask(0o077)
     try:
+        _check_room(options)
         _serve(options)
     except (ConfigurationError, FormatError) as error:
         log.error("%s", error)
@@ -83,6 +84,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--user-lines", type=int, default=256, help="connections of each user")
     return parser.parse_args(arguments)
+
+
+def _check_room(options: argparse.Namespace) -> None:
+    """Refuse a quota that held segments alone could use up: nothing would ever free them."""
+    from airflow_secure_ml.errors import ConfigurationError
+
+    least_bytes = 2 * options.user_lines * MAX_SEGMENT_BYTES
+    if options.user_bytes < least_bytes:
+        raise ConfigurationError(
+            f"--user-bytes {options.user_bytes}: expected at least {least_bytes} with --user-lines "
+            f"{options.user_lines}, two segments of each connection"
+        )
 
 
 def _serve(options: argparse.Namespace) -> None:
