@@ -30,7 +30,7 @@ EVERYTHING = "everything"
 DEFAULT_ACTS = (
     "task.", "rule.", "object.", "scratch.", "lease.", "secret.", "xcom.", "key.", "run.", "user.",
     "coverage.", "alert.", "emitter.loss", "trail.refused", "trail.key", "trail.adopt",
-    "trail.verify", "trail.view", "trail.export", "trail.prune", "trail.erase",
+    "trail.verify", "trail.view", "trail.export", "trail.prune", "trail.hold", "trail.erase",
 )  # fmt: skip
 MAX_FILTER_CHARS = 2000
 

@@ -44,6 +44,7 @@ VERBS = {
     "trail.view": ("view who did it", "viewed who did it"),
     "trail.export": ("export from the log", "exported from the log"),
     "trail.prune": ("prune the log", "pruned the log"),
+    "trail.hold": ("hold the log from pruning", "changed a hold on the log"),
     "trail.erase": ("erase a hidden value", "erased a hidden value"),
     "trail.key": ("change the log key", "changed the log key"),
     "trail.adopt": ("adopt the log", "adopted the log"),

@@ -80,12 +80,13 @@ class Checkpointer:
             ConfigurationError: What was signed last is known: nothing has to be adopted.
         """
         stored = self._log.edge()
-        hashes = [leaf_hash(data) for data in self._log.leaf_data(0, stored.size)]
-        if Edge().append(hashes) != stored:
+        first = self._log.first_leaf()
+        hashes = [leaf_hash(data) for data in self._log.leaf_data(first, stored.size)]
+        if Edge.read(first, self._node()).append(hashes) != stored:
             raise AuditLogError(
                 f"audit log {self._log.origin()}: its leaves do not give its stored root; "
                 "nothing is adopted",
-                index=self._first_bad(0, hashes),
+                index=self._first_bad(first, hashes),
             )
         return self._published(self._signer.adopt(stored.size, stored.root()), stored)
 

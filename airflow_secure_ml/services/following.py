@@ -182,12 +182,18 @@ class Follower:
             return _refuse(
                 data, "digest_differs", "another event of this name is in the log", event
             )
+        if seq < self.row.next_seq and self._is_pruned():
+            return _refuse(data, "rule_denied", "an event of this name was pruned", event)
         prev = None if self.row.last is None else self.row.last.hex()
         fits = seq == self.row.next_seq and event.get("prev") == prev
         if not fits and not take_early and seq >= self.row.next_seq:
             return Early(seq=seq)
         self._advance(event, found, fits=fits)
         return NewLeaf(data=data, hash=found, event=event)
+
+    def _is_pruned(self) -> bool:
+        """Whether an older event that is not there was: only an emitter with a gap has holes."""
+        return self.row.state not in {"gap", "gap_ended"} or not self.count
 
     def _advance(self, event: dict[str, Any], found: bytes, *, fits: bool) -> None:
         row, next_seq, last = self.row, self.row.next_seq, self.row.last

@@ -113,13 +113,15 @@ class Sequencer:
         left = len(found) - len(draft.done)
         return Step(appended=len(draft.leaves), segments=left, has_more=draft.has_more)
 
-    def record(self, fact: Fact) -> None:
-        """Add a fact of the sequencer's own, such as an alert, in a batch of its own."""
+    def record(self, fact: Fact) -> str:
+        """Add a fact of the sequencer's own, in a batch of its own; returns its event's name."""
         self._refresh()
         draft = self._draft()
         self._begin(draft)
         draft.say(fact)
+        said = draft.leaves[-1].event
         self._commit(draft)
+        return f"{said['emitter']}:{said['seq']}"
 
     def record_last(self, make: Callable[[int], Fact]) -> None:
         """Add a fact that says how many leaves there are with it, which is the newest of them."""

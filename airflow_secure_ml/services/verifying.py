@@ -16,8 +16,9 @@ from typing import Any
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.ports import WholeLog
+from airflow_secure_ml.core.audit.pruning import Holds, pruned_to
 from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
-from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, build_tiles
+from airflow_secure_ml.core.audit.tiles import TILE_BYTES, TILE_WIDTH, build_tiles
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, HASH_BYTES, Edge, leaf_hash
 from airflow_secure_ml.errors import AuditLogError, PolicyError, SecureMLError
 from airflow_secure_ml.services.endings import Endings, EndTracker
@@ -53,6 +54,7 @@ class Report:
         refused: How many times bytes were refused.
         kept_size: Size of the checkpoint that was brought along; None: none was.
         badly_ended: The recordings that are cut, torn, have gaps or were refused, by name.
+        pruned_below: Leaves below it are there by their hashes alone, as a trail.prune says.
     """
 
     status: int
@@ -68,6 +70,7 @@ class Report:
     refused: int = 0
     kept_size: int | None = None
     badly_ended: Endings = field(default_factory=Endings)
+    pruned_below: int = 0
 
     def raise_for_status(self) -> None:
         """Return if the log is whole.
@@ -144,6 +147,9 @@ class _Run:
     tiles: int = 0
     kept: Checkpoint | None = None
     signed_last: Checkpoint | None = None
+    pruned_below: int = 0
+    holds: Holds = field(default_factory=Holds)
+    prunings: list[tuple[int, int]] = field(default_factory=list)
 
     def verify(self, kept: str | None, signed_last: str | None, progress: Progress) -> Report:
         self.origin = self.log.origin()
@@ -159,6 +165,7 @@ class _Run:
         if signed_last is not None:
             self.signed_last = self._open_last(signed_last)
         self._derive(progress)
+        self._check_pruned()
         self._check_structure(stored)
         hole = self._check_chains()
         if hole is not None:
@@ -185,6 +192,7 @@ class _Run:
             refused=self.refused,
             kept_size=None if self.kept is None else self.kept.size,
             badly_ended=self.endings.endings(),
+            pruned_below=self.pruned_below,
         )
 
     def _derive(self, progress: Progress) -> None:
@@ -192,18 +200,18 @@ class _Run:
         signed = self._signed()
         due = next(signed, None)
         chunk: list[bytes] = []
-        for index, data, stored_hash in self.log.leaves():
+        for index, data, stored_hash in self._entries():
             at = self.edge.size + len(chunk)
             if due is not None and due[0] == at:
                 self._extend(chunk)
                 due = self._compare(due, signed)
             if index != at:
                 raise _bad(min(index, at), "is missing, or another stands in its place")
-            found = leaf_hash(data)
-            if found != stored_hash:
-                raise _bad(at, "does not give its stored hash; it was changed")
-            self._read(at, data, found)
-            chunk.append(found)
+            chunk.append(stored_hash)
+            if data is not None:
+                if leaf_hash(data) != stored_hash:
+                    raise _bad(at, "does not give its stored hash; it was changed")
+                self._read(at, data, stored_hash)
             if len(chunk) >= CHUNK:
                 self._extend(chunk)
                 progress(self.edge.size, self.size)
@@ -214,6 +222,27 @@ class _Run:
         if due is not None:
             whose = due[2] or "a checkpoint"
             raise _bad(self.edge.size, f"is missing: {whose} over {due[0]} leaves was signed")
+
+    def _entries(self) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """(index, data, hash) by index; without data where only a tile holds the hash."""
+        for index, data, stored_hash in self.log.leaves():
+            is_first = not self.edge.size and not self.chains
+            if is_first and index and not index % TILE_WIDTH and not self.pruned_below:
+                self.pruned_below = index
+                for n in range(index // TILE_WIDTH):
+                    tile = self.log.tile(0, n) or b""
+                    if len(tile) != TILE_BYTES:
+                        raise _bad(n * TILE_WIDTH, "is missing, and no tile holds its hash")
+                    for at in range(TILE_WIDTH):
+                        hashed = tile[at * HASH_BYTES :][:HASH_BYTES]
+                        yield n * TILE_WIDTH + at, None, hashed
+            yield index, data, stored_hash
+
+    def _check_pruned(self) -> None:
+        """Bytes may be missing only where a signed leaf of the sequencer's says so."""
+        said = [below for at, below in self.prunings if at < self.signed_size]
+        if self.pruned_below > max(said, default=0):
+            raise _bad(0, "is missing, and no signed trail.prune says so; it was cut out")
 
     def _signed(self) -> Iterator[_Due]:
         """Every checkpoint by size: those stored, and those from elsewhere."""
@@ -297,7 +326,7 @@ class _Run:
         emitter, seq = event["emitter"], event["seq"]
         chain = self.chains.get(emitter)
         if chain is None:
-            chain = self.chains[emitter] = self._chain(emitter, seq, at)
+            chain = self.chains[emitter] = self._chain(event, at)
         prev = None if chain.last is None else chain.last.hex()
         if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
             chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
@@ -307,9 +336,17 @@ class _Run:
         self._note(at, event)
         self.endings.note(event)
 
-    def _chain(self, emitter: str, seq: int, at: int) -> _Chain:
+    def _chain(self, event: dict[str, Any], at: int) -> _Chain:
         """A new emitter's chain, or that of one which goes on although it ended whole."""
+        emitter, seq = event["emitter"], event["seq"]
         opened = self.log.event(emitter, 0) if seq else None
+        if opened is None and seq and self.pruned_below:
+            opened = self.log.event(emitter, seq - 1)
+            if opened is None or opened[0] >= at:
+                # What came before is there by its hash alone: the chain begins in its middle.
+                prev = event.get("prev")
+                last = None if prev is None else bytes.fromhex(prev)
+                return _Chain(next_seq=seq, last=last, newest=at)
         if opened is None or opened[0] >= at:
             return _Chain()
         # It is one of those counted; what stands before `at` was verified in this very run.
@@ -332,9 +369,17 @@ class _Run:
         if act == "trail.emitter" and more.get("state") != "found":
             self._end(at, str(more.get("emitter")), str(more.get("state")))
         self.refused += act == "trail.refused"
+        self.holds.note(at, event)
+        if act == "trail.prune" and event["phase"] == "intent":
+            below = pruned_to(event)
+            if below > self.holds.lowest(otherwise=at):
+                raise _bad(at, f"prunes below {below}, which a hold forbids")
+            self.prunings.append((at, below))
 
     def _end(self, at: int, emitter: str, state: str) -> None:
         chain = self.chains.get(emitter)
+        if chain is None and self.pruned_below:
+            return
         if state == "whole" and chain is not None and chain.broken_at is None:
             self.whole += 1
             del self.chains[emitter]

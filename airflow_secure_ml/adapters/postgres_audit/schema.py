@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, hashes_in
+from airflow_secure_ml.errors import AuditLogError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -133,11 +135,15 @@ def _emitter(row: Sequence[Any]) -> EmitterRow:
 
 
 def read_hashes(connection: Connection[Any], start: int, stop: int) -> tuple[bytes, ...]:
-    """Stored leaf hashes of indices start … stop-1."""
+    """Stored leaf hashes of indices start … stop-1; those of pruned leaves from full tiles."""
     rows = connection.execute(
         "SELECT hash FROM asml_trail.leaf WHERE idx >= %s AND idx < %s ORDER BY idx", [start, stop]
     )
-    return tuple(row[0] for row in rows)
+    found = tuple(row[0] for row in rows)
+    missing = stop - start - len(found)
+    if missing <= 0:
+        return found
+    return (*hashes_in(lambda n: read_tile(connection, 0, n), start, start + missing), *found)
 
 
 def read_tile(connection: Connection[Any], level: int, n: int) -> bytes | None:
@@ -146,3 +152,16 @@ def read_tile(connection: Connection[Any], level: int, n: int) -> bytes | None:
         "SELECT hashes FROM asml_trail.tile WHERE level = %s AND n = %s", [level, n]
     ).fetchone()
     return None if row is None else bytes(row[0])
+
+
+def require_tiles(connection: Connection[Any], first: int, below: int) -> None:
+    """Refuse unless full tiles hold the hashes of the leaves first … below-1."""
+    low, high = first // TILE_WIDTH, below // TILE_WIDTH
+    row = connection.execute(
+        "SELECT count(*) FROM asml_trail.tile WHERE level = 0 AND n >= %s AND n < %s", [low, high]
+    ).fetchone()
+    if row is None or row[0] != high - low:
+        raise AuditLogError(
+            f"audit log: tiles of the leaves {first} to {below - 1} are missing; nothing is pruned",
+            index=first,
+        )

@@ -19,6 +19,7 @@ from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.subject import Subjects, rows_of
+from airflow_secure_ml.core.audit.tiles import prune_steps
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.errors import (
     AuditLogError,
@@ -145,6 +146,32 @@ class PostgresAuditWriter:
         )
         with self._working("publish") as connection:
             connection.execute(sql, [size, note, signed_ms])
+
+    def first_leaf(self) -> int:
+        """Index of the first leaf whose bytes are there; 0 unless the log was pruned."""
+        with self._working("read") as connection:
+            return int(_one(connection, "SELECT min(idx) FROM asml_trail.leaf")[0] or 0)
+
+    def prune(self, below: int) -> None:
+        """Remove the bytes of the leaves below a multiple of 256; hashes stay in full tiles.
+
+        Raises:
+            AuditLogError: A tile is not there; nothing is removed.
+            ConfigurationError: This login may not remove leaves; the tables' owner may.
+        """
+        right = "SELECT has_table_privilege('asml_trail.leaf', 'DELETE')"
+        first = self.first_leaf()
+        with self._working("prune") as connection:
+            if not _one(connection, right)[0]:
+                raise ConfigurationError(
+                    f"audit log {self._login.address}: this login may not remove leaves; prune as "
+                    "the owner of its tables"
+                )
+            schema.require_tiles(connection, first, below)
+            # Whole tiles a transaction: what a killed process leaves is a shorter pruning.
+            for stop in prune_steps(first, below):
+                with connection.transaction():
+                    connection.execute("DELETE FROM asml_trail.leaf WHERE idx < %s", [stop])
 
     def close(self) -> None:
         """Let go of the log and its lock; may be called twice."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, hashes_in
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
 
 FORMAT = 1
@@ -119,16 +120,33 @@ def _emitter(row: Sequence[Any]) -> EmitterRow:
 
 
 def read_hashes(connection: sqlite3.Connection, start: int, stop: int) -> tuple[bytes, ...]:
-    """Stored leaf hashes of indices start … stop-1."""
+    """Stored leaf hashes of indices start … stop-1; those of pruned leaves from full tiles."""
     rows = connection.execute(
-        "SELECT hash FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop)
+        "SELECT CAST(hash AS BLOB) FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop)
     )
-    return tuple(row[0] for row in rows)
+    found = tuple(bytes(row[0] or b"") for row in rows)
+    missing = stop - start - len(found)
+    if missing <= 0:
+        return found
+    return (*hashes_in(lambda n: read_tile(connection, 0, n), start, start + missing), *found)
 
 
 def read_tile(connection: sqlite3.Connection, level: int, n: int) -> bytes | None:
     """A full tile's bytes; None: not stored."""
     row = connection.execute(
-        "SELECT hashes FROM tile WHERE level = ? AND n = ?", (level, n)
+        "SELECT CAST(hashes AS BLOB) FROM tile WHERE level = ? AND n = ?", (level, n)
     ).fetchone()
-    return None if row is None else bytes(row[0])
+    return None if row is None or row[0] is None else bytes(row[0])
+
+
+def require_tiles(connection: sqlite3.Connection, first: int, below: int) -> None:
+    """Refuse unless full tiles hold the hashes of the leaves first … below-1."""
+    low, high = first // TILE_WIDTH, below // TILE_WIDTH
+    row = connection.execute(
+        "SELECT count(*) FROM tile WHERE level = 0 AND n >= ? AND n < ?", (low, high)
+    ).fetchone()
+    if row is None or row[0] != high - low:
+        raise AuditLogError(
+            f"audit log: tiles of the leaves {first} to {below - 1} are missing; nothing is pruned",
+            index=first,
+        )

@@ -20,6 +20,7 @@ from typing import Self
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.subject import Subjects, rows_of
+from airflow_secure_ml.core.audit.tiles import prune_steps
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.errors import (
     AuditLogError,
@@ -157,6 +158,28 @@ class SqliteAuditWriter:
             self._connection.execute(
                 "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", (size, note, signed_ms)
             )
+
+    def first_leaf(self) -> int:
+        """Index of the first leaf whose bytes are there; 0 unless the log was pruned."""
+        with self._translated("read"):
+            return int(self._connection.execute("SELECT min(idx) FROM leaf").fetchone()[0] or 0)
+
+    def prune(self, below: int) -> None:
+        """Remove the bytes of the leaves below a multiple of 256; hashes stay in full tiles.
+
+        Raises:
+            AuditLogError: A tile is not there; nothing is removed.
+        """
+        first = self.first_leaf()
+        with self._translated("prune"):
+            schema.require_tiles(self._connection, first, below)
+            self._connection.execute("PRAGMA secure_delete = ON")
+            # Whole tiles a transaction: what a killed process leaves is a shorter pruning.
+            for stop in prune_steps(first, below):
+                with self._transaction():
+                    self._connection.execute("DELETE FROM leaf WHERE idx < ?", (stop,))
+            # The journal beside the file holds pages as they were.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Let go of the file; may be called twice."""

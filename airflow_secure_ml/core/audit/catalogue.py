@@ -191,7 +191,11 @@ ACTIVITIES: Mapping[str, Activity] = {
     "trail.export": _both(
         "events leave the trail", "format query values:flag", "events:int digest because"
     ),
-    "trail.prune": _both("old leaves' bytes are removed", "below:int", "because"),
+    "trail.prune": _both("old leaves' bytes are removed", "below:int archive because"),
+    "trail.hold": _act(
+        "leaves from an index on are kept from pruning, or no longer",
+        seen="name state from_index:int because",
+    ),
     "trail.erase": _both("values behind hidden values are removed", "count:int", "because"),
     "dag.declare": _act(
         "a DAG file says which tasks are secured",

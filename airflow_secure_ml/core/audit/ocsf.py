@@ -78,6 +78,7 @@ _KINDS: Mapping[str, tuple[_Class, int]] = {
     "trail.export": (_API, 2),
     "trail.verify": (_API, 2),
     "trail.prune": (_API, 4),
+    "trail.hold": (_API, 3),
     "trail.erase": (_API, 4),
     "alert.raise": (_FINDING, 1),
     "alert.close": (_FINDING, 3),

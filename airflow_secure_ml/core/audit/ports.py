@@ -131,6 +131,22 @@ class LogWriter(TileSource, Protocol):
     def publish(self, note: str, *, size: int, signed_ms: int) -> None:
         """Keep a signed checkpoint."""
 
+    def first_leaf(self) -> int:
+        """Index of the first leaf whose bytes are there; 0 unless the log was pruned."""
+
+    def prune(self, below: int) -> None:
+        """Remove the bytes of the leaves below an index; hashes stay in full tiles.
+
+        Broken off at any point, it leaves a beginning of whole tiles removed, and may be repeated.
+
+        Args:
+            below: A multiple of 256, at most the log's size.
+
+        Raises:
+            AuditLogError: A tile that would hold their hashes is not there; nothing is removed.
+            ServiceRefusedError: This login may not remove leaves.
+        """
+
 
 class WholeLog(TileSource, Protocol):
     """One consistent view of everything that a log stores, as it is stored."""

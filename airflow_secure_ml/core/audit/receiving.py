@@ -20,7 +20,10 @@ from airflow_secure_ml.errors import FormatError
 
 # Only the sequencer may say these: a task that could would pass judgement on itself.
 RESERVED_ACTS = frozenset(
-    {"trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.key"}
+    {
+        *("trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.key"),
+        *("trail.prune", "trail.hold"),
+    }
 )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from airflow_secure_ml.core.audit.tree import HASH_BYTES, NodeReader, node_hash
-from airflow_secure_ml.errors import AuditLogError
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 
 TILE_WIDTH = 256
 TILE_HEIGHT = 8
@@ -128,3 +128,34 @@ def _root_within(hashes: Sequence[bytes]) -> bytes:
     while len(row) > 1:
         row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row), 2)]
     return row[0]
+
+
+def hashes_in(tile: Callable[[int], bytes | None], start: int, stop: int) -> Iterator[bytes]:
+    """Leaf hashes of indices start … stop-1 out of full tiles of level 0; ends where one is not."""
+    for n in range(start // TILE_WIDTH, -(-stop // TILE_WIDTH)):
+        found, first = tile(n) or b"", n * TILE_WIDTH
+        if len(found) != TILE_BYTES:
+            return
+        for at in range(max(start - first, 0), min(stop - first, TILE_WIDTH)):
+            yield found[at * HASH_BYTES :][:HASH_BYTES]
+
+
+def prune_steps(first: int, below: int) -> Iterator[int]:
+    """Where each part of a pruning ends, of at most 256 tiles; leaves `first` … `below`-1 go.
+
+    Args:
+        first: The first leaf whose bytes are there.
+        below: The first leaf that is to keep them.
+
+    Raises:
+        ConfigurationError: `below` is no multiple of 256.
+    """
+    if below % TILE_WIDTH:
+        raise ConfigurationError(
+            f"prune below {below}: expected a multiple of {TILE_WIDTH}, since only full tiles keep "
+            "the hashes of leaves that are gone"
+        )
+    part = TILE_WIDTH * TILE_WIDTH
+    yield from range(first + part, below, part)
+    if first < below:
+        yield below

@@ -28,10 +28,8 @@ READERS = frozenset(
 # Declared, and recorded by nobody yet; each with what will.
 NOT_YET = {
     "object.quarantine": "rows that fail are refused with the whole; nothing sets them aside yet",
-    "trail.prune": "leaves are never removed yet",
 }
 FACTS_NOT_YET = {
-    "below": "of trail.prune",
     "forerunner": "of a log that goes on from another, when pruning makes one",
     "forerunner_root": "as forerunner",
     "forerunner_size": "as forerunner",
