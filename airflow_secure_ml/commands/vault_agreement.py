@@ -52,7 +52,7 @@ def compare_vault(arguments: argparse.Namespace, session: Session) -> Result:
         )
         uses = _bounded(log.uses())
     # After the log was read: whatever it tells of, the trail had the time to be told of.
-    end_ms, reader = _mark(session), log_reader()
+    (end_ms, is_taken), reader = _mark(session), log_reader()
     trail = TrailSide(reader)
     period = _period(log.tally, (trail.begin_ms(), end_ms), given, round(edge_s * 1000))
     recorded = _recorded(trail, places, period)
@@ -60,8 +60,14 @@ def compare_vault(arguments: argparse.Namespace, session: Session) -> Result:
         mounts=places.mounts if not arguments.key else frozenset(),
         keys=frozenset(arguments.key or ()),
         paths=frozenset(arguments.path or ()),
+        apart=places.apart,
     )
-    found = agree(uses, recorded, scope, period, _doubts(log.tally, given, period))
+    doubts = _doubts(log.tally, given, period)
+    if not is_taken:
+        doubts.append(
+            f"the log did not take up new events for {_TAKEN_S:g} s; look after its sequencer"
+        )
+    found = agree(uses, recorded, scope, period, doubts)
     _tell(session, found, trail)
     lines = as_lines(found, log.tally)
     return Result(data=as_data(found, log.tally), lines=lines, status=found.status)
@@ -97,14 +103,25 @@ class VaultPlaces:
             )
         here = connections if conn_id is None else {conn_id}
         self._here = here
+        self.signer = settings.signing_key
+        self.apart = self._log_key(settings.audit_signer)
         self.mounts = frozenset(each.mount for each in found if each.conn_id in here)
 
     def at(self, name: str) -> str | None:
-        """`mount/name` of a key in this Vault; None: it is not there."""
+        """`mount/name` of a key in this Vault; empty: nothing says so; None: in another Vault."""
         address = self._named.get(name, None if name in self._settings.key_names else self._default)
-        if address is None or address.conn_id not in self._here:
+        if address is None or not name:
+            return ""
+        if address.conn_id not in self._here:
             return None
         return f"{address.mount}/{address.key or name}"
+
+    def _log_key(self, address: str) -> frozenset[str]:
+        """The key that signs checkpoints: no event tells of each of them."""
+        if not is_in_vault(address):
+            return frozenset()
+        at = self._address(address)
+        return frozenset({f"{at.mount}/{at.key}"})
 
     def _address(self, address: str) -> VaultAddress:
         return parse_vault_address(address, default_conn_id=self._settings.vault_conn_id)
@@ -122,8 +139,11 @@ def _bounded(uses: Iterable[OutsideUse]) -> list[OutsideUse]:
     return kept
 
 
-def _mark(session: Session) -> int:
-    """Until when the log has the trail, ms: what this process says comes after what others said."""
+def _mark(session: Session) -> tuple[int, bool]:
+    """Until when the log has the trail, ms, and whether that is now.
+
+    What this process says comes after what others said.
+    """
     more = {"page": "cli audit compare-vault"}
     mark = session.sink.record(
         Fact(act="trail.view", phase="seen", result="ok", more=more, by=user_name())
@@ -133,10 +153,10 @@ def _mark(session: Session) -> int:
     while time.monotonic() < deadline:
         leaf = _found(reader, mark)
         if leaf is not None:
-            return leaf
+            return leaf, True
         time.sleep(_POLL_S)
     newest = reader.page(EventQuery(), limit=1)
-    return int(newest[0].event.get("time", 0)) if newest else 0
+    return (int(newest[0].event.get("time", 0)) if newest else 0), False
 
 
 def _found(reader: AuditReader, mark: str) -> int | None:
@@ -178,7 +198,7 @@ def _recorded(trail: TrailSide, places: VaultPlaces, period: Period) -> list[Rec
         until_ms=max(period.trail[1], period.log[1]) + period.tolerance_ms + _LATER_MS,
     )
     found: list[RecordedUse] = []
-    for each in recorded_uses(trail.events(query), places.at):
+    for each in recorded_uses(trail.events(query), places.at, signer=places.signer):
         found.append(each)
         if len(found) > MAX_USES:
             raise ConfigurationError(

@@ -34,11 +34,13 @@ class Scope:
         mounts: Every key of these mounts.
         keys: And these, as `mount/name`.
         paths: Paths of leases and secrets, beside those that the trail names.
+        apart: Keys of these mounts that no act uses, such as the trail's own.
     """
 
     mounts: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     paths: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,7 @@ class _Known:
 
     def __init__(self, said: Sequence[RecordedUse], scope: Scope) -> None:
         keyed = [each for each in said if each.kind not in _LEASE_KINDS]
-        self.mounts = scope.mounts
+        self.mounts, self.apart = scope.mounts, scope.apart
         self.keys = scope.keys | {each.about for each in keyed if each.about}
         self.leases = {each.lease for each in said if each.lease}
         self.paths = scope.paths | {each.about for each in said if each.kind == "grant"}
@@ -157,7 +159,7 @@ class _Known:
         kind, about = use.kind, use.about
         if kind not in _LEASE_KINDS:
             is_ours = about in self.keys or about.rpartition("/")[0] in self.mounts
-            return (kind, about) if is_ours else None
+            return (kind, about) if is_ours and about not in self.apart else None
         if kind == "read":
             return self._read(about)
         if use.lease in self.leases:

@@ -65,14 +65,15 @@ class RecordedUse:
 
 
 def recorded_uses(
-    events: Iterable[Mapping[str, Any]], key_at: Callable[[str], str | None]
+    events: Iterable[Mapping[str, Any]], key_at: Callable[[str], str | None], *, signer: str = ""
 ) -> Iterator[RecordedUse]:
     """The uses that events tell of.
 
     Args:
         events: Those of `ACTS`, oldest first.
-        key_at: From our name of a key to its place in this system, `mount/name`; None: it does
-            not lie there.
+        key_at: From our name of a key to its place in this system, `mount/name`; empty: it cannot
+            be told; None: it lies elsewhere.
+        signer: Our name of the key that signs what no event names the signer of.
     """
     times: dict[str, int] = {}
     for event in events:
@@ -85,7 +86,7 @@ def recorded_uses(
         began_ms = times.get(str(event.get("of")), at_ms - _BEFORE_MS)
         if isinstance(took_ms, int) and "ms" in _map(event, "more"):
             began_ms = at_ms - took_ms
-        for kind, about, needs, at_most in _uses(event, key_at):
+        for kind, about, needs, at_most in _uses(event, key_at, signer):
             yield RecordedUse(
                 event=name,
                 act=str(event.get("act")),
@@ -102,7 +103,7 @@ def recorded_uses(
 
 
 def _uses(
-    event: Mapping[str, Any], key_at: Callable[[str], str | None]
+    event: Mapping[str, Any], key_at: Callable[[str], str | None], signer: str
 ) -> Iterator[tuple[str, str, bool, int]]:
     act, key = str(event.get("act")), _map(event, "key")
     if act in _LEASED:
@@ -112,8 +113,13 @@ def _uses(
         if because != "cached":
             # What is absent may be known from before.
             yield "read", _str(_map(event, "more"), "name"), because != "absent", _PLACES
+    elif act == "dataset.shred":
+        # Its certificate is signed; one that was left by a run before is not signed again.
+        yield "sign", key_at(signer) or "", False, 1
     elif key.get("system") == SYSTEM and act in (*_KEYED, *_KEPT):
-        about = key_at(_str(key, "name")) or ""
+        about = key_at(_str(key, "name"))
+        if about is None:
+            return
         if act in _KEYED:
             kind, at_most = _KEYED[act]
             yield kind, about, True, at_most

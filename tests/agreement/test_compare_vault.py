@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import secrets
 import time
 
@@ -16,7 +17,7 @@ from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, encode_frame
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.services.run_plan import Input, LeaseRequest, Output, Plan
 from tests.servers import vault_setup
-from tests.servers.vault_deployment import VaultDeployment
+from tests.servers.vault_deployment import POLICY, VaultDeployment
 from tests.test_cli import Home
 
 NAME = "compared"
@@ -40,9 +41,13 @@ class Story:
             "AUDIT_SIGNER_DIR": str(settings.audit_signer_dir),
             "KEY_SYSTEM": settings.key_system,
             "VAULT_CONN_ID": settings.vault_conn_id,
+            "DATA_KEY": settings.data_key,
+            "SIGNING_KEY": settings.signing_key,
         }
         for name, text in told.items():
             self.home.environment[f"AIRFLOW__SECURE_ML__{name}"] = text
+        connection = f"AIRFLOW_CONN_{deployed.conn_id.upper()}"
+        self.home.environment[connection] = os.environ[connection]
         self._from = vault.audit_log.stat().st_size
         # The log begins before the story, by more than the tolerance.
         vault.api("GET", "sys/mounts")
@@ -265,6 +270,34 @@ def test_a_rotated_and_compressed_log_is_one(story):
 
     assert answer.returncode == 0, answer.stdout.decode()
     assert answer.stdout.startswith(b"Vault's log and the trail: agree")
+
+
+def test_a_rotation_and_a_rewrap_of_many_at_once_agree(story, vault):
+    more = f"""
+path "transit/rewrap/{NAME}-data" {{ capabilities = ["update"] }}
+path "transit/keys/{NAME}-data/rotate" {{ capabilities = ["update"] }}
+"""
+    vault_setup.policy(vault, NAME, POLICY.format(name=NAME) + more)
+    folder, key = story.path / "lake", f"{NAME}-data"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (story.path / name).write_text(name)
+        story.home.done("seal", story.path / name, folder / name, "--key", key)
+    story.home.done("keys", "rotate", key)
+    story.home.done("rewrap", "--recursive", folder, "--key", key)
+    story.home.done("open", folder / "a", story.path / "again", "--any-context")
+
+    status, said = story.compare()
+
+    counts = {
+        each["kind"]: (each["vault"], each["trail"])
+        for each in said["hours"]
+        if each["about"] == DATA
+    }
+    rewraps = [e for e in story.entries() if path_of(e) == f"transit/rewrap/{NAME}-data"]
+    assert len(rewraps) == 2  # one request, and its answer
+    assert (status, said["unrecorded"], said["unasked"], said["unknown"]) == (0, [], [], [])
+    assert counts == {"encrypt": (4, 4), "decrypt": (2, 2), "rewrap": (3, 3), "rotate": (1, 1)}
 
 
 def forge_without(spool, act):

@@ -134,9 +134,10 @@ def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
         raise
     except OSError as error:
         raise ConfigurationError(f"{path}: expected a log of Vault's; {error.strerror}") from error
-    raw = stack.enter_context(os.fdopen(descriptor, "rb"))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise ConfigurationError(f"{path}: expected a file, found something else")
+    raw = stack.enter_context(os.fdopen(descriptor, "rb"))
     is_compressed = raw.read(len(_GZIP)) == _GZIP
     raw.seek(0)
     if not is_compressed:
