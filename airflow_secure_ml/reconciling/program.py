@@ -183,7 +183,7 @@ def _checked(
 def _period(trail: TrailSide, from_ms: int | None, until_ms: int | None) -> tuple[int, int] | None:
     now = _now_ms()
     until = now if until_ms is None else min(until_ms, now)
-    found = next_period(trail, until)
+    found = next_period(trail, until, clock_ms=now)
     if found is None:
         return None
     start = found[0] if from_ms is None else from_ms

@@ -123,14 +123,22 @@ def periods(from_ms: int, until_ms: int) -> Iterator[tuple[int, int]]:
     yield from_ms, until_ms
 
 
-def next_period(trail: TrailSide, now_ms: int) -> tuple[int, int] | None:
-    """The period that no check has covered yet, and a little before it; None: no log yet."""
+def next_period(
+    trail: TrailSide, until_ms: int, *, clock_ms: int | None = None
+) -> tuple[int, int] | None:
+    """The period that no check has covered yet, and a little before it; None: no log yet.
+
+    Args:
+        trail: The log's side.
+        until_ms: Where it ends, ms since 1970 UTC.
+        clock_ms: Now; None: `until_ms`.
+    """
     begin = trail.begin_ms()
     if begin is None:
         return None
-    last = trail.last_until_ms()
-    start = begin if last is None else max(begin, min(last, now_ms) - OVERLAP_MS)
-    return min(start, now_ms), now_ms
+    checked = trail.checked_until_ms(begin, until_ms if clock_ms is None else clock_ms)
+    start = max(begin, min(checked, until_ms) - OVERLAP_MS)
+    return min(start, until_ms), until_ms
 
 
 class Reconciler:

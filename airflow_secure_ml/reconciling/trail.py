@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.ports import AuditReader
 
 PAGE = 1000
+# The newest checks that are looked at.
+_CHECKS = 50
 _FIRST = (-(2**53), -1)
 
 Event = Mapping[str, Any]
@@ -50,12 +52,22 @@ class TrailSide:
         leaf = self._reader.leaf(0)
         return None if leaf is None else _time(leaf.event)
 
-    def last_until_ms(self) -> int | None:
-        """Where the newest coverage check's period ended; None: there was none."""
-        page = self._reader.page(EventQuery(acts=("coverage.check",)), limit=50)
-        ends = [leaf.event.get("more", {}).get("until_ms") for leaf in page]
-        found = [end for end in ends if isinstance(end, int)]
-        return max(found) if found else None
+    def checked_until_ms(self, begin_ms: int, now_ms: int) -> int:
+        """Up to when everything since a time was checked; a later period alone says nothing of it.
+
+        Args:
+            begin_ms: When the log began.
+            now_ms: What ends after this, a clock said that was ahead; it is passed over.
+        """
+        page = self._reader.page(EventQuery(acts=("coverage.check",)), limit=_CHECKS)
+        found = [_checked(leaf.event) for leaf in reversed(page)]
+        known = [period for period in found if period is not None and period[1] <= now_ms]
+        # Of more than are looked at, the oldest went on from those before it.
+        until = known[0][0] if known and len(page) == _CHECKS else begin_ms
+        for start, end in known:
+            if start <= until:
+                until = max(until, end)
+        return until
 
     def of_try(self, ti: str) -> Iterator[Event]:
         """Every event of a try."""
@@ -134,6 +146,12 @@ class _Declarations:
     def at(self, at_ms: int) -> frozenset[str]:
         place = bisect_right(self._times, at_ms)
         return self._names[place - 1] if place else frozenset()
+
+
+def _checked(event: Event) -> tuple[int, int] | None:
+    more = event.get("more", {})
+    start, end = more.get("from_ms"), more.get("until_ms")
+    return (start, end) if isinstance(start, int) and isinstance(end, int) else None
 
 
 def _time(event: Event) -> int:

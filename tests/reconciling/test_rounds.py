@@ -9,7 +9,7 @@ import pytest
 
 from airflow_secure_ml.adapters.spool import Spool
 from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.audit.query import EventQuery
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.reconciling.rounds import (
     OVERLAP_MS,
     Reconciler,
@@ -262,6 +262,62 @@ def test_a_period_begins_a_little_before_the_newest_check_ended(place):
 
     now = ended + 10 * OVERLAP_MS
     assert next_period(trail, now) == (max(begin, ended - OVERLAP_MS), now)
+
+
+HOUR = 3_600_000
+
+
+class Checks:
+    """A log that began at 0 and holds these checks, oldest first."""
+
+    def __init__(self, *checks):
+        self.checks = [
+            Leaf(index=n, data=b"", hash=b"", event={"time": n, "more": more})
+            for n, more in enumerate(checks)
+        ]
+
+    def leaf(self, index):
+        return Leaf(index=0, data=b"", hash=b"", event={"time": 0})
+
+    def page(self, query, *, limit):
+        return self.checks[::-1][:limit]
+
+
+def done(start, end):
+    return {"from_ms": start * HOUR, "until_ms": end * HOUR}
+
+
+@pytest.mark.parametrize(
+    ("checks", "hour"),
+    [
+        ([], 0),
+        ([done(0, 3), done(3, 5)], 5),
+        ([done(0, 3), done(8, 9)], 3),
+        ([done(8, 9)], 0),
+        ([done(0, 3), done(8, 9), done(3, 10)], 10),
+        ([done(0, 3), done(2, 99999)], 3),
+        ([done(0, 3), {"until_ms": 9 * HOUR}, {"from_ms": "0", "until_ms": "x"}], 3),
+        ([done(n, n + 1) for n in range(80)], 80),
+        ([done(n, n + 1) for n in range(80)] + [done(85, 90)], 80),
+    ],
+    ids=[
+        *("none", "two", "a later hour alone", "that alone", "filled since", "of a clock ahead"),
+        *("without times", "many", "many and a later hour"),
+    ],
+)
+def test_the_next_period_leaves_no_time_unchecked(checks, hour):
+    trail = TrailSide(Checks(*checks))
+
+    start = max(0, hour * HOUR - OVERLAP_MS)
+    assert next_period(trail, 100 * HOUR) == (start, 100 * HOUR)
+
+
+def test_a_period_that_ends_in_the_past_begins_before_its_end():
+    trail = TrailSide(Checks(done(0, 50)))
+
+    found = next_period(trail, 20 * HOUR, clock_ms=60 * HOUR)
+
+    assert found == (20 * HOUR - OVERLAP_MS, 20 * HOUR)
 
 
 def test_long_periods_are_checked_by_the_day():
