@@ -229,6 +229,23 @@ def test_the_commands_show_who_stands_behind_the_log(log, tmp_path):  # noqa: F8
     assert f"level in force: witnessed by 1 of 1 (1 needed) up to {size} events" in verified
 
 
+@pytest.mark.parametrize(
+    "note",
+    ["example.org/asml-trail/0\n\x9b2J9\nx\n\n", "none", "a\nb\n"],
+    ids=["signs", "word", "lines"],
+)
+def test_a_checkpoint_that_does_not_hold_is_not_given_out_to_be_kept(log, tmp_path, note):  # noqa: F811
+    log.spool.chmod(0o700)
+    with sqlite3.connect(log.database) as database:
+        database.execute("UPDATE checkpoint SET note = ?", (note,))
+
+    done = run("airflow_secure_ml.cli", log, tmp_path, [], "audit", "checkpoint")
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
 def test_it_starts_in_the_background_and_ends_when_nothing_is_left(log, tmp_path, monkeypatch):  # noqa: F811
     vkeys = [key.vkey() for key in log_keys(log)]
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "home"))

@@ -9,6 +9,7 @@ from airflow_secure_ml.adapters.witness import LOGS_FILE, init_witness
 from airflow_secure_ml.commands.audit_log import log_keys, log_reader
 from airflow_secure_ml.commands.running import OTHER_SYSTEM, WRONG_USE, Result
 from airflow_secure_ml.commands.session import Session
+from airflow_secure_ml.core.audit.checkpoint import open_checkpoint
 from airflow_secure_ml.core.audit.cosignature import cosigned_note
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
@@ -46,14 +47,15 @@ def witness(arguments: argparse.Namespace, session: Session) -> Result:
 def checkpoint(arguments: argparse.Namespace, session: Session) -> Result:
     """Print a checkpoint with the cosignatures over it: to be kept elsewhere."""
     settings, reader, book = session.settings, log_reader(), deployment().relay_book
-    found = witnessed(
-        reader, book, log_keys(session), settings.audit_witnesses, settings.audit_witness_quorum
-    )
+    keys = log_keys(session)
+    found = witnessed(reader, book, keys, settings.audit_witnesses, settings.audit_witness_quorum)
     size = None if arguments.newest else found.size
     note = reader.checkpoint() if size is None else reader.checkpoint(at_most=size)
     if note is None:
         raise ConfigurationError("the log has no checkpoint yet; record something first")
-    lines = book.cosigned(int(note.split("\n", 2)[1]))
+    # What does not hold now would be kept, and tell nothing on the day it is needed.
+    signed = open_checkpoint(note, keys, origin=reader.origin())
+    lines = book.cosigned(signed.size)
     shown = cosigned_note(note, [each.line for each in lines])
     session.see("trail.view", more={"page": "cli audit checkpoint"})
     data = {"note": shown, "level": found.text}
