@@ -106,7 +106,7 @@ def spool_events(audit_dir: Path, until: float, done: Say) -> None:
     spool = Spool(audit_dir, "task", run=RUN)
     taken = []
     while (start := perf_counter()) < until:
-        spool.record(_fact())
+        spool.record(usual_fact())
         spool.settle()
         taken.append(perf_counter() - start)
     spool.close()
@@ -120,14 +120,14 @@ def _tasks(audit_dir: Path, until: float, done: Say) -> None:
         spool = Spool(audit_dir, "task", run=RUN)
         for count in POINTS:
             for _ in range(count):
-                spool.record(_fact())
+                spool.record(usual_fact())
             spool.settle()
         spool.close()
         taken.append(perf_counter() - start)
     done(taken)
 
 
-def _fact() -> Fact:
+def usual_fact() -> Fact:
     """An event of the usual size."""
     return Fact(
         act="object.open",

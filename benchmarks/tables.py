@@ -17,6 +17,7 @@ from benchmarks.measuring import median_ratio
 PARTS_WITH_ROWS = (
     "trail",
     "trail_postgres",
+    "trail_collector",
     "listener",
     "reads",
     "manifest",
