@@ -29,7 +29,7 @@ from airflow_secure_ml.services.recorded_uses import ACTS, RecordedUse, recorded
 from airflow_secure_ml.settings import Settings
 
 # Half a kilobyte each.
-MAX_USES = 2_000_000
+MAX_USES = 1_000_000
 MAX_TOLERANCE_S = 3600.0
 _TAKEN_S, _POLL_S = 30.0, 0.1
 # An outcome may be recorded so long after its use: of a large object that is rewrapped.
@@ -50,7 +50,7 @@ def compare_vault(arguments: argparse.Namespace, session: Session) -> Result:
             namespace=arguments.namespace,
             watch=progress,
         )
-        uses = _bounded(log.uses())
+        uses = _bounded(log.uses(), given, round(edge_s * 1000))
     # After the log was read: whatever it tells of, the trail had the time to be told of.
     (end_ms, is_taken), reader = _mark(session), log_reader()
     trail = TrailSide(reader)
@@ -127,10 +127,17 @@ class VaultPlaces:
         return parse_vault_address(address, default_conn_id=self._settings.vault_conn_id)
 
 
-def _bounded(uses: Iterable[OutsideUse]) -> list[OutsideUse]:
+def _bounded(
+    uses: Iterable[OutsideUse], given: tuple[int | None, int | None], edge_ms: int
+) -> list[OutsideUse]:
+    """The uses of the period, and what tells which lease a hidden id is."""
     kept: list[OutsideUse] = []
+    since, until = given
     for use in uses:
-        kept.append(use)
+        is_before = since is not None and use.time_ms < since - edge_ms
+        is_after = until is not None and use.time_ms > until + edge_ms
+        if use.names_lease or not (is_before or is_after):
+            kept.append(use)
         if len(kept) > MAX_USES:
             raise ConfigurationError(
                 f"expected at most {MAX_USES} uses in Vault's log, found more; compare its files "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeAlias, cast
 
 from airflow_secure_ml.adapters.vault.audit_entry import namespace, request_id, time_ms, use_of
 from airflow_secure_ml.core.audit.outside_use import OutsideUse
@@ -24,6 +24,9 @@ from airflow_secure_ml.errors import ConfigurationError
 MAX_LINE_BYTES = 4_194_304
 _STEP_BYTES = 1_048_576
 _GZIP = b"\x1f\x8b"
+
+Entry: TypeAlias = tuple[int, Mapping[str, Any]]
+"""A line's time, ms since 1970 UTC, and what it says."""
 
 
 @dataclass(slots=True)
@@ -82,15 +85,15 @@ class AuditDeviceLog:
         waiting: dict[str, OutsideUse] = {}
         for number, path in enumerate(self.paths, 1):
             self.tally.is_cut = False
-            for entry in self._entries(path, is_last=number == len(self.paths)):
-                found = self._use(entry, waiting)
+            for at_ms, entry in self._entries(path, is_last=number == len(self.paths)):
+                found = self._use(at_ms, entry, waiting)
                 if found is not None:
                     yield found
         yield from waiting.values()
 
-    def _use(self, entry: Mapping[str, Any], waiting: dict[str, OutsideUse]) -> OutsideUse | None:
-        at_ms = time_ms(entry)
-        assert at_ms is not None
+    def _use(
+        self, at_ms: int, entry: Mapping[str, Any], waiting: dict[str, OutsideUse]
+    ) -> OutsideUse | None:
         if namespace(entry) != self.namespace.strip("/"):
             self.tally.elsewhere += 1
             return None
@@ -103,17 +106,17 @@ class AuditDeviceLog:
             self.tally.unpaired += 1
         return found
 
-    def _entries(self, path: Path, *, is_last: bool) -> Iterator[Mapping[str, Any]]:
+    def _entries(self, path: Path, *, is_last: bool) -> Iterator[Entry]:
         number = 0
         with ExitStack() as stack:
             stream = _opened(path, stack)
             try:
                 for number, line in enumerate(_lines(stream), 1):
-                    entry = _parsed(line)
-                    if entry is not None:
-                        self.tally.note(time_ms(entry) or 0)
+                    found = _parsed(line)
+                    if found is not None:
+                        self.tally.note(found[0])
                         self.watch(self.tally.entries)
-                        yield entry
+                        yield found
                     elif line is not None and not line.endswith(b"\n") and is_last:
                         self.tally.is_cut = True
                     elif line is None or line.strip():
@@ -156,13 +159,15 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes | None]:
         yield None
 
 
-def _parsed(line: bytes | None) -> Mapping[str, Any] | None:
-    """An entry with a time; None: it is none."""
+def _parsed(line: bytes | None) -> Entry | None:
+    """An entry and its time; None: it is none."""
     if line is None:
         return None
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_entry = isinstance(found, Mapping) and found.get("type") in ("request", "response")
-    return found if is_entry and time_ms(found) is not None else None
+    if not isinstance(found, Mapping) or found.get("type") not in ("request", "response"):
+        return None
+    at_ms = time_ms(found)
+    return None if at_ms is None else (at_ms, found)
