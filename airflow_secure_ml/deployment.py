@@ -252,6 +252,8 @@ class Deployment:
         if signer_socket is None and not (self.settings.audit_signer_dir / KEY_FILE).exists():
             return
         asks = () if signer_socket is None else ("--signer-socket", str(signer_socket))
+        if self.settings.takes_ingest:
+            asks = (*asks, "--ingest")
         spare = self.settings.audit_spare_dir
         ensure_sequencer(
             self.settings.audit_dir,

@@ -63,6 +63,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--collector", action="store_true", help="also follow what a collector here took"
     )
+    parser.add_argument(
+        "--ingest", action="store_true", help="also follow what an API server here took"
+    )
     parser.add_argument("--once", action="store_true", help="take what is there now, then end")
     parser.add_argument(
         "--adopt", action="store_true", help="go on with a log whose `last` is lost, then end"
@@ -146,6 +149,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
 
     from airflow_secure_ml.adapters.sequencer import SequencerLock, SpoolSegments
     from airflow_secure_ml.core.audit.collecting import COLLECTED_DIRECTORY
+    from airflow_secure_ml.core.audit.ingesting import INGESTED_DIRECTORY
     from airflow_secure_ml.errors import ServiceUnavailableError
     from airflow_secure_ml.services.joined_segments import JoinedSegments
 
@@ -157,6 +161,7 @@ def _serve(options: argparse.Namespace, ready: Callable[[], None]) -> None:
     directories = [options.audit_dir / SPOOL_DIRECTORY, *options.spare_dir]
     # Told by who starts it: a task that could make this directory may not vouch for itself.
     stamped = [options.audit_dir / COLLECTED_DIRECTORY] if options.collector else []
+    stamped += [options.audit_dir / INGESTED_DIRECTORY] if options.ingest else []
     while _take(lock, stopped, waits=options.standby):
         spool = SpoolSegments(directories, options.audit_dir / REFUSED_DIRECTORY, stamped=stamped)
         # Who can reach the log can reach its inbox.

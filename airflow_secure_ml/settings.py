@@ -154,6 +154,11 @@ class Settings:
         """Whether a task goes on when its acts cannot be recorded."""
         return self.audit_unavailable == "continue"
 
+    @property
+    def takes_ingest(self) -> bool:
+        """Whether an API server here may take events, so that a sequencer follows those."""
+        return self.audit_ingest_token_path is not None
+
 
 _cached: Settings | None = None
 _lock = threading.Lock()

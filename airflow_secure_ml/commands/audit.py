@@ -164,6 +164,7 @@ def _sequence(session: Session, *more: str) -> int:
     if settings.audit_signer_socket is not None:
         words += ["--signer-socket", str(settings.audit_signer_socket)]
     words += deployment().audit_place.arguments()
+    words += ["--ingest"] * settings.takes_ingest
     return program.main([*words, *more])
 
 

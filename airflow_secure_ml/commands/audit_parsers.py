@@ -52,6 +52,11 @@ AUDIT_COMMANDS = (
         arg("--collector", action="store_true", help="also follow what a collector here took"),
     ),
     command(
+        "ingest-token",
+        "make the token by which workers hand events over to an API server",
+        "audit_ingest.ingest_token",
+    ),
+    command(
         "collector",
         "take the events of other users' processes, over a socket, until stopped",
         "audit_collector.collector",

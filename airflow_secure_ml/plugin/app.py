@@ -1,8 +1,8 @@
 """The pages' FastAPI app: authorise, ask, turn into a view, answer.
 
 Airflow mounts a plugin's app without any authentication, so every route here asks who it is, all
-that show something of the log ask for a scope, and nothing is mounted beside the routes. Typing
-imports stay at run time: FastAPI reads them.
+that show something of the log ask for a scope, and nothing is mounted beside the routes. One is a
+program's, which a token opens. Typing imports stay at run time: FastAPI reads them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.plugin.ingest import router as ingest_router
 from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
 from airflow_secure_ml.plugin.routes_events import router as events_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
@@ -47,7 +48,7 @@ def create_app() -> FastAPI:
     app.exception_handler(SecureMLError)(_failed)
     app.get("/")(_start)
     app.get("/static/{name}")(_static)
-    for router in (events_router, run_router, integrity_router):
+    for router in (events_router, run_router, integrity_router, ingest_router):
         app.include_router(router)
     return app
 

@@ -138,7 +138,7 @@ class Follower:
             stamp = decode_stamp(payload)
         except FormatError as error:
             return _refuse(payload, "not_checkable", str(error))
-        if self.stamp not in {None, stamp}:
+        if self.stamp is not None and not stamp.is_sender_of(self.stamp):
             cursor.stamp = None
             return _refuse(payload, "context_differs", "another sender than the emitter's")
         self.stamp = cursor.stamp = stamp

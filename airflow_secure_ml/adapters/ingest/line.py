@@ -155,8 +155,9 @@ def read_token(path: Path) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise OSError(errno.EPERM, f"{path}: others can read it; expected mode 0600")
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o037:
+            # A group may: that is how a cluster's secret gets to a pod's user.
+            raise OSError(errno.EPERM, f"{path}: others can read it; expected mode 0600 or 0440")
         data = file.read(1000).strip()
     if len(data) != 2 * TOKEN_BYTES or not all(sign in b"0123456789abcdef" for sign in data):
         raise OSError(errno.EINVAL, f"{path}: no token of `secure-ml audit ingest-token`")

@@ -37,6 +37,11 @@ class Stamp:
     host: str | None = None
     login: str | None = None
 
+    def is_sender_of(self, first: Stamp) -> bool:
+        """Whether this is who sent an emitter's first event."""
+        # By HTTP it is the token that is known; an address changes with what stands between.
+        return self == first or self.via == first.via == "http"
+
     def encode(self) -> bytes:
         """The frame's payload."""
         fields: dict[str, str | int | None] = {"via": self.via, "pid": self.pid, "uid": self.uid}
