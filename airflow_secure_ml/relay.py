@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact
     from airflow_secure_ml.core.audit.log_key import LogKey
+    from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.audit.relaying import RelayBook
     from airflow_secure_ml.core.ports import AuditSink
     from airflow_secure_ml.deployment import Deployment
@@ -121,7 +122,7 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
     from airflow_secure_ml.services.witnessing import WitnessJob
 
     reader = made.audit_reader()
-    return [
+    witnesses: list[Job] = [
         WitnessJob(
             key=witness.key,
             door=HttpPoster(f"witness {witness.key.name}", witness.url, ca=witness.ca),
@@ -131,6 +132,32 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
         )
         for witness in made.settings.audit_witnesses
     ]
+    return [*witnesses, *_keeping_jobs(made, reader, book)]
+
+
+def _keeping_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
+    """Those for the anchor and for time stamps."""
+    from airflow_secure_ml.relay_ports import anchor_store, stamper
+    from airflow_secure_ml.services.anchoring import AnchorJob
+    from airflow_secure_ml.services.stamping import StampJob
+
+    jobs: list[Job] = []
+    store, authority = anchor_store(made.settings), stamper(made.settings)
+
+    def keys() -> tuple[LogKey, ...]:
+        return log_keys(made)
+
+    if store is not None:
+        jobs.append(AnchorJob(store=store, reader=reader, log_keys=keys, book=book, now_ms=_now_ms))
+    if authority is not None:
+        jobs.append(
+            StampJob(stamper=authority, reader=reader, log_keys=keys, book=book, now_ms=_now_ms)
+        )
+    return jobs
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def log_keys(made: Deployment) -> tuple[LogKey, ...]:
@@ -187,7 +214,7 @@ def _runner(job: Job, book: RelayBook, teller: _Teller) -> JobRunner:
         job,
         book,
         tell=teller.tell,
-        now_ms=lambda: time.time_ns() // 1_000_000,
+        now_ms=_now_ms,
         on_trouble=on_trouble,
     )
 

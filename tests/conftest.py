@@ -122,7 +122,10 @@ def _has_s3():
 def _has_tlog():
     from tests.servers import build
 
-    return all(build.find(build.SERVERS[name]) for name in ("litewitness", "fsck", "sumdb"))
+    # The key of litewitness lies in an agent.
+    has_agent = all(shutil.which(name) for name in ("ssh-agent", "ssh-add"))
+    programs = ("litewitness", "fsck", "sumdb")
+    return has_agent and all(build.find(build.SERVERS[name]) for name in programs)
 
 
 def _has_softhsm():
@@ -146,7 +149,7 @@ def _has_slapd():
 PARTS = (
     ("vault", functools.cache(_has_vault), "vault or bao on PATH, or Go and then make servers"),
     ("s3", functools.cache(_has_s3), "versitygw on PATH, or Go and then make servers"),
-    ("tlog", functools.cache(_has_tlog), "litewitness, fsck, sumdb; Go and then make servers"),
+    ("tlog", functools.cache(_has_tlog), "litewitness, fsck, sumdb, ssh-agent; make servers"),
     ("softhsm", _has_softhsm, "SoftHSM; apt-get install softhsm2"),
     ("spark", _has_java, "a Java compiler; apt-get install openjdk-17-jdk-headless"),
     ("postgres", _has_postgres, "PostgreSQL's server; apt-get install postgresql"),

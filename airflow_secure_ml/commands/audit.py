@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from airflow_secure_ml.adapters.log_signer import (
@@ -28,7 +29,10 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
 )
 from airflow_secure_ml.recording import close_sink
+from airflow_secure_ml.relay_ports import anchor_store, stamper
+from airflow_secure_ml.services.anchoring import Held, hold_against, read_anchors
 from airflow_secure_ml.services.endings import Endings
+from airflow_secure_ml.services.kept_outside import kept_outside
 from airflow_secure_ml.services.standing import witnessed
 from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, WHOLE, Report, verify_log
 
@@ -51,8 +55,11 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
         reader = log_reader()
         _await_checkpoint(reader)
         last = read_last_note(session.settings.audit_signer_dir)
+        held = _anchors(session, reader) if arguments.anchor else None
         with reader.whole() as log:
             report = verify_log(log, log_keys(session), kept=kept, signed_last=last)
+            if held is not None:
+                report = hold_against(report, log, held)
         outcome.more = {"size": report.checked, "root": report.root}
         if report.first_bad is not None:
             outcome.more["first_bad"] = report.first_bad
@@ -61,24 +68,42 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
             outcome.more["because"] = report.problem[:500]
         level = _level(reader, session)
     data = {**asdict(report), "verdict": _WORDS[report.status], "level": level}
-    return Result(data=data, lines=[*_report_lines(report), level], status=report.status)
+    lines = [*_report_lines(report), level]
+    if held is not None:
+        data["anchors"] = len(held.checkpoints)
+        lines.insert(-1, f"held against {len(held.checkpoints)} anchored checkpoints")
+    return Result(data=data, lines=lines, status=report.status)
+
+
+def _anchors(session: Session, reader: AuditReader) -> Held:
+    """What the store of anchors keeps of this log."""
+    store = anchor_store(session.settings)
+    if store is None:
+        raise ConfigurationError(
+            "--anchor: expected an address in [secure_ml] audit_anchor, found none"
+        )
+    return read_anchors(store, log_keys(session), reader.origin())
 
 
 def _level(reader: AuditReader, session: Session) -> str:
     """What stands behind the log beyond its key; a log that is damaged may not tell."""
     settings = session.settings
     try:
+        book, keys = deployment().relay_book, log_keys(session)
         found = witnessed(
-            reader,
-            deployment().relay_book,
-            log_keys(session),
-            settings.audit_witnesses,
-            settings.audit_witness_quorum,
+            reader, book, keys, settings.audit_witnesses, settings.audit_witness_quorum
+        )
+        more = kept_outside(
+            book,
+            anchor=settings.audit_anchor,
+            stamper=partial(stamper, settings),
+            log_keys=keys,
+            origin=reader.origin(),
         )
     except SecureMLError as error:
         return f"level in force: it cannot be told: {error}"
     problem = f"; {found.problem}" if found.problem else ""
-    return f"level in force: {found.text}{problem}"
+    return f"level in force: {'. '.join([found.text, *more])}{problem}"
 
 
 def show(arguments: argparse.Namespace, session: Session) -> Result:

@@ -24,6 +24,11 @@ AUDIT_COMMANDS = (
             metavar="FILE",
             help="a checkpoint kept elsewhere; only it shows a log rolled back with its signer",
         ),
+        arg(
+            "--anchor",
+            action="store_true",
+            help="hold the log against the checkpoints that audit_anchor keeps locked",
+        ),
     ),
     command(
         "show",

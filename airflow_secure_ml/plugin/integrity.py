@@ -6,7 +6,8 @@ import hmac
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from airflow_secure_ml.adapters.sequencer import sequencer_pid
@@ -19,7 +20,9 @@ from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.plugin.verification import Verdict
 from airflow_secure_ml.plugin.views import When, when
 from airflow_secure_ml.plugin.wording import ENDED, visible
+from airflow_secure_ml.relay_ports import stamper
 from airflow_secure_ml.services.endings import Ending, Endings
+from airflow_secure_ml.services.kept_outside import kept_outside
 from airflow_secure_ml.services.standing import LOCAL, Standing, witnessed
 from airflow_secure_ml.settings import Settings
 
@@ -102,8 +105,16 @@ def level(trail: Trail) -> Standing:
     settings = trail.settings
     witnesses, quorum = settings.audit_witnesses, settings.audit_witness_quorum
     try:
-        book = Deployment(settings).relay_book
-        return witnessed(trail.store, book, trail.log_keys(), witnesses, quorum)
+        book, keys = Deployment(settings).relay_book, trail.log_keys()
+        found = witnessed(trail.store, book, keys, witnesses, quorum)
+        more = kept_outside(
+            book,
+            anchor=settings.audit_anchor,
+            stamper=partial(stamper, settings),
+            log_keys=keys,
+            origin=trail.store.origin(),
+        )
+        return replace(found, text=". ".join([found.text, *more]))
     except SecureMLError as error:
         return Standing(text=LOCAL, of=len(witnesses), quorum=quorum, problem=str(error))
 

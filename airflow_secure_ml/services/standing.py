@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.cosignature import CosignerKey, Witness, cosigned_note, cosigners
@@ -80,13 +81,22 @@ def witnessed(
     time_s = min(at for cosigned, at in found if cosigned >= size)
     count = sum(cosigned >= size for cosigned, _ in found)
     text = (
-        f"witnessed by {count} of {len(witnesses)} ({quorum} needed) up to {size:,} events: that "
+        f"witnessed by {count} of {len(witnesses)} ({quorum} needed) up to {size:,} events, since "
+        f"{_when(time_s)}: that "
         "whoever holds store and log key changed one of these is noticed by whoever checks the "
         "cosignatures, unless the witnesses helped; later events have the local signature only"
     )
     return Standing(
         text=text, of=len(witnesses), quorum=quorum, size=size, time_s=time_s, problem=problem
     )
+
+
+def _when(time_s: int) -> str:
+    """A witness's clock may say anything."""
+    try:
+        return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{time_s} s after 1970"
 
 
 def _unmet(count: int, of: int, quorum: int, problem: str) -> Standing:
