@@ -1,0 +1,9 @@
+"""Receivers of events: what connects to one, bounded in time and bytes, by TLS.
+
+Which leaves are sent, and when again, is `services.forwarding`'s business.
+"""
+
+from airflow_secure_ml.adapters.siem.syslog import SyslogReceiver
+from airflow_secure_ml.adapters.siem.webhook import WebhookReceiver
+
+__all__ = ["SyslogReceiver", "WebhookReceiver"]

@@ -1,0 +1,73 @@
+"""A connection to a receiver that ends after a set time, whatever the other end does.
+
+Proxies of the environment are not used, as nothing here shall depend on who started the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_secure_ml.errors import ConfigurationError
+
+# How long it may be silent; and how long one batch may take in all: a receiver that reads or
+# answers a byte now and then would hold its job for hours.
+TIMEOUT_S, DEADLINE_S = 10.0, 30.0
+
+
+def context_of(service: str, ca: str) -> ssl.SSLContext:
+    """What a receiver's certificate is checked by.
+
+    Args:
+        service: How errors name it.
+        ca: Path of the certificates to trust, PEM; empty: those of the system.
+
+    Raises:
+        ConfigurationError: They cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{service}: {ca}: expected certificates to trust, PEM: {error}; see [secure_ml] "
+            "siem_ca"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+@contextmanager
+def connected(
+    host: str, port: int, context: ssl.SSLContext | None, *, timeout_s: float, deadline_s: float
+) -> Iterator[socket.socket]:
+    """A connection, with TLS where a context is given.
+
+    Raises:
+        OSError: None was made, or TLS was not agreed upon.
+    """
+    plain = socket.create_connection((host, port), timeout_s)
+    # A second descriptor: TLS takes the first one, and the reading thread sees the end of both.
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(plain)
+        other = stack.enter_context(plain.dup())
+        timer = threading.Timer(deadline_s, _end, [other])
+        timer.daemon = True
+        timer.start()
+        try:
+            if context is None:
+                yield plain
+            else:
+                with context.wrap_socket(plain, server_hostname=host) as safe:
+                    yield safe
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _end(other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        other.shutdown(socket.SHUT_RDWR)
