@@ -261,7 +261,8 @@ class Deployment:
             spares=() if spare is None else (spare,),
             log=(*self.audit_place.arguments(), *asks),
         )
-        if self.settings.audit_witnesses:
+        settings = self.settings
+        if settings.audit_witnesses or settings.audit_anchor or settings.audit_timestamp_url:
             ensure_relay(self.settings.audit_dir)
 
     def secured_run(
