@@ -178,8 +178,11 @@ class SqliteAuditWriter:
             for stop in prune_steps(first, below):
                 with self._transaction():
                     self._connection.execute("DELETE FROM leaf WHERE idx < ?", (stop,))
-            # The journal beside the file holds pages as they were.
+            # The journal beside the file holds pages as they were; while somebody reads those, it
+            # does until it is written over.
+            self._connection.execute("PRAGMA busy_timeout = 0")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
 
     def close(self) -> None:
         """Let go of the file; may be called twice."""

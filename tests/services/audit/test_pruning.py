@@ -10,7 +10,10 @@ import sqlite3
 import pytest
 
 from airflow_secure_ml.core.audit.pruning import Hold
-from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.core.audit.tiles import node_reader
+from airflow_secure_ml.core.audit.tree import inclusion_path
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError
+from airflow_secure_ml.services.archiving import archive_leaves
 from airflow_secure_ml.services.proving import check_proof, prove
 from airflow_secure_ml.services.pruning import hold_log, prune_log, release_hold, survey_log
 from airflow_secure_ml.services.verifying import INCOMPLETE, TAMPERED, WHOLE
@@ -331,3 +334,95 @@ def test_a_pruned_log_can_be_adopted(long):
     long.checkpointer.adopt()
 
     assert long.verify().status == WHOLE
+
+
+class Shelf:
+    """A folder in memory; what it confirms it may keep otherwise."""
+
+    def __init__(self):
+        self.files, self.spoils = {}, None
+
+    def read(self, path):
+        return self.files.get(path)
+
+    def write(self, path, data):
+        self.files[path] = data if path != self.spoils else data[:-1] + b"?"
+
+
+def archive(site, shelf, first, below):
+    note = site.reader().checkpoint()
+    with site.reader().whole() as log:
+        return archive_leaves(log, note, [site.signer.public], shelf, first=first, below=below)
+
+
+def test_an_archive_holds_every_byte_that_goes(long):
+    with long.reader().whole() as log:
+        before = {at: data for at, data, _ in log.leaves()}
+    shelf = Shelf()
+
+    found = archive(long, shelf, 0, 512)
+    prune(long, 512)
+
+    entries = []
+    for n in (0, 1):
+        bundle = shelf.files[f"tile/entries/{n:03d}"]
+        while bundle:
+            length = int.from_bytes(bundle[:2], "big")
+            entries.append(bundle[2 : 2 + length])
+            bundle = bundle[2 + length :]
+    assert entries == [before[at] for at in range(512)]
+    assert (found.first, found.below, found.kept) == (0, 512, 0)
+    assert "tile/entries/002" not in shelf.files
+
+
+def test_an_archived_leaf_is_proved_without_the_log(long):
+    shelf = Shelf()
+    archive(long, shelf, 0, 256)
+    note = shelf.files["checkpoint"].decode()
+    size = int(note.split("\n")[1])
+    bundle = shelf.files["tile/entries/000"]
+    leaf = bundle[2 : 2 + int.from_bytes(bundle[:2], "big")]
+
+    def tile(level, n):
+        return shelf.files.get(f"tile/{level}/{n:03d}")
+
+    def hashes(start, stop):
+        partial = shelf.files[f"tile/0/{size // 256:03d}.p/{size % 256}"]
+        first = size - size % 256
+        return [partial[32 * (at - first) :][:32] for at in range(start, stop)]
+
+    path = inclusion_path(0, size, node_reader(hashes, tile))
+    proof = {"index": 0, "leaf": leaf.decode(), "path": [p.hex() for p in path], "checkpoint": note}
+
+    assert check_proof(proof, [long.signer.public]).size == size
+
+
+def test_a_second_archive_goes_on_where_the_first_ended(long):
+    shelf = Shelf()
+    archive(long, shelf, 0, 256)
+    first = dict(shelf.files)
+    prune(long, 256)
+
+    archive(long, shelf, 256, 512)
+
+    same = {path for path in first if shelf.files[path] == first[path]}
+    assert {"tile/entries/000", "tile/0/000", "tile/0/001"} <= same
+    assert "tile/entries/001" in shelf.files
+
+
+@pytest.mark.parametrize("path", ["tile/entries/001", "tile/0/000", "checkpoint"])
+def test_an_archive_that_does_not_keep_what_it_confirms_is_refused(long, path):
+    shelf = Shelf()
+    shelf.spoils = path
+
+    with pytest.raises(AuditLogError, match="nothing is pruned"):
+        archive(long, shelf, 0, 512)
+
+
+def test_an_archive_that_holds_another_file_is_refused(long):
+    shelf = Shelf()
+    shelf.files["tile/entries/000"] = b"somebody else's"
+
+    with pytest.raises(AuditLogError, match="tile/entries/000 does not hold"):
+        archive(long, shelf, 0, 512)
+    assert shelf.files["tile/entries/000"] == b"somebody else's"
