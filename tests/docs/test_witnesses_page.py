@@ -25,6 +25,22 @@ def test_its_settings_are_read():
     assert settings.audit_witness_quorum == 1
 
 
+def test_the_settings_of_anchors_and_time_stamps_are_read():
+    blocks = [block for block in BLOCKS if block.startswith("[secure_ml]")][1:]
+    found = {}
+    for block in blocks:
+        parser = configparser.ConfigParser()
+        parser.read_string(block)
+        found |= dict(parser["secure_ml"])
+
+    settings = parse_settings(found)
+
+    assert (settings.audit_anchor, settings.audit_anchor_days) == ("s3://anchors/trail", 365)
+    assert settings.audit_timestamp_url.url == "https://tsa.example/tsr"
+    assert settings.audit_timestamp_url.policy == "1.2.3.4.1"
+    assert str(settings.audit_timestamp_ca) == "/etc/airflow/tsa_ca.pem"
+
+
 def test_its_first_command_makes_a_witness(tmp_path, capsys):
     words = shlex.split(next(block for block in BLOCKS if "--init" in block))
     folder = tmp_path / "witness"
