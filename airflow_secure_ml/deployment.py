@@ -261,8 +261,7 @@ class Deployment:
             spares=() if spare is None else (spare,),
             log=(*self.audit_place.arguments(), *asks),
         )
-        settings = self.settings
-        if settings.audit_witnesses or settings.audit_anchor or settings.audit_timestamp_url:
+        if self.settings.has_relay_work:
             ensure_relay(self.settings.audit_dir)
 
     def secured_run(

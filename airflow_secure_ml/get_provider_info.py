@@ -358,6 +358,33 @@ def _options() -> dict[str, dict[str, object]]:
             "Path of the certificates that time stamps have to lead to, PEM.",
             example="/etc/airflow/tsa_ca.pem",
         ),
+        "siem_url": _option(
+            "",
+            "A web hook that every event of the log is posted to, at least once and in order: "
+            "https, or http to this machine. Empty: none.",
+            example="https://siem.example.org/services/collector/raw",
+        ),
+        "siem_format": _option(
+            "ocsf",
+            "What siem_url takes: `ocsf` (a JSON object a line), `cloudevents` (batches) or `otlp` "
+            "(OpenTelemetry logs; `/v1/logs` where siem_url has no path).",
+        ),
+        "siem_syslog": _option(
+            "",
+            "A syslog receiver over TLS that every event is sent to as CEF. Empty: none.",
+            example="siem.example.org:6514",
+        ),
+        "siem_ca": _option(
+            "",
+            "Path of the certificates to trust for siem_url and siem_syslog, PEM. Empty: those of "
+            "the system.",
+            example="/etc/airflow/siem_ca.pem",
+        ),
+        "siem_token_path": _option(
+            "",
+            "Path of a file, mode 0600, with the bearer token for siem_url, read for each batch.",
+            example="/run/secrets/siem_token",
+        ),
         "audit_hide": _option(
             "",
             "Fields of events, separated by commas, whose text is kept aside and can be erased, "

@@ -132,7 +132,18 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
         )
         for witness in made.settings.audit_witnesses
     ]
-    return [*witnesses, *_keeping_jobs(made, reader, book)]
+    return [*witnesses, *_keeping_jobs(made, reader, book), *_siem_jobs(made, reader, book)]
+
+
+def _siem_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
+    """Those that hand every event to receivers of events."""
+    from airflow_secure_ml.relay_ports import siem_receivers
+    from airflow_secure_ml.services.forwarding import ForwardJob
+
+    return [
+        ForwardJob(receiver=receiver, reader=reader, book=book, clock_s=time.monotonic)
+        for receiver in siem_receivers(made.settings)
+    ]
 
 
 def _keeping_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:

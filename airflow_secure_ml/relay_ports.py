@@ -13,6 +13,7 @@ from airflow_secure_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.relaying import AnchorStore, Stamper
+    from airflow_secure_ml.core.audit.siem import Receiver
     from airflow_secure_ml.settings import Settings
 
 
@@ -59,3 +60,17 @@ def stamper(settings: Settings) -> Stamper | None:
         ca=settings.audit_timestamp_ca,
         policy=server.policy,
     )
+
+
+def siem_receivers(settings: Settings) -> list[Receiver]:
+    """Who gets every event."""
+    from airflow_secure_ml.adapters.siem import SyslogReceiver, WebhookReceiver
+
+    ca = "" if settings.siem_ca is None else str(settings.siem_ca)
+    found: list[Receiver] = []
+    if settings.siem_url:
+        form, token_path = settings.siem_format, settings.siem_token_path
+        found.append(WebhookReceiver(settings.siem_url, form=form, ca=ca, token_path=token_path))
+    if settings.siem_syslog is not None:
+        found.append(SyslogReceiver(settings.siem_syslog, ca=ca))
+    return found

@@ -29,6 +29,7 @@ from airflow_secure_ml.settings_sources import (
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.cosignature import Witness
     from airflow_secure_ml.core.audit.relay_options import StampServer
+    from airflow_secure_ml.core.audit.siem import Place
 
 # A message shows the start of what was found, not a whole file pasted into an option.
 _MAX_SHOWN = 60
@@ -96,6 +97,11 @@ class Settings:
         audit_anchor_days: For how many days.
         audit_timestamp_url: Who stamps the time on checkpoints; None: nobody.
         audit_timestamp_ca: The certificates that time stamps lead to; None: none.
+        siem_url: Where events are posted; empty: nowhere.
+        siem_format: In which form: `ocsf`, `cloudevents` or `otlp`.
+        siem_syslog: Where they are sent by syslog over TLS; None: nowhere.
+        siem_ca: The certificates to trust for both; None: those of the system.
+        siem_token_path: A private file with the bearer token for `siem_url`; None: none is sent.
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
@@ -143,6 +149,11 @@ class Settings:
     audit_anchor_days: int
     audit_timestamp_url: StampServer | None
     audit_timestamp_ca: Path | None
+    siem_url: str
+    siem_format: str
+    siem_syslog: Place | None
+    siem_ca: Path | None
+    siem_token_path: Path | None
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool
@@ -153,6 +164,12 @@ class Settings:
     def continues_without_audit(self) -> bool:
         """Whether a task goes on when its acts cannot be recorded."""
         return self.audit_unavailable == "continue"
+
+    @property
+    def has_relay_work(self) -> bool:
+        """Whether something goes out after the fact."""
+        asked = (self.audit_witnesses, self.audit_anchor, self.audit_timestamp_url)
+        return any((*asked, self.siem_url, self.siem_syslog))
 
     @property
     def takes_ingest(self) -> bool:
@@ -467,6 +484,11 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_anchor_days": _read_by("relay_options", "parse_anchor_days"),
     "audit_timestamp_url": _read_by("relay_options", "parse_stamp_server"),
     "audit_timestamp_ca": _path_or_none,
+    "siem_url": _read_by("siem", "parse_siem_url"),
+    "siem_format": _read_by("siem", "parse_siem_format"),
+    "siem_syslog": _read_by("siem", "parse_siem_syslog"),
+    "siem_ca": _path_or_none,
+    "siem_token_path": _path_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,
