@@ -132,7 +132,12 @@ AUDIT_COMMANDS = (
         "hold",
         "keep events from pruning (add), let them go again (release), list what is kept",
         "audit_pruning.hold",
-        arg("what", metavar="add|release|list", choices=("add", "release", "list"), help="which"),
+        arg(
+            "what",
+            metavar="ACTION",
+            choices=("add", "release", "list"),
+            help="add, release or list",
+        ),
         arg("name", metavar="NAME", nargs="?", help="the hold's name"),
         arg("--since", metavar="TIME", help="events from this time on; else all that are there"),
         arg("--from-leaf", type=int, metavar="INDEX", help="events from this leaf on"),

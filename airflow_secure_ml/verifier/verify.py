@@ -42,7 +42,9 @@ SCHEMA = "ff8a54657a28aa5ea31f8dec9da15b1725a1448f9414fdb0cca0f2e3350e2f4f"
 STATISTICS = {"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
 # The file may be whole and cannot be read now: busy, locked, read-only, I/O, full, no memory …
 UNAVAILABLE = {5, 6, 7, 8, 9, 10, 13, 14}
-SEQUENCERS_OWN = {"trail.start", "trail.emitter", "trail.refused", "trail.beat"}
+SEQUENCERS_OWN = {
+    *("trail.start", "trail.emitter", "trail.refused", "trail.beat", "trail.prune", "trail.hold"),
+}
 
 
 class Fault(Exception):
@@ -79,6 +81,7 @@ class Report:
     ends: dict[str, int] = field(default_factory=dict)
     cosigned_by: list[str] = field(default_factory=list)
     values: int = 0
+    pruned_below: int = 0
 
 
 # ---- hashes: RFC 6962, 2.1
@@ -464,11 +467,16 @@ class Walk:
         self.ends: dict[str, tuple[str, int]] = {}
         self.sequencers: set[str] = set()
         self.tiles = 0
+        self.holds: dict[str, int] = {}
+        self.prunings: list[tuple[int, int]] = []
 
     def run(self, kept: Note | None, last: Note | None) -> None:
         report = self.report
         try:
             self.derive(kept, last)
+            said = [below for at, below in self.prunings if at < report.signed_size]
+            if report.pruned_below > max(said, default=0):
+                raise _bad(0, "is missing, and no signed trail.prune says so; it was cut out")
             self.log.check_end(self)
             self.check_chains()
         finally:
@@ -495,7 +503,7 @@ class Walk:
         signed = self.signed((kept, "the kept checkpoint"), (last, "the signer's last checkpoint"))
         due = next(signed, None)
         chunk: list[bytes] = []
-        for index, data, stored in self.log.leaves():
+        for index, data, stored in self.entries():
             at = self.tree.size + len(chunk)
             if due is not None and due[0] == at:
                 self.extend(chunk)
@@ -504,11 +512,11 @@ class Walk:
                     due = next(signed, None)
             if index != at:
                 raise _bad(min(index, at), "is missing, or another stands in its place")
-            hashed = leaf_hash(data)
-            if hashed != stored:
-                raise _bad(at, "does not give its stored hash; it was changed")
-            self.read(at, data, hashed)
-            chunk.append(hashed)
+            if data is not None:
+                if leaf_hash(data) != stored:
+                    raise _bad(at, "does not give its stored hash; it was changed")
+                self.read(at, data, stored)
+            chunk.append(stored)
             if len(chunk) >= CHUNK:
                 self.extend(chunk)
         self.extend(chunk)
@@ -519,6 +527,21 @@ class Walk:
             status = TAMPERED if self.log.is_all else INCOMPLETE
             whose = due[2] or "a checkpoint"
             raise _bad(self.tree.size, f"is missing: {whose} covers {due[0]}", status)
+
+    def entries(self) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """Leaves by index; of pruned ones, before the first that is there, the hashes alone."""
+        is_first = self.log.is_all
+        for index, data, stored in self.log.leaves():
+            if is_first and index > 0 and index % WIDTH == 0:
+                self.report.pruned_below = index
+                for n in range(index // WIDTH):
+                    tile = self.log.tile(0, n) or b""
+                    if len(tile) != WIDTH * HASH:
+                        raise _bad(n * WIDTH, "is missing, and no tile holds its hash")
+                    for k in range(WIDTH):
+                        yield n * WIDTH + k, None, tile[k * HASH :][:HASH]
+            is_first = False
+            yield index, data, stored
 
     def compare(self, size: int, note: Note, elsewhere: str) -> None:
         if self.tree.root() != note.root:
@@ -556,7 +579,9 @@ class Walk:
         event = read_event(data)
         if event is None:
             raise _bad(at, "is not an event")
-        chain = self.chains.setdefault(event["emitter"], Chain())
+        chain = self.chains.get(event["emitter"])
+        if chain is None:
+            chain = self.chains[event["emitter"]] = self.begin(at, event)
         seq, prev = event["seq"], None if chain.last is None else chain.last.hex()
         if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
             chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
@@ -572,7 +597,30 @@ class Walk:
             self.sequencers.add(event["emitter"])
         if act == "trail.emitter" and more.get("state") != "found":
             self.ends[str(more.get("emitter"))] = (str(more.get("state")), at)
+        self.note_pruning(at, event)
         self.see(at, event)
+
+    def begin(self, at: int, event: dict[str, Any]) -> Chain:
+        if not self.report.pruned_below or not event["seq"]:
+            return Chain()
+        # What came before is there by its hash alone: the chain begins in its middle.
+        last = bytes.fromhex(event["prev"]) if "prev" in event else None
+        return Chain(next_seq=event["seq"], last=last, newest=at)
+
+    def note_pruning(self, at: int, event: dict[str, Any]) -> None:
+        more, act = event.get("more", {}), event["act"]
+        if act == "trail.hold":
+            name, said = str(more.get("name")), more.get("from_index")
+            if more.get("state") == "released":
+                self.holds.pop(name, None)
+            else:
+                self.holds[name] = min(said, at) if type(said) is int else 0
+        if act == "trail.prune" and event["phase"] == "intent":
+            below = more.get("below")
+            below = below if type(below) is int else 0
+            if below > min([*self.holds.values(), at]):
+                raise _bad(at, f"prunes below {below}, which a hold forbids")
+            self.prunings.append((at, below))
 
     def check_chains(self) -> None:
         gaps, holes = self.log.gaps(), []
@@ -1059,6 +1107,8 @@ def lines_of(report: Report) -> Iterator[str]:
         yield f"{report.problem}{where}"
     yield f"{report.checked} leaves checked, the newest checkpoint covers {report.signed_size}"
     yield f"root {report.root}"
+    if report.pruned_below:
+        yield f"leaves below {report.pruned_below} are there by their hashes alone: pruned"
     if report.ends:
         yield f"emitters: {', '.join(f'{n} {state}' for state, n in report.ends.items())}"
     if report.cosigned_by:
