@@ -54,7 +54,7 @@ def compare_vault(arguments: argparse.Namespace, session: Session) -> Result:
     # After the log was read: whatever it tells of, the trail had the time to be told of.
     (end_ms, is_taken), reader = _mark(session), log_reader()
     trail = TrailSide(reader)
-    period = _period(log.tally, (trail.begin_ms(), end_ms), given, round(edge_s * 1000))
+    period = _period(log.tally, (_begin_ms(trail), end_ms), given, round(edge_s * 1000))
     recorded = _recorded(trail, places, period)
     scope = Scope(
         mounts=places.mounts if not arguments.key else frozenset(),
@@ -144,6 +144,17 @@ def _bounded(
                 "one by one, each with --since and --until"
             )
     return kept
+
+
+def _begin_ms(trail: TrailSide) -> int | None:
+    """When the trail began, ms: its first processes record before there is a log to take it."""
+    made_ms = trail.begin_ms()
+    if made_ms is None:
+        return None
+    # No further back: an event may claim any time.
+    query = EventQuery(from_ms=made_ms - _LATER_MS, until_ms=made_ms)
+    first = next(iter(trail.events(query)), None)
+    return made_ms if first is None else int(first.get("time", made_ms))
 
 
 def _mark(session: Session) -> tuple[int, bool]:

@@ -7,14 +7,19 @@ import gzip
 import json
 import os
 import secrets
+import signal
 import time
+from contextlib import contextmanager
+from datetime import datetime
 
 import pytest
 
 from airflow_secure_ml.adapters.log_signer import init_log
+from airflow_secure_ml.adapters.sequencer import sequencer_pid
 from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, encode_frame, read_frames
 from airflow_secure_ml.core.audit.tree import leaf_hash
+from airflow_secure_ml.reconciling.spool import ended_segments
 from airflow_secure_ml.services.run_plan import Input, LeaseRequest, Output, Plan
 from tests.servers import vault_setup
 from tests.servers.vault_deployment import POLICY, VaultDeployment
@@ -23,6 +28,8 @@ from tests.test_cli import Home
 NAME = "compared"
 DATABASE, KV = f"database/creds/{NAME}", f"kv/data/pipelines/{NAME}"
 DATA, PIPELINE = f"transit/{NAME}-data", f"transit/{NAME}-pipeline"
+
+WAREHOUSE = LeaseRequest(name="w", path=DATABASE, conn_id="w")
 
 
 class Story:
@@ -48,7 +55,7 @@ class Story:
             self.home.environment[f"AIRFLOW__SECURE_ML__{name}"] = text
         connection = f"AIRFLOW_CONN_{deployed.conn_id.upper()}"
         self.home.environment[connection] = os.environ[connection]
-        self._from = vault.audit_log.stat().st_size
+        self._from, self._until = vault.audit_log.stat().st_size, -1
         # The log begins before the story, by more than the tolerance.
         vault.api("GET", "sys/mounts")
         until = time.monotonic() + 0.1
@@ -56,15 +63,36 @@ class Story:
             time.sleep(0.01)
 
     def happens(self):
-        leases = (
-            LeaseRequest(name="w", path=DATABASE, conn_id="w"),
-            LeaseRequest(name="api", path=KV, conn_id="api"),
-        )
+        leases = (WAREHOUSE, LeaseRequest(name="api", path=KV, conn_id="api"))
         output = Output(name="table", uri=self.uri)
         make = Plan(outputs=(output,), leases=leases, dag_id="churn", task_id="make")
-        use = Plan(inputs=(Input(name="table", uri=self.uri),), leases=leases[:1], dag_id="churn")
         self.deployed.run("make", make, self._writes)
-        self.deployed.run("use", use, lambda bound: bound["table"].read_text())
+        self.reads("use")
+
+    def reads(self, task):
+        use = Plan(inputs=(Input(name="table", uri=self.uri),), leases=(WAREHOUSE,), dag_id="churn")
+        self.deployed.run(task, use, lambda bound: bound["table"].read_text())
+        self._await_guardians()
+
+    @contextmanager
+    def no_sequencing(self):
+        """Its sequencer sleeps."""
+        until = time.monotonic() + 30
+        while not (pid := sequencer_pid(self.home.audit)):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _await_guardians(self):
+        """They end after their tasks, and have recorded by then."""
+        spool, until = self.home.audit / "spool", time.monotonic() + 30
+        while not {part.name for part in spool.glob("*.seg")} <= ended_segments([spool]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
     def _writes(self, bound):
         bound["table"].write_text("age\n40\n")
@@ -77,12 +105,17 @@ class Story:
         """What this story made Vault log."""
         with self.vault.audit_log.open("rb") as log:
             log.seek(self._from)
-            return [json.loads(line) for line in log.read().splitlines()]
+            length = self._until if self._until < 0 else self._until - self._from
+            return [json.loads(line) for line in log.read(length).splitlines()]
+
+    def end(self):
+        """What Vault logs from now on is of other stories."""
+        self._until = self.vault.audit_log.stat().st_size
 
     def compare(self, *words, entries=None):
         """The exit status, and what a program gets to read."""
-        if entries is not None or not self.log.exists():
-            found = self.entries() if entries is None else entries
+        found = self.entries() if entries is None else entries
+        if found:
             self.log.write_text("".join(json.dumps(each) + "\n" for each in found))
         edge = () if "--tolerance-s" in words else ("--tolerance-s", "0.05")
         answer = self.home.run("audit", "compare-vault", self.log, "--json", *edge, *words)
@@ -93,15 +126,31 @@ class Story:
         return self.home.events(*acts)
 
 
-@pytest.fixture
-def story(vault, vault_database, tmp_path, monkeypatch):
+@contextmanager
+def told(vault, vault_database, path, monkeypatch):
     vault_database.make_role(NAME, default_ttl="3s", max_ttl="60s")
     vault_setup.kv(vault, {f"pipelines/{NAME}": {"key": "agreed-secret"}})
-    with VaultDeployment.make(vault, NAME, tmp_path, monkeypatch) as deployed:
-        made = Story(deployed, vault, tmp_path)
+    with VaultDeployment.make(vault, NAME, path, monkeypatch) as deployed:
+        made = Story(deployed, vault, path)
         made.happens()
         yield made
         made.home.close()
+
+
+@pytest.fixture
+def story(vault, vault_database, tmp_path, monkeypatch):
+    """A story that the test goes on with."""
+    with told(vault, vault_database, tmp_path, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished(vault, vault_database, tmp_path_factory):
+    """A story that is over, whose log tests cut to pieces."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch, told(vault, vault_database, folder, patch) as made:
+        made.end()
+        yield made
 
 
 def path_of(entry):
@@ -184,8 +233,10 @@ def test_a_login_leased_with_a_stolen_token_is_named(story, vault):
 
 
 def test_an_event_taken_out_of_the_spool_is_named(story):
-    # Its task's own code can do that: the rest is numbered and chained anew.
-    cut = forge_without(story.deployed.here.settings.audit_dir / "spool", "object.open")
+    # A task's own code can do that: it is faster than the sequencer, and numbers the rest anew.
+    with story.no_sequencing():
+        story.reads("again")
+        cut = forge_without(story.home.audit / "spool", "object.open", "again")
 
     status, said = story.compare()
 
@@ -195,81 +246,110 @@ def test_an_event_taken_out_of_the_spool_is_named(story):
     assert said["unasked"] == []
 
 
-def test_lines_taken_out_of_vaults_log_are_named(story):
-    opened = [e for e in story.entries() if path_of(e) == f"transit/decrypt/{NAME}-data"]
+def test_lines_taken_out_of_vaults_log_are_named(finished):
+    opened = [e for e in finished.entries() if path_of(e) == f"transit/decrypt/{NAME}-data"]
     ids = {each["request"]["id"] for each in opened}
-    left = [each for each in story.entries() if each["request"]["id"] not in ids]
+    left = [each for each in finished.entries() if each["request"]["id"] not in ids]
 
-    status, said = story.compare(entries=left)
+    status, said = finished.compare(entries=left)
 
     assert len(opened) == 2
     assert status == 4
     (act,) = said["unasked"]
     assert (act["act"], act["about"], act["run"]) == ("object.open", DATA, "churn r1 use")
     assert said["unrecorded"] == []
-    (alert,) = story.events("alert.raise")
-    assert (alert["more"]["about"], alert["more"]["uses"]) == ("vault.unasked", [act["event"]])
+    raised = [each["more"] for each in finished.events("alert.raise")]
+    (uses,) = [each["uses"] for each in raised if act["event"] in each["uses"]]
+    assert {each["about"] for each in raised} == {"vault.unasked"}
+    assert uses == [act["event"]]
 
 
-def test_an_answer_taken_out_of_vaults_log_is_no_agreement(story):
+def test_an_answer_taken_out_of_vaults_log_is_no_agreement(finished):
     left = [
         each
-        for each in story.entries()
+        for each in finished.entries()
         if (each["type"], path_of(each)) != ("response", f"transit/sign/{NAME}-pipeline")
     ]
 
-    status, said = story.compare(entries=left)
+    status, said = finished.compare(entries=left)
 
     assert status == 4
     assert [act["act"] for act in said["unasked"]] == ["object.sign"]
     assert [use["because"] for use in said["unknown"]] == ["the log has no answer to it"]
 
 
-def test_a_log_that_ends_too_early_cannot_tell(story):
-    entries = story.entries()
+def test_a_log_that_ends_too_early_cannot_tell(finished):
+    entries = finished.entries()
     opened = next(
         at for at, e in enumerate(entries) if path_of(e) == f"transit/decrypt/{NAME}-data"
     )
 
-    status, said = story.compare(entries=entries[:opened])
+    status, said = finished.compare(entries=entries[:opened])
 
     assert status == 5
     assert "later than the log's last entry" in " ".join(said["doubts"])
     assert (said["unrecorded"], said["unasked"]) == ([], [])
 
 
-def test_a_log_of_another_vault_cannot_tell(story):
-    text = json.dumps(story.entries()).replace('"transit/', '"keys/').replace(NAME, "else")
+def test_a_log_of_another_vault_cannot_tell(finished):
+    text = json.dumps(finished.entries()).replace('"transit/', '"keys/').replace(NAME, "else")
     others = json.loads(text)
 
-    status, said = story.compare(entries=others)
+    status, said = finished.compare(entries=others)
 
     assert status == 5
     assert "another system's log" in " ".join(said["doubts"])
     assert said["matched"] == 0
 
 
-def test_a_line_that_cannot_be_read_is_no_agreement(story):
-    lines = [json.dumps(each) for each in story.entries()]
-    story.log.write_text("\n".join([lines[0], "\x1b[2Jno entry", *lines[1:], '{"type": "requ']))
+def test_a_line_that_cannot_be_read_is_no_agreement(finished):
+    lines = [json.dumps(each) for each in finished.entries()]
+    finished.log.write_text("\n".join([lines[0], "\x1b[2Jno entry", *lines[1:], '{"type": "requ']))
 
-    status, said = story.compare()
+    status, said = finished.compare(entries=[])
 
     assert (status, said["unrecorded"], said["unasked"]) == (5, [], [])
     assert (said["log"]["unreadable"], said["log"]["is_cut"]) == (1, True)
-    assert said["log"]["first_unreadable"] == f"{story.log}, line 2"
+    assert said["log"]["first_unreadable"] == f"{finished.log}, line 2"
 
 
-def test_a_rotated_and_compressed_log_is_one(story):
-    lines = [json.dumps(each).encode() + b"\n" for each in story.entries()]
-    first, half = story.path / "vault.1.gz", len(lines) // 2
+def test_a_rotated_and_compressed_log_is_one(finished):
+    lines = [json.dumps(each).encode() + b"\n" for each in finished.entries()]
+    first, half = finished.path / "vault.1.gz", len(lines) // 2
     first.write_bytes(gzip.compress(b"".join(lines[:half])))
-    story.log.write_bytes(b"".join(lines[half:]))
+    finished.log.write_bytes(b"".join(lines[half:]))
 
-    answer = story.home.run("audit", "compare-vault", first, story.log)
+    answer = finished.home.run("audit", "compare-vault", first, finished.log)
 
     assert answer.returncode == 0, answer.stdout.decode()
     assert answer.stdout.startswith(b"Vault's log and the trail: agree")
+
+
+def test_a_period_of_both_is_compared_alone(finished):
+    (opened,) = [
+        each
+        for each in finished.entries()
+        if (each["type"], path_of(each)) == ("response", f"transit/decrypt/{NAME}-data")
+    ]
+
+    status, said = finished.compare("--until", opened["time"])
+
+    kinds = {each["kind"] for each in said["hours"] if each["vault"]}
+    assert (said["unrecorded"], said["unasked"], said["doubts"]) == ([], [], [])
+    assert status != 4
+    assert {"encrypt", "sign"} <= kinds
+    assert said["until_ms"] <= round(datetime.fromisoformat(opened["time"]).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "1e9"])
+def test_a_tolerance_that_means_nothing_is_refused(finished, seconds):
+    finished.compare()
+
+    said = finished.home.refused(
+        2, "audit", "compare-vault", finished.log, f"--tolerance-s={seconds}"
+    )
+
+    assert "expected 0 to 3600" in said["message"]
 
 
 def test_a_rotation_and_a_rewrap_of_many_at_once_agree(story, vault):
@@ -300,14 +380,18 @@ path "transit/keys/{NAME}-data/rotate" {{ capabilities = ["update"] }}
     assert counts == {"encrypt": (4, 4), "decrypt": (2, 2), "rewrap": (3, 3), "rotate": (1, 1)}
 
 
-def forge_without(spool, act):
-    """Take the outcomes of one activity out of every segment; returns how many there were."""
+def forge_without(spool, act, task):
+    """Take one activity of a task out of its segment; returns how many events that were."""
     cut = 0
     for part in spool.glob("*.seg"):
         data = part.read_bytes()
         frames = read_frames(data[HEADER_BYTES:]).frames
         events = [json.loads(one.payload) for one in frames if one.kind == EVENT]
-        kept = [one for one in events if one["act"] != act]
+        kept = [
+            one for one in events if (one["act"], one.get("run", {}).get("task")) != (act, task)
+        ]
+        if len(kept) == len(events):
+            continue
         cut += len(events) - len(kept)
         names, out, before = {}, data[:HEADER_BYTES], None
         for seq, one in enumerate(kept):
