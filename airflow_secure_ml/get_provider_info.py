@@ -343,7 +343,7 @@ def _options() -> dict[str, dict[str, object]]:
         ),
         "audit_anchor_days": _option(
             "365",
-            "How many days an anchor is locked. Nobody can shorten that.",
+            "How many days an anchor is locked. A store that keeps its word lets nobody shorten it.",
             kind="integer",
         ),
         "audit_timestamp_url": _option(

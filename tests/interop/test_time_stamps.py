@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -26,6 +27,7 @@ from tests.interop.test_witnesses import grow, log, log_keys, size_of  # noqa: F
 from tests.services.audit.conftest import site  # noqa: F401 - a fixture
 
 NOTE = b"a note\n"
+VECTOR = Path(__file__).parents[1] / "vectors" / "v1" / "timestamp"
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,13 @@ def test_a_stamp_in_the_book_is_not_believed(authority, log):  # noqa: F811 - fi
 
     assert kept.note == note
     assert told[0].startswith("the newest time stamp does not hold")
+
+
+def test_a_stamp_of_long_ago_is_read():
+    stamped = VECTOR / "response.tsr"
+    alone = AuthorityStamper(None, "tsa", ca=VECTOR / "ca.pem", policy=POLICY)
+
+    time_ms = alone.check(stamped.read_bytes(), (VECTOR / "note").read_bytes())
+
+    # Its signer's certificate ended two days later: the time in the stamp is what counts.
+    assert time_ms == 1_795_848_052_000
