@@ -343,7 +343,7 @@ def _options() -> dict[str, dict[str, object]]:
         ),
         "audit_anchor_days": _option(
             "365",
-            "How many days an anchor is locked. A store that keeps its word lets nobody shorten it.",
+            "How many days an anchor is locked; a store that keeps its word never shortens that.",
             kind="integer",
         ),
         "audit_timestamp_url": _option(
