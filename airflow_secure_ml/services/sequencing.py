@@ -155,6 +155,8 @@ class Sequencer:
         self._own: OwnEmitter | None = None
         self._forerunners: list[EmitterRow] = []
         self._followers: dict[str, Follower] = {}
+        # By emitter, of those that were new here: whether a receiver writes its segments.
+        self._is_received: dict[str, bool] = {}
         for row in rows:
             if row.id == self._me.emitter:
                 self._own = OwnEmitter(row=row, opened_ms=self._me.opened_ms)
@@ -211,6 +213,7 @@ class Sequencer:
             for segment in group:
                 self._reader.refuse_whole(draft, segment, "a segment in a sequencer's name")
             return
+        group = self._of_one_kind(draft, follower, group)
         passes = 0
         while self._read_on(draft, follower, group, is_again=passes > 0):
             passes += 1
@@ -218,6 +221,20 @@ class Sequencer:
                 draft.has_more = True
                 break
         self._end_if_due(draft, follower, group, is_last=is_last)
+
+    def _of_one_kind(
+        self, draft: Draft, follower: Follower, group: Sequence[Segment]
+    ) -> Sequence[Segment]:
+        """The segments that are where the emitter's first were; others could speak in its name."""
+        emitter = follower.row.id
+        if group and not follower.count and not follower.is_found:
+            # A receiver gives an emitter to one sender; a spool's file may be anybody's.
+            self._is_received[emitter] = any(segment.is_stamped for segment in group)
+        kind = self._is_received.get(emitter)
+        for segment in group:
+            if kind is not None and segment.is_stamped != kind:
+                self._reader.refuse_whole(draft, segment, "a segment where its emitter's are not")
+        return [segment for segment in group if kind in {None, segment.is_stamped}]
 
     def _read_on(
         self, draft: Draft, follower: Follower, group: Sequence[Segment], *, is_again: bool
@@ -356,6 +373,7 @@ class Sequencer:
         ]
         for emitter in ended:
             del self._followers[emitter]
+            self._is_received.pop(emitter, None)
 
 
 def _ended(

@@ -10,7 +10,7 @@ from airflow_secure_ml.adapters.sequencer import SpoolSegments
 from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
 from airflow_secure_ml.core.audit.stamp import Stamp
 
-from .conftest import ALICE, VECTORS, chain
+from .conftest import ALICE, VECTORS, chain, event
 
 TASK = Stamp(via="socket", pid=4711, uid=1001)
 OTHER = Stamp(via="socket", pid=4712, uid=1001)
@@ -125,3 +125,46 @@ def test_another_users_file_among_a_receivers_is_left_alone(site, collected):
 
     assert site.of(ALICE) == []
     assert path.exists()
+
+
+def forged(seq, prev):
+    return event(ALICE, seq, prev=prev, act="object.publish")
+
+
+@pytest.mark.parametrize("part", [0, 1, 9], ids="part {}".format)
+def test_a_spool_of_tasks_own_adds_nothing_to_what_a_receiver_stamps(site, collected, part):
+    events = chain(ALICE, 4)
+    put(collected, 0, TASK, events[:2])
+    site.put(ALICE, part, [forged(2, events[1])])
+
+    site.sequencer.step()
+    put(collected, 1, TASK, events[2:])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1, 2, 3]
+    assert [e["act"] for e in site.events() if e["emitter"] == ALICE].count("object.publish") == 0
+    assert refusals(site) == ["a segment where its emitter's are not"]
+
+
+def test_a_spool_of_tasks_own_adds_nothing_later_either(site, collected):
+    events = chain(ALICE, 4)
+    put(collected, 0, TASK, events[:2])
+    site.sequencer.step()
+
+    site.put(ALICE, 1, [forged(2, events[1])])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+
+
+def test_who_sends_to_a_receiver_takes_no_emitter_of_a_spool(site, collected):
+    events = chain(ALICE, 4)
+    site.put(ALICE, 0, events[:2])
+    site.sequencer.step()
+
+    put(collected, 0, OTHER, [*events[:2], forged(2, events[1])])
+    site.put(ALICE, 1, events[2:])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1, 2, 3]
+    assert refusals(site) == ["a segment where its emitter's are not"]
