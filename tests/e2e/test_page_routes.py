@@ -107,7 +107,19 @@ def test_the_routes_tried_are_all_there_are():
     )
     tried = {"/" + path.partition("?")[0] for path in (*ROUTES, *POSTS)} - {"/static/page.css"}
 
-    assert set(json.loads(done.stdout.splitlines()[-1])) == tried | {"/static/{name}"}
+    # The last is a program's: tests/attacks/ingest.
+    others = {"/static/{name}", "/ingest"}
+    assert set(json.loads(done.stdout.splitlines()[-1])) == tried | others
+
+
+def test_whoever_is_logged_in_finds_no_door_for_programs(reader):
+    admin = reader("admin")
+
+    status, _, headers = admin.ask("ingest", {"token": admin.token()})
+
+    assert status == 404
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert admin.ask("ingest")[0] == 405
 
 
 def test_every_answer_carries_the_headers(reader):
