@@ -28,6 +28,7 @@ from airflow_secure_ml.core.audit.checkpoint import (
 from airflow_secure_ml.core.audit.cosignature import cosigned_note
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.relaying import Stamped
 from airflow_secure_ml.core.audit.tlog_proof import MAX_PROOF_BYTES, parse_tlog_proof
 from airflow_secure_ml.errors import ConfigurationError, PolicyError
 from airflow_secure_ml.services.evidence import FORMAT, Beside, Packed, Selection, write_pack
@@ -36,6 +37,8 @@ from airflow_secure_ml.services.proving import check_leaf_proof, prove_leaf
 
 _FILTERS = ("dag", "run", "task", "act", "result", "uri", "since", "until")
 _MAX_KEYS_CHARS = 1 << 20
+# Hourly ones of four days; an older checkpoint than these goes without.
+_MAX_STAMPS = 100
 
 
 def export(arguments: argparse.Namespace, session: Session) -> Result:
@@ -90,6 +93,7 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
         witness_keys="".join(f"{vkey}\n" for vkey in witnesses),
         verifier=verifier,
         kept=None if arguments.kept is None else read_note(arguments.kept),
+        stamp=_stamp(session, note),
     )
     more: dict[str, Any] = {"format": FORMAT, "query": selection.words}
     if selection.with_values:
@@ -159,6 +163,13 @@ def _note(reader: AuditReader, session: Session, size: int | None) -> tuple[str,
     book = SqliteBook(session.settings.audit_dir / BOOK_FILE)
     found = book.cosigned(parse_checkpoint(parse_note(note).text).size)
     return cosigned_note(note, [each.line for each in found]), tuple(f.witness for f in found)
+
+
+def _stamp(session: Session, note: str) -> Stamped | None:
+    """The newest time stamp over a checkpoint that this one extends, if there is any."""
+    book = SqliteBook(session.settings.audit_dir / BOOK_FILE)
+    size = parse_checkpoint(parse_note(note).text).size
+    return next((each for each in book.stamps(_MAX_STAMPS) if each.size <= size), None)
 
 
 def _leaf(reader: AuditReader, event: str) -> Leaf:

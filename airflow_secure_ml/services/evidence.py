@@ -20,6 +20,7 @@ from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_che
 from airflow_secure_ml.core.audit.event import is_hidden
 from airflow_secure_ml.core.audit.ports import AuditReader, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.relaying import Stamped
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tlog_files import CHECKPOINT_FILE, NamedFile
 from airflow_secure_ml.core.audit.tlog_proof import SUFFIX
@@ -66,6 +67,7 @@ class Beside:
         witness_keys: Lines of verifier keys; empty: no witness is known.
         verifier: The bytes of verify.py.
         kept: A checkpoint that the pack's reader kept; the pack shows that the log grew from it.
+        stamp: A time stamp over a checkpoint of this size or a smaller one.
     """
 
     note: str
@@ -73,6 +75,7 @@ class Beside:
     witness_keys: str = ""
     verifier: bytes
     kept: str | None = None
+    stamp: Stamped | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,10 @@ def write_pack(
         for path, data in _front(checkpoint, selection, beside, events):
             _put(archive, path, data)
         if beside.kept is not None:
-            _put(archive, *_grown(log, beside, checkpoint))
+            _put(archive, *_grown(log, beside.kept, beside.keys, checkpoint))
+        if beside.stamp is not None:
+            for path, data in _stamp(log, beside.stamp, beside.keys, checkpoint):
+                _put(archive, path, data)
         for at, (path, data) in files:
             _put(archive, path, data)
             told(at, events)
@@ -208,9 +214,19 @@ def _front(
     yield "verify.py", beside.verifier
 
 
-def _grown(log: WholeLog, beside: Beside, checkpoint: Checkpoint) -> NamedFile:
+def _stamp(
+    log: WholeLog, stamp: Stamped, keys: Sequence[LogKey], checkpoint: Checkpoint
+) -> Iterator[NamedFile]:
+    """The note, its stamp, and the proof that the checkpoint extends the note's."""
+    _, proof = _grown(log, stamp.note, keys, checkpoint)
+    yield "timestamp/note", stamp.note.encode("utf-8")
+    yield "timestamp/response.tsr", stamp.response
+    yield "timestamp/consistency", proof
+
+
+def _grown(log: WholeLog, note: str, keys: Sequence[LogKey], checkpoint: Checkpoint) -> NamedFile:
     """The proof that the checkpoint extends the one that was kept."""
-    kept = open_checkpoint(beside.kept or "", beside.keys, origin=checkpoint.origin)
+    kept = open_checkpoint(note, keys, origin=checkpoint.origin)
     if kept.size > checkpoint.size:
         raise AuditLogError(
             f"audit log: the kept checkpoint covers {kept.size} leaves, this one "

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import subprocess
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +16,22 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from airflow_secure_ml.adapters.outgoing import HttpPoster
 from airflow_secure_ml.adapters.relay import SqliteBook
 from airflow_secure_ml.adapters.timestamps import AuthorityStamper
+from airflow_secure_ml.core.audit.checkpoint import parse_checkpoint, parse_note
+from airflow_secure_ml.core.audit.relaying import Stamped
+from airflow_secure_ml.core.audit.tree import check_consistency
 from airflow_secure_ml.errors import (
+    AuditLogError,
     ConfigurationError,
     FormatError,
     ServiceRefusedError,
     ServiceUnavailableError,
     SignatureError,
 )
+from airflow_secure_ml.services.evidence import Beside, Selection, write_pack
 from airflow_secure_ml.services.kept_outside import kept_outside
 from airflow_secure_ml.services.stamping import EVERY_MS, StampJob
 from tests.interop.authority import POLICY, Authority, answering
-from tests.interop.test_witnesses import grow, log, log_keys, size_of  # noqa: F401 - a fixture
+from tests.interop.test_witnesses import grow, log, log_keys, signed, size_of  # noqa: F401 - a fixture
 from tests.services.audit.conftest import site  # noqa: F401 - a fixture
 
 NOTE = b"a note\n"
@@ -237,3 +245,36 @@ def test_a_stamp_of_long_ago_is_read():
 
     # Its signer's certificate ended two days later: the time in the stamp is what counts.
     assert time_ms == 1_795_848_052_000
+
+
+def test_a_pack_carries_a_stamp_that_openssl_verifies(authority, log, tmp_path):  # noqa: F811
+    note = log.reader().checkpoint()
+    with answering(lambda query: (200, authority.reply(query))) as url:
+        response, time_ms = stamper(authority, url).stamp(note.encode())
+    stamped = Stamped(size=size_of(note), note=note, response=response, time_ms=time_ms)
+    newer = grow(log)
+    beside = Beside(note=newer, keys=log_keys(log), verifier=b"", stamp=stamped)
+    with (tmp_path / "pack.zip").open("w+b") as stream:
+        write_pack(log.reader(), Selection(), beside, stream)
+
+    with zipfile.ZipFile(tmp_path / "pack.zip") as packed:
+        packed.extractall(tmp_path / "pack")
+
+    folder = tmp_path / "pack" / "timestamp"
+    command = ["openssl", "ts", "-verify", "-data", str(folder / "note"), "-CAfile"]
+    command += [str(authority.ca), "-in", str(folder / "response.tsr")]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.stdout == "Verification: OK\n", said.stderr
+    old, new = (parse_checkpoint(parse_note(each).text) for each in (note, newer))
+    proof = [base64.b64decode(line) for line in (folder / "consistency").read_text().split()]
+    check_consistency(old.size, old.root, new.size, new.root, proof)
+
+
+def test_a_stamp_over_another_history_is_not_packed(authority, log, tmp_path):  # noqa: F811
+    newest = log.reader().checkpoint()
+    other = signed(log, size_of(newest) - 1, b"\x07" * 32)
+    stamped = Stamped(size=size_of(other), note=other, response=b"", time_ms=0)
+    beside = Beside(note=newest, keys=log_keys(log), verifier=b"", stamp=stamped)
+
+    with (tmp_path / "pack.zip").open("w+b") as stream, pytest.raises(AuditLogError):
+        write_pack(log.reader(), Selection(), beside, stream)
