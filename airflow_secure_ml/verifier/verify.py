@@ -270,6 +270,14 @@ def parse_keys(text: str, *algorithms: bytes) -> list[Key]:
     return found
 
 
+def parse_witnesses(text: str) -> list[Key]:
+    """Witnesses' keys, each once: a cosignature of a key holds under any name."""
+    found = parse_keys(text, COSIGNATURE)
+    if len({key.raw for key in found}) != len(found):
+        raise WrongUseError("witness keys: a key stands there twice and would count as two")
+    return found
+
+
 def parse_note(text: str) -> Note:
     """Read a note; nothing is verified yet."""
     body, between, tail = text.rpartition("\n\n")
@@ -1157,7 +1165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kept=read_text(given.checkpoint),
             last=read_text(given.last),
             event=None if given.event is None else given.event.read_bytes(),
-            witnesses=parse_keys(read_text(given.witness_keys) or "", COSIGNATURE),
+            witnesses=parse_witnesses(read_text(given.witness_keys) or ""),
             quorum=given.witnesses,
             see=lister(given.list),
         )

@@ -21,6 +21,7 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_note,
     sign_with,
 )
+from airflow_secure_ml.core.audit.cosignature import CosignerKey
 from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.log_key import ML_DSA_65
 from airflow_secure_ml.core.audit.tiles import node_reader
@@ -379,3 +380,15 @@ def test_a_value_of_another_type_is_tampering_and_no_crash(exported, outsider, s
     report = outsider.report(exported.database, *exported.keys)
 
     assert report["status"] == 1
+
+
+def test_one_witness_under_two_names_is_not_two(exported, outsider):
+    keys = [CosignerKey(name=f"witness.example/{n}", public_key=b"\x07" * 32) for n in (1, 2)]
+    path = exported.path / "witnesses"
+    path.write_text("".join(f"{key.vkey()}\n" for key in keys))
+
+    status, _, told = outsider.run(
+        exported.path / "tiles", *exported.keys, "--witness-keys", path, "--witnesses", 2
+    )
+
+    assert (status, "twice" in told) == (2, True)
