@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.hooks.connection_warnings import ConnectionWarning, on_warning
+from airflow_secure_ml.hooks.metrics import CountedSink
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import AuditSink
@@ -68,7 +69,7 @@ def close_sink() -> None:
 def _open(run: RunRef | None, program: str) -> AuditSink:
     from airflow_secure_ml.deployment import deployment
 
-    sink = deployment().open_sink(run, program)
+    sink = CountedSink(deployment().open_sink(run, program))
     on_warning(lambda warning: _alert(sink, warning))
     # Airflow clears inherited exit handlers in a task's process and runs those made there.
     atexit.register(close_sink)
