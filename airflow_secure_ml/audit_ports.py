@@ -16,7 +16,7 @@ from airflow_secure_ml.core.audit.ports import AuditReader, LogWriter
 from airflow_secure_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     from airflow_secure_ml.adapters.postgres_audit import Login
     from airflow_secure_ml.adapters.postgres_audit.inbox_segments import InboxSegments
@@ -162,7 +162,7 @@ def push_target(settings: Settings) -> dict[str, str] | None:
     if inbox:
         from airflow_secure_ml.adapters.postgres_audit.failures import psycopg
 
-        found = {"inbox": inbox, "packages": str(Path(str(psycopg().__file__)).parents[1])}
+        found = {"inbox": inbox, "packages": _folder_of(psycopg())}
         passfile = settings.audit_inbox_passfile
         return found if passfile is None else {**found, "passfile": str(passfile)}
     if settings.audit_ingest_token_path is None:
@@ -170,7 +170,15 @@ def push_target(settings: Settings) -> dict[str, str] | None:
             "[secure_ml] audit_ingest_token_path: empty; expected the file with the token for "
             "audit_ingest_url, as `secure-ml audit ingest-token` makes it"
         )
-    return {"url": url, "token_path": str(settings.audit_ingest_token_path)}
+    import cryptography
+
+    token_path = str(settings.audit_ingest_token_path)
+    return {"url": url, "token_path": token_path, "packages": _folder_of(cryptography)}
+
+
+def _folder_of(library: ModuleType) -> str:
+    """Where a library was found, for a program that starts without what is installed."""
+    return str(Path(str(library.__file__)).parents[1])
 
 
 def push_lines(target: Mapping[str, str]) -> Lines:

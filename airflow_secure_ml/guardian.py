@@ -266,10 +266,10 @@ def _make_lines(audit: dict[str, Any]) -> Lines | None:
 
         return CollectorLines(Path(audit["collector"]))
     if audit.get("push"):
+        # At the end, as above: where the task found what else this needs.
+        sys.path.append(audit["push"]["packages"])
         from airflow_secure_ml.audit_ports import push_lines
 
-        # At the end, as above: where the task found the library that speaks to the database.
-        sys.path += filter(None, [audit["push"].get("packages")])
         return push_lines(audit["push"])
     return None
 
