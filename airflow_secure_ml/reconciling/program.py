@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from airflow_secure_ml.adapters.sequencer import sequencer_pid
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError, ServiceUnavailableError
+from airflow_secure_ml.reconciling.gauges import set_up_metrics, show_trail
 from airflow_secure_ml.reconciling.rounds import (
     Checked,
     Reconciler,
@@ -112,9 +113,11 @@ def serve(every_s: float, *, parent: int | None = None) -> int:
     def is_over() -> bool:
         return stopped.is_set() or (parent is not None and os.getppid() != parent)
 
+    set_up_metrics()
     failed, told = 0, ""
     while not is_over():
         said = _guarded_round(is_over)
+        show_trail(lambda: deployment().audit_reader(), now_ms=_now_ms)
         failed = failed + 1 if said else 0
         # Once for a trouble that lasts: the first round may be before the log's first event.
         if failed > 1 and said != told:
