@@ -217,6 +217,8 @@ def _report_lines(report: Report) -> list[str]:
     if report.status != WHOLE:
         where = "" if report.first_bad is None else f" (first bad leaf: {report.first_bad})"
         lines.append(f"{report.problem}{where}")
+    if report.pruned_below:
+        lines.append(f"leaves below {report.pruned_below} are there by their hashes alone: pruned")
     if report.ends:
         ends = ", ".join(f"{count} {state}" for state, count in report.ends.items())
         lines.append(f"emitters: {ends}")

@@ -178,8 +178,21 @@ def _visible_leaf(trail: Trail, scope: Scope, name: str) -> Leaf:
     leaf = trail.store.find(name[:100])
     # One answer for "not there" and "not yours": which of the two must not be told.
     if leaf is None or not scope.covers(leaf.event):
-        raise HTTPException(404, "There is no such event among those that you may read.")
+        raise HTTPException(
+            404, f"There is no such event among those that you may read.{_gone(trail, scope)}"
+        )
     return leaf
+
+
+def _gone(trail: Trail, scope: Scope) -> str:
+    """What a log that was pruned adds to that answer, whatever was asked for."""
+    found = trail.store.page(EventQuery(acts=("trail.prune",)), limit=1)
+    more = fields(found[0].event, "more") if found else {}
+    if "below" not in more:
+        return ""
+    # Where the archive lies is for those who may read all of it.
+    archive = f", archived at {more['archive']}" if scope.whole and "archive" in more else ""
+    return f" Events below leaf {more['below']} were pruned{archive}."
 
 
 def _listing(trail: Trail, scope: Scope, query: EventQuery, *, older: str, newer: str) -> _Listing:

@@ -121,6 +121,8 @@ def prune_log(
     live = {row.id for row in log.emitters(_OPEN)}
     _check(survey(enumerate(log.leaf_data(first, size), first), live), below)
     more = {"below": below, "because": because, "archive": archive}
+    # Removes nothing; a login that may not remove leaves is refused before anything is said.
+    log.prune(first)
     # Nothing goes that no checkpoint covers, and the intent is covered before anything goes.
     checkpointer.make()
     intent = sequencer.record(Fact(act="trail.prune", phase="intent", more=more))

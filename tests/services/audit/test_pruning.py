@@ -6,13 +6,16 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
+from fastapi import HTTPException
 
 from airflow_secure_ml.core.audit.pruning import Hold
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tree import inclusion_path
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
+from airflow_secure_ml.plugin.routes_events import _visible_leaf
 from airflow_secure_ml.services.archiving import archive_leaves
 from airflow_secure_ml.services.proving import check_proof, prove
 from airflow_secure_ml.services.pruning import hold_log, prune_log, release_hold, survey_log
@@ -270,6 +273,8 @@ def _killed_at(site, step):
         return note
 
     def cut(below):
+        if below == 0:
+            return
         if step == "before removing":
             stop()
         real["prune"](below if step != "within removing" else 256)
@@ -426,3 +431,33 @@ def test_an_archive_that_holds_another_file_is_refused(long):
     with pytest.raises(AuditLogError, match="tile/entries/000 does not hold"):
         archive(long, shelf, 0, 512)
     assert shelf.files["tile/entries/000"] == b"somebody else's"
+
+
+@pytest.mark.parametrize(
+    ("dags", "told"),
+    [
+        (None, "Events below leaf 512 were pruned, archived at s3://archive/trail."),
+        (("churn",), "Events below leaf 512 were pruned."),
+    ],
+    ids=["whole", "a DAG's"],
+)
+def test_a_page_says_that_older_events_were_pruned(long, dags, told):
+    prune(long, 512, archive="s3://archive/trail")
+    trail = SimpleNamespace(store=long.reader())
+    scope = SimpleNamespace(whole=dags is None, covers=lambda event: True)
+
+    with pytest.raises(HTTPException) as raised:
+        _visible_leaf(trail, scope, f"{ALICE}:5")
+
+    assert raised.value.status_code == 404
+    assert raised.value.detail.endswith(told)
+
+
+def test_a_page_of_a_log_that_was_never_pruned_says_nothing_of_it(long):
+    trail = SimpleNamespace(store=long.reader())
+    scope = SimpleNamespace(whole=True, covers=lambda event: True)
+
+    with pytest.raises(HTTPException) as raised:
+        _visible_leaf(trail, scope, f"{ALICE}:5000")
+
+    assert "pruned" not in raised.value.detail
