@@ -54,6 +54,8 @@ class SubjectKeys:
             return {}
         with self._open(make=True) as file:
             file.execute("BEGIN IMMEDIATE")
+            if _is_empty(file):
+                _make_tables(file)
             secret = self._secret(file)
             found = {}
             for value in values:
@@ -72,6 +74,8 @@ class SubjectKeys:
         if not self._path.exists():
             return None
         with self._open() as file:
+            if _is_empty(file):
+                return None
             return _row(file, "tag = ?", _tag(self._secret(file), value))
 
     def subject(self, subject_id: str) -> Subject | None:
@@ -87,13 +91,15 @@ class SubjectKeys:
                 "its directory"
             )
         with self._open() as file:
-            return _row(file, "id = ?", subject_id)
+            return None if _is_empty(file) else _row(file, "id = ?", subject_id)
 
     def destroy(self, subject_id: str) -> bool:
         """Destroy a subject's key, and by what it was found; False: there was none."""
         if not self._path.exists():
             return False
         with self._open() as file:
+            if _is_empty(file):
+                return False
             return file.execute("DELETE FROM subject WHERE id = ?", (subject_id,)).rowcount > 0
 
     @contextmanager
@@ -125,16 +131,23 @@ class SubjectKeys:
             raise AuditLogError(f"subject keys {self._path}: SQLite says: {error}") from error
 
     def _secret(self, file: sqlite3.Connection) -> bytes:
-        """What names are found by; made with the tables, in the transaction that is open."""
-        tables = file.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not tables:
-            for statement in _SCHEMA.split(";"):
-                file.execute(statement)
-            file.execute("INSERT INTO names VALUES (?)", (secrets.token_bytes(KEY_BYTES),))
+        """What names are found by."""
         rows = file.execute("SELECT secret FROM names").fetchall()
         if len(rows) != 1 or len(rows[0][0]) != KEY_BYTES:
             raise AuditLogError(f"subject keys {self._path}: not as this release makes it")
         return bytes(rows[0][0])
+
+
+def _is_empty(file: sqlite3.Connection) -> bool:
+    """Whether it has no tables: whoever made the file was killed before it made them."""
+    return not file.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+
+def _make_tables(file: sqlite3.Connection) -> None:
+    """Make the tables and the secret, in the transaction that is open."""
+    for statement in _SCHEMA.split(";"):
+        file.execute(statement)
+    file.execute("INSERT INTO names VALUES (?)", (secrets.token_bytes(KEY_BYTES),))
 
 
 def _tag(secret: bytes, value: str) -> bytes:

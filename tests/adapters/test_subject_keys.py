@@ -45,6 +45,17 @@ def test_without_a_file_nobody_is_known_and_none_is_made(keys, path):
     assert not path.parent.exists()
 
 
+def test_a_file_whose_maker_was_killed_at_once_knows_nobody_and_is_gone_on_with(keys, path):
+    path.parent.mkdir(mode=0o700)
+    path.touch(mode=0o600)
+
+    assert keys.named("maria.keller") is keys.subject("00" * 16) is None
+    assert not keys.destroy("00" * 16)
+    assert path.read_bytes() == b""
+    made = keys.subjects(["maria.keller"])["maria.keller"]
+    assert keys.named("maria.keller") == made
+
+
 def test_the_file_is_for_its_owner_alone(keys, path):
     keys.subjects(["maria.keller"])
 
