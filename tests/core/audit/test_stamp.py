@@ -30,6 +30,29 @@ def test_a_stamp_is_written_as_in_the_vector():
     assert stamp.encode() == PAYLOADS[0]
 
 
+def test_stamps_of_other_ways_are_those_of_the_vectors():
+    inbox, http = (VECTORS / "ways.txt").read_bytes().splitlines()
+
+    assert Stamp(via="inbox", login="trail_worker").encode() == inbox
+    assert decode_stamp(inbox) == Stamp(via="inbox", login="trail_worker")
+    assert Stamp(via="http", host="10.0.0.7").encode() == http
+    assert decode_stamp(http) == Stamp(via="http", host="10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "same"),
+    [
+        (Stamp(via="http", host="a"), Stamp(via="http", host="b"), True),
+        (Stamp(via="inbox", login="a"), Stamp(via="inbox", login="b"), False),
+        (Stamp(via="inbox", login="a"), Stamp(via="http", host="a"), False),
+        (Stamp(via="socket", pid=1, uid=2), Stamp(via="socket", pid=3, uid=2), False),
+    ],
+    ids=["another address", "another login", "another way", "another process"],
+)
+def test_who_sent_first_sends_what_follows(first, now, same):
+    assert now.is_sender_of(first) is same
+
+
 def test_what_is_sent_is_a_segment_with_points_and_without_a_stamp():
     sent = (VECTORS / "sent.bin").read_bytes()
 
@@ -64,9 +87,23 @@ def test_what_no_collector_says_is_refused(head):
         b'{"pid":-1,"uid":2,"via":"socket"}',
         b'{"pid":1,"uid":4294967296,"via":"socket"}',
         b'{"host":"","via":"http"}',
+        b'{"via":"inbox"}',
+        b'{"login":"","via":"inbox"}',
         b'{"via":"http" }',
     ],
-    ids=["array", "way", "pipe", "uid", "flag", "negative", "large", "host", "space"],
+    ids=[
+        "array",
+        "way",
+        "pipe",
+        "uid",
+        "flag",
+        "negative",
+        "large",
+        "host",
+        "no login",
+        "login",
+        "space",
+    ],
 )
 def test_what_is_no_stamp_is_refused(payload):
     with pytest.raises(FormatError):

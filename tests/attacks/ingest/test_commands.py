@@ -1,0 +1,81 @@
+"""`audit ingest-token` and `audit sequencer` over what an end point took: real processes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from airflow_secure_ml.adapters.ingest.line import IngestLines, read_token
+from airflow_secure_ml.adapters.spool import EmitterSink
+from airflow_secure_ml.core.audit.event import Fact
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run the command line; returns its exit status and all that it said."""
+
+    def run(*words, **options):
+        own = {f"AIRFLOW__SECURE_ML__{name.upper()}": str(at) for name, at in options.items()}
+        kept = {name: at for name, at in os.environ.items() if not name.startswith("AIRFLOW")}
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_secure_ml.cli", "audit", *words],
+            env=kept | own | {"AIRFLOW_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_token_is_made_once_for_its_owner_alone_and_never_shown(command, tmp_path):
+    path = tmp_path / "made"
+
+    first, said = command("ingest-token", audit_ingest_token_path=path)
+    token = read_token(path)
+    second, refused = command("ingest-token", audit_ingest_token_path=path)
+
+    assert (first, second) == (0, 2)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(token) == 64
+    assert token not in said + refused
+    assert read_token(path) == token
+
+
+def test_a_token_without_a_place_is_not_made(command):
+    status, said = command("ingest-token")
+
+    assert status == 2
+    assert "audit_ingest_token_path" in said
+
+
+@pytest.mark.parametrize("is_set", [True, False], ids=["with the option", "without"])
+def test_a_sequencer_follows_what_was_taken_only_where_it_is_told(
+    command,
+    site,
+    server,
+    token_path,
+    is_set,
+):
+    sink = EmitterSink("task", IngestLines(server.url, token_path))
+    sink.record(Fact(act="xcom.write", phase="intent", more={"name": "value"}))
+    sink.settle()
+    emitter = sink.emitter
+    sink.close()
+    more = {"audit_ingest_token_path": token_path} if is_set else {}
+
+    status, said = command(
+        "sequencer",
+        "--once",
+        audit_dir=site.path,
+        audit_signer_dir=site.signer_path,
+        **more,
+    )
+
+    assert status == 0, said
+    assert (site.of(emitter) == [0, 1, 2]) is is_set
