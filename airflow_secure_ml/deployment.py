@@ -23,6 +23,7 @@ from airflow_secure_ml.settings import Settings, load_settings
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.aws.session import AwsSession
     from airflow_secure_ml.adapters.pkcs11.token import Token
+    from airflow_secure_ml.adapters.spool.emitting import Lines
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.audit_ports import AuditPlace
     from airflow_secure_ml.core.audit.event import Fact, RunRef
@@ -173,33 +174,22 @@ class Deployment:
 
     def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
         """A new emitter of this process, and a sequencer for it on this machine."""
-        from airflow_secure_ml.adapters.collector.line import CollectorLines
         from airflow_secure_ml.adapters.spool import EmitterSink, Spool
-        from airflow_secure_ml.audit_ports import push_lines, push_target
 
         settings = self.settings
-        target = push_target(settings)
-        if target is not None:
-            pushing = EmitterSink(
+        lines = self._audit_lines()
+        if lines is not None:
+            sink = EmitterSink(
                 program,
-                push_lines(target),
+                lines,
                 run=run,
                 airflow=_airflow_version(),
                 hide=settings.audit_hide,
                 on_unavailable=settings.audit_unavailable,
             )
-            return _SequencedSink(pushing, self.ensure_sequencer)
+            return _SequencedSink(sink, self.ensure_sequencer)
         if settings.audit_spool == "shared":
             _check_lasting(settings.audit_dir)
-        if settings.audit_collector is not None:
-            return EmitterSink(
-                program,
-                CollectorLines(settings.audit_collector),
-                run=run,
-                airflow=_airflow_version(),
-                hide=settings.audit_hide,
-                on_unavailable=settings.audit_unavailable,
-            )
         spool = Spool(
             settings.audit_dir,
             program,
@@ -210,6 +200,19 @@ class Deployment:
             on_unavailable=settings.audit_unavailable,
         )
         return _SequencedSink(spool, self.ensure_sequencer)
+
+    def _audit_lines(self) -> Lines | None:
+        """Where events go over a line; None: into a spool."""
+        from airflow_secure_ml.audit_ports import push_lines, push_target
+
+        target = push_target(self.settings)
+        if target is not None:
+            return push_lines(target)
+        if self.settings.audit_collector is None:
+            return None
+        from airflow_secure_ml.adapters.collector.line import CollectorLines
+
+        return CollectorLines(self.settings.audit_collector)
 
     def audit_reader(self, *, query_s: float | None = None) -> AuditReader:
         """The log as readers see it; nothing is opened before the first question.
