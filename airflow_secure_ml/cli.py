@@ -220,6 +220,12 @@ COMMANDS: tuple[Command | Group, ...] = (
         "signed.verify",
         _arg("path", metavar="PATH", help="what to verify"),
         _SIGNED_BY,
+        _arg(
+            "--recheck",
+            action="store_true",
+            help="read only files that may have changed since the last --recheck; finds what "
+            "programs and other users change, not what root or a bad disk does",
+        ),
     ),
     _command(
         "shred",

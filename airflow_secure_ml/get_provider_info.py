@@ -229,6 +229,12 @@ def _options() -> dict[str, dict[str, object]]:
             "Containers have 64 MiB in /dev/shm unless told otherwise.",
             example="/dev/shm, /mnt/scratch",  # noqa: S108 - as above
         ),
+        "digest_memory_dir": _option(
+            "{AIRFLOW_HOME}/secure_ml/digests",
+            "Directory of the digests that `secure-ml verify --recheck` remembers, made with mode "
+            "0700. Nothing in it is signed: whoever can write there can have altered files pass "
+            "such a check.",
+        ),
         "audit_dir": _option(
             "{AIRFLOW_HOME}/secure_ml/audit",
             "Directory of the audit trail: spool and store. A local file system.",

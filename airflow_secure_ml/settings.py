@@ -72,6 +72,7 @@ class Settings:
         xcom_keys_dir: Where the sealed XCom's wrapped data-set keys lie.
         xcom_read_unsealed: Whether XCom values from before sealing are read.
         scratch_dirs: Directories for opened data, in the order they are tried.
+        digest_memory_dir: What `verify --recheck` remembers.
         audit_dir: Spool and store of the audit trail.
         audit_spare_dir: Where the spool goes on when `audit_dir` is full; None: nowhere.
         audit_subjects_dir: The keys of those whom hidden values name; None: below `audit_dir`.
@@ -127,6 +128,7 @@ class Settings:
     xcom_keys_dir: Path
     xcom_read_unsealed: bool
     scratch_dirs: tuple[Path, ...]
+    digest_memory_dir: Path
     audit_dir: Path
     audit_spare_dir: Path | None
     audit_subjects_dir: Path | None
@@ -462,6 +464,7 @@ _PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "xcom_keys_dir": _path,
     "xcom_read_unsealed": _switch,
     "scratch_dirs": _paths,
+    "digest_memory_dir": _path,
     "audit_dir": _path,
     "audit_spare_dir": _path_or_none,
     "audit_subjects_dir": _path_or_none,

@@ -62,6 +62,7 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         xcom_keys_dir=home / "secure_ml/xcom_keys",
         xcom_read_unsealed=True,
         scratch_dirs=(Path("/dev/shm"),),
+        digest_memory_dir=Path(f"{home}/secure_ml/digests"),
         audit_dir=home / "secure_ml/audit",
         audit_spare_dir=None,
         audit_subjects_dir=None,
