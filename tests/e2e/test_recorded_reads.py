@@ -13,8 +13,9 @@ import urllib.parse
 
 import pytest
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.e2e.log_of import log_of
 
 pytestmark = pytest.mark.airflow
 
@@ -57,7 +58,7 @@ def client(page_airflow):
 @pytest.fixture
 def acts(page_airflow):
     """Waits for the events that a test's own requests made."""
-    reader = SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
+    reader = log_of(page_airflow.audit_dir)
     begin = reader.size()
 
     def found(**wanted):
@@ -266,7 +267,7 @@ def test_a_stranger_makes_one_event_however_often_and_for_whatever(client, acts)
 
 def test_an_event_is_durable_soon(client, acts, page_airflow):
     admin, took = client("admin"), []
-    reader = SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
+    reader = log_of(page_airflow.audit_dir)
     spool = page_airflow.audit_dir / "spool"
 
     for number in range(5):

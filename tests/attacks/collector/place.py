@@ -6,7 +6,6 @@ Needs root: `NEEDS_ROOT` marks what does.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from airflow_secure_ml.adapters.log_signer import init_log
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.frame import read_frames
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.readable import is_readable
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="NEEDS ROOT: two real users")
 COLLECTOR, TASK = 60001, 60002
@@ -34,6 +34,7 @@ from airflow_secure_ml.core.audit.collecting import POINT
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
 from airflow_secure_ml.core.audit.tree import leaf_hash
+from tests.readable import is_readable
 door = Path(sys.argv[1])
 fact = Fact(act="trail.view", phase="seen", result="ok", more={"page": "x"})
 def event(emitter, seq, prev, page="x"):
@@ -79,8 +80,7 @@ class Place:
         command = [sys.executable, DRIVER, str(COLLECTOR), "program", "airflow_secure_ml.collector"]
         command += ["--audit-dir", str(self.audit), "--socket", str(self.door), *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/")
-        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
-        assert ready
+        assert is_readable(self.process.stdout, DEADLINE_S)
         assert self.process.stdout.readline().startswith(b"READY ")
 
     def stop(self, number=signal.SIGTERM):

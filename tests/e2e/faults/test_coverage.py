@@ -13,8 +13,8 @@ import pytest
 
 from airflow_secure_ml.adapters.sequencer import SequencerLock, ensure_sequencer, stop_sequencer
 from airflow_secure_ml.adapters.spool import Spool
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.event import Fact, RunRef
+from tests.e2e.log_of import log_of
 
 pytestmark = pytest.mark.airflow
 
@@ -70,10 +70,6 @@ def differing(checked, dag):
         for each in checked["differences"]
         if each["dag"] == dag
     }
-
-
-def reader(airflow):
-    return SqliteAuditReader(airflow.audit_dir / LOG_FILE)
 
 
 def alerts(airflow, act, about):
@@ -165,8 +161,11 @@ def test_each_difference_is_alerted_about_once(faults, covered, began_ms):
 
     for kind in ("cut", "unsecured"):
         tis = {e["ti"] for e in covered["differences"] if e["verdict"] == kind}
-        assert sorted(alerts(faults, "alert.raise", f"coverage.{kind}")) == sorted(tis)
-    assert alerts(faults, "alert.close", "coverage.cut") == []
+        # Other tests' tries end badly beside them, and the scheduler's own reconciler sees those.
+        told = [ti for ti in alerts(faults, "alert.raise", f"coverage.{kind}") if ti in tis]
+        assert sorted(told) == sorted(tis)
+        closed = alerts(faults, "alert.close", f"coverage.{kind}")
+        assert not tis & set(closed)
 
 
 def test_the_scheduler_has_coverage_checked(faults, covered):
@@ -206,7 +205,7 @@ def test_what_people_did_is_in_the_trail_once(faults, covered, began_ms):
 
     told = faults.events(acts=("user.act",))
     from_log = [e for e in told if "log_id" in e["more"] or "dag_run_id" in e["more"]]
-    by = {reader(faults).reveal(event["by"]["h"]) for event in from_log if "by" in event}
+    by = {log_of(faults.audit_dir).reveal(event["by"]["h"]) for event in from_log if "by" in event}
     acts = [
         (e["more"]["action"], e["more"].get("resource"), e["more"].get("state")) for e in from_log
     ]
@@ -230,7 +229,7 @@ def test_a_triggered_run_names_run_and_user(faults, covered):
         if e["more"]["action"] == "run_triggered"
     ]
 
-    assert reader(faults).reveal(made["by"]["h"]) == "admin"
+    assert log_of(faults.audit_dir).reveal(made["by"]["h"]) == "admin"
 
 
 def test_the_runs_page_names_the_check_and_what_it_left(faults, covered, began_ms):

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import secrets
-import select
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core import canonical
 from airflow_secure_ml.services.run_plan import Input
 from airflow_secure_ml.services.signing import Demand, verify_artifact
+from tests.readable import is_readable
 
 DEADLINE_S = 60
 TRIES = 5
@@ -113,7 +113,7 @@ class Victim:
         deadline = time.monotonic() + DEADLINE_S
         while b"\n" not in self.buffer:
             left = deadline - time.monotonic()
-            assert select.select([self.process.stdout], [], [], max(0, left))[0], (
+            assert is_readable(self.process.stdout, left), (
                 f"nothing more after {self.steps[-3:]}: a process is left"
             )
             received = os.read(self.process.stdout.fileno(), 65536)

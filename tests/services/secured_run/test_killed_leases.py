@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from tests.readable import is_readable
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 60.0
@@ -76,7 +77,7 @@ class Victim:
         deadline = time.monotonic() + DEADLINE_S
         while b"\n" not in self.buffer:
             left = deadline - time.monotonic()
-            ready = select.select([self.process.stdout], [], [], max(0, left))[0]
+            ready = is_readable(self.process.stdout, left)
             assert ready, f"nothing more after {self.steps[-3:]}: a process is left"
             received = os.read(self.process.stdout.fileno(), 65536)
             assert received, f"the victim itself ended: {self.process.wait()}"

@@ -19,7 +19,7 @@ from airflow_secure_ml.adapters.aws.failures import Failure, Kind
 from airflow_secure_ml.adapters.aws.s3 import uploads
 from airflow_secure_ml.adapters.aws.s3.checksums import combine, crc_of, to_text
 from airflow_secure_ml.adapters.aws.s3.parts import PART_BYTES, Part
-from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3
+from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, changed
 from airflow_secure_ml.adapters.aws.s3.place import Place
 from airflow_secure_ml.adapters.aws.s3.terms import Terms
 from airflow_secure_ml.errors import IntegrityError, SecureMLError
@@ -142,10 +142,13 @@ class Multipart:
     def _copy(self, what: tuple[int, PinnedS3, int, int]) -> None:
         number, source, begin, length = what
         answer = self._parts_place.ask(
-            "copy a part of", "upload_part_copy", UploadId=self._upload_id, PartNumber=number,
+            "copy a part of", "upload_part_copy", but=(Kind.NOTHING,), UploadId=self._upload_id, PartNumber=number,
             CopySource=source.copy_source, CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={begin}-{begin + length - 1}",
         )  # fmt: skip
+        if isinstance(answer, Failure):
+            # The upload is ours alone: it is the source that somebody removed.
+            raise changed(source.uri, "it was removed meanwhile")
         version = answer.get("CopySourceVersionId")
         if source.version_id and version not in (None, source.version_id):
             raise IntegrityError(f"{self._place.uri}: another version was copied than was opened")
