@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from benchmarks.measuring import column, in_turns, median_ratio, say, spent
 
 FILE_BYTES = 100 * 1024
+# How long before a file is read it must have changed last to be remembered, and some.
+SETTLED_S = 2.5
 OURS = {"ours_sha256": "SHA-256", "ours_blake3": "BLAKE3"}
 # Of model-signing's CPU, as it is by default.
 AIMS = {"ours_sha256": 3, "ours_blake3": 10}
@@ -40,7 +43,9 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
     }
     _sha256sum(data)
     timed = {name: lambda work=work: spent(work) for name, work in works.items()}
-    return {"files": files, "rounds": in_turns(timed, rounds, "manifest")}
+    found = {"files": files, "rounds": in_turns(timed, rounds, "manifest")}
+    say("manifest: checking again")
+    return {**found, "again": _again(folder, data)}
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -74,10 +79,17 @@ def rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
                 "reported",
             )
         )
-    again = ("signed directory checked again after one file changed", "no command yet")
-    lines.append(
-        (*again, "every file is read again, as the first time", "≤ 5 % of the first: **missed**")
-    )
+    if "again" in found:
+        first, again = (found["again"][name]["cpu_s"] for name in ("first", "again"))
+        met = "met" if again <= 0.05 * first else "**missed**"
+        lines.append(
+            (
+                f"{what} checked again after one file changed",
+                f"{again:.2f} s of CPU, {again / first:.1%} of the first check's",
+                f"`secure-ml verify --recheck`; the first: {first:.2f} s",
+                f"≤ 5 % of the first: {met}",
+            )
+        )
     return lines
 
 
@@ -110,6 +122,41 @@ def _ours(data: Path, algorithm: str) -> Callable[[], object]:
         store.delete(statement_folder(uri))
 
     return work
+
+
+def _again(folder: Path, data: Path) -> dict[str, dict[str, float]]:
+    """A first check that remembers, and one after a file changed, which it must find."""
+    from airflow_secure_ml.adapters.local_objects import LocalObjects
+    from airflow_secure_ml.adapters.local_objects.remembering import LocalDigestMemory
+    from airflow_secure_ml.core.statement import Statement
+    from airflow_secure_ml.errors import IntegrityError
+    from airflow_secure_ml.services.manifests import build_manifest
+    from airflow_secure_ml.services.rechecking import recheck_artifact
+    from airflow_secure_ml.services.signing import Demand, sign_artifact
+    from airflow_secure_ml.testing.ports import MemoryKeySystem
+
+    store, keys = LocalObjects(), MemoryKeySystem()
+    demand = Demand(verifiers=keys.verifiers(["pipeline"]))
+    uri = store.canonical(str(data))
+    said = Statement(object=uri, manifest=build_manifest(store, uri), act="sign", signed_ms=1)
+    sign_artifact(store, said, keys.signer("pipeline"))
+    memory = LocalDigestMemory(folder / "memory")
+
+    def check() -> None:
+        recheck_artifact(store, uri, demand, memory)
+
+    def find() -> None:
+        try:
+            check()
+        except IntegrityError:
+            return
+        raise AssertionError("the changed file was not found")
+
+    # A file that changed a moment before it was read is not remembered.
+    time.sleep(SETTLED_S)
+    first = spent(check)
+    (data / "00" / "00000.bin").write_bytes(os.urandom(FILE_BYTES))
+    return {"first": first, "again": spent(find)}
 
 
 def _digests(data: Path, algorithm: str) -> Callable[[], object]:
