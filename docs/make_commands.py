@@ -18,8 +18,8 @@ first does not import Airflow and starts in a fraction of a second; both read th
 
 Exit status: 0 done · 1 refused (tampered, wrong key, wrong context, not signed) · 2 wrong use or
 configuration · 3 another system failed. `audit verify` also says 4, incomplete, and 5, cannot tell;
-`audit reconcile` says 4 where Airflow's task tries and the trail differ, `audit compare-vault` 4 where
-Vault's log and the trail do, and 5 where it cannot tell ([coverage](coverage.md)).
+`audit reconcile` says 4 where Airflow's task tries and the trail differ, `audit compare-vault` 4
+where Vault's log and the trail do, and 5 where it cannot tell ([coverage](coverage.md)).
 Messages go to standard error, with `--json` as one JSON object with `error`, `why` and `message`.
 
 What touches a key or data is recorded in the audit trail before it happens, with who does it; where

@@ -113,7 +113,9 @@ ACTIVITIES: Mapping[str, Activity] = {
         seen="action prefix because signers:list",
         outcome="action prefix because signers:list",
     ),
-    "object.verify": _both("a signature and a digest are checked", _OBJECT, "suites:list remembered:int"),
+    "object.verify": _both(
+        "a signature and a digest are checked", _OBJECT, "suites:list remembered:int"
+    ),
     "object.open": _both("a sealed object is opened", _OBJECT),
     "object.validate": _both(
         "data are held against expectations",

@@ -142,7 +142,8 @@ class Multipart:
     def _copy(self, what: tuple[int, PinnedS3, int, int]) -> None:
         number, source, begin, length = what
         answer = self._parts_place.ask(
-            "copy a part of", "upload_part_copy", but=(Kind.NOTHING,), UploadId=self._upload_id, PartNumber=number,
+            "copy a part of", "upload_part_copy", but=(Kind.NOTHING,),
+            UploadId=self._upload_id, PartNumber=number,
             CopySource=source.copy_source, CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={begin}-{begin + length - 1}",
         )  # fmt: skip
