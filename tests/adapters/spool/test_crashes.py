@@ -75,6 +75,11 @@ class Disk(System):
                 data, kept = path.read_bytes(), self.synced.get(path, 0)
                 (into / path.name).write_bytes(data[:kept] + extra(data[kept:]))
 
+    def end(self):
+        """Close what ended with the machine."""
+        while self.paths:
+            os.close(self.paths.popitem()[0])
+
 
 REST = {
     "gone": lambda rest: b"",
@@ -109,6 +114,7 @@ def test_a_power_loss_at_any_call_loses_nothing_that_was_settled(tmp_path, rest,
         with pytest.raises(PowerLoss):
             work(disk, base / "audit", settled, short_at)
         disk.survives(base / "left", REST[rest])
+        disk.end()
 
         assert set(settled) <= read_spools(base / "left").names()
     assert whole.calls > 12
