@@ -76,7 +76,9 @@ class Disk(System):
                 (into / path.name).write_bytes(data[:kept] + extra(data[kept:]))
 
     def end(self):
-        """Close what ended with the machine."""
+        """Close what ended with the machine; the spool must not close those numbers again."""
+        self.stop_at = 0
+        self.spool._after_fork()
         while self.paths:
             os.close(self.paths.popitem()[0])
 
@@ -92,7 +94,7 @@ REST = {
 
 def work(system, folder, settled, fail_once_at=None):
     """Twelve events at four points; one write falls short if asked."""
-    spool = Spool(folder, "task", run=RUN, system=system)
+    spool = system.spool = Spool(folder, "task", run=RUN, system=system)
     for point, count in enumerate([1, 5, 3, 3]):
         if point == fail_once_at:
             system.failing["short write"] = 50
