@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -280,8 +281,8 @@ def sequence(audit_dir: Path, signer_dir: Path, now_ms: int) -> int:
     """Take in everything that waits in the spool, sign a checkpoint; returns the log's size."""
     signer = LogSigner(signer_dir)
     clock = Clock(now_ms=lambda: now_ms, mono_ms=lambda: now_ms)
-    with SqliteAuditWriter(audit_dir / LOG_FILE, signer.origin) as log:
-        spool = SpoolSegments([audit_dir / "spool"], audit_dir / "refused")
+    spool = SpoolSegments([audit_dir / "spool"], audit_dir / "refused")
+    with closing(spool), SqliteAuditWriter(audit_dir / LOG_FILE, signer.origin) as log:
         host = Host(name=os.uname().nodename, facts={"pid": 1, "program": "sequencer"})
         work = Sequencer(
             log=log, segments=spool, clock=clock, host=host,

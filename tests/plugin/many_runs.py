@@ -160,7 +160,7 @@ class Filler:
         signer = LogSigner(signer_dir)
         audit_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log = SqliteAuditWriter(audit_dir / LOG_FILE, signer.origin)
-        segments = SpoolSegments([self._spool], audit_dir / "refused")
+        self._segments = segments = SpoolSegments([self._spool], audit_dir / "refused")
         clock = Clock(now_ms=self._clock, mono_ms=self._clock)
         self._sequencer = Sequencer(
             log=self.log,
@@ -186,7 +186,8 @@ class Filler:
             yield self.log.edge().size
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Let go of the log and the spool."""
+        self._segments.close()
         self.log.close()
 
 
