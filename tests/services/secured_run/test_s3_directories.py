@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from botocore.config import Config
@@ -190,13 +189,12 @@ def test_what_strangers_put_there_is_not_read(write, read, client, uri):
     assert read() == FILES
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [5000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_many_small_files_cost_a_few_requests_each(write, read, client, uri, count):
     made = []
     client.meta.events.register("before-call.s3", lambda model, **_: made.append(model.name))
     files = {f"{number % 16:02}/{number:06}": str(number) for number in range(count)}
 
-    begun = time.monotonic()
     write(files)
     written = made.copy()
     made.clear()
@@ -209,4 +207,3 @@ def test_many_small_files_cost_a_few_requests_each(write, read, client, uri, cou
     # Once for its header, once to be opened.
     assert made.count("GetObject") <= 2 * count + 20
     assert len(made) <= 2 * count + 40
-    assert time.monotonic() - begun < 0.2 * count
