@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING
 
 from airflow_secure_ml.core.policy import Rules
 from airflow_secure_ml.core.policy_file import MAX_POLICY_BYTES, parse_rules
-from airflow_secure_ml.errors import ConfigurationError, SecureMLError
+from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.aws.session import AwsSession
     from airflow_secure_ml.adapters.pkcs11.token import Token
-    from airflow_secure_ml.adapters.spool.emitting import Lines
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.audit_ports import AuditPlace
-    from airflow_secure_ml.core.audit.event import Fact, RunRef
+    from airflow_secure_ml.core.audit.event import RunRef
     from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.audit.relaying import RelayBook
     from airflow_secure_ml.core.ports import (
@@ -174,45 +173,10 @@ class Deployment:
 
     def open_sink(self, run: RunRef | None, program: str) -> AuditSink:
         """A new emitter of this process, and a sequencer for it on this machine."""
-        from airflow_secure_ml.adapters.spool import EmitterSink, Spool
+        from airflow_secure_ml.audit_sinks import SequencedSink, open_emitter
 
-        settings = self.settings
-        lines = self._audit_lines()
-        if lines is not None:
-            sink = EmitterSink(
-                program,
-                lines,
-                run=run,
-                airflow=_airflow_version(),
-                hide=settings.audit_hide,
-                on_unavailable=settings.audit_unavailable,
-            )
-            return _SequencedSink(sink, self.ensure_sequencer)
-        if settings.audit_spool == "shared":
-            _check_lasting(settings.audit_dir)
-        spool = Spool(
-            settings.audit_dir,
-            program,
-            run=run,
-            airflow=_airflow_version(),
-            spare_dir=settings.audit_spare_dir,
-            hide=settings.audit_hide,
-            on_unavailable=settings.audit_unavailable,
-        )
-        return _SequencedSink(spool, self.ensure_sequencer)
-
-    def _audit_lines(self) -> Lines | None:
-        """Where events go over a line; None: into a spool."""
-        from airflow_secure_ml.audit_ports import push_lines, push_target
-
-        target = push_target(self.settings)
-        if target is not None:
-            return push_lines(target)
-        if self.settings.audit_collector is None:
-            return None
-        from airflow_secure_ml.adapters.collector.line import CollectorLines
-
-        return CollectorLines(self.settings.audit_collector)
+        emitter = open_emitter(self.settings, run, program, airflow=_airflow_version())
+        return SequencedSink(emitter, self.ensure_sequencer)
 
     def audit_reader(self, *, query_s: float | None = None) -> AuditReader:
         """The log as readers see it; nothing is opened before the first question.
@@ -222,7 +186,7 @@ class Deployment:
         """
         return self.audit_place.reader(query_s=query_s)
 
-    @property
+    @cached_property
     def audit_place(self) -> AuditPlace:
         """Where the log lies."""
         from airflow_secure_ml.audit_ports import AuditPlace
@@ -244,28 +208,9 @@ class Deployment:
 
     def ensure_sequencer(self) -> None:
         """Start the log's sequencer on this machine, unless one runs or the log is elsewhere."""
-        from airflow_secure_ml.adapters.log_signer import KEY_FILE
-        from airflow_secure_ml.adapters.relay import ensure_relay
-        from airflow_secure_ml.adapters.sequencer import ensure_sequencer
+        from airflow_secure_ml.audit_sinks import ensure_sequencer
 
-        # The collector's user has its own.
-        if self.settings.audit_collector is not None:
-            return
-        signer_socket = self.settings.audit_signer_socket
-        if signer_socket is None and not (self.settings.audit_signer_dir / KEY_FILE).exists():
-            return
-        asks = () if signer_socket is None else ("--signer-socket", str(signer_socket))
-        if self.settings.takes_ingest:
-            asks = (*asks, "--ingest")
-        spare = self.settings.audit_spare_dir
-        ensure_sequencer(
-            self.settings.audit_dir,
-            self.settings.audit_signer_dir,
-            spares=() if spare is None else (spare,),
-            log=(*self.audit_place.arguments(), *asks),
-        )
-        if self.settings.has_relay_work:
-            ensure_relay(self.settings.audit_dir)
+        ensure_sequencer(self.settings, self.audit_place)
 
     def secured_run(
         self,
@@ -384,43 +329,6 @@ def _arrow_fields(encoded: bytes, keep: Collection[str]) -> bytes | None:
     from airflow_secure_ml.adapters.parquet import arrow_fields
 
     return arrow_fields(encoded, keep)
-
-
-def _check_lasting(folder: Path) -> None:
-    from airflow_secure_ml.adapters.spool.lasting import check_lasting
-
-    try:
-        found = check_lasting(folder)
-    except OSError:
-        # The spool says so itself, as audit_unavailable has it.
-        return
-    if found is not None:
-        log.warning("[secure_ml] audit_spool = shared: %s", found)
-
-
-class _SequencedSink:
-    """A sink that sees to it, once it is durable, that somebody sequences what it wrote."""
-
-    def __init__(self, sink: AuditSink, ensure: Callable[[], None]) -> None:
-        self._sink, self._ensure = sink, ensure
-        self._sequenced = False
-
-    def record(self, fact: Fact) -> str:
-        return self._sink.record(fact)
-
-    def settle(self) -> None:
-        self._sink.settle()
-        if self._sequenced:
-            return
-        self._sequenced = True
-        try:
-            self._ensure()
-        except SecureMLError as error:
-            # What is in the spool is durable, and any later sequencer takes it up.
-            log.warning("the audit trail's sequencer did not start: %s", error)
-
-    def close(self) -> None:
-        self._sink.close()
 
 
 _current: Deployment | None = None
