@@ -8,7 +8,6 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,20 +21,21 @@ from airflow_secure_ml.adapters.postgres_audit.failures import (
     translated,
 )
 from airflow_secure_ml.adapters.postgres_audit.queries import where
-from airflow_secure_ml.adapters.postgres_audit.snapshot import (
-    ASIDE,
-    BEGIN,
-    LEAF,
-    Snapshot,
-    aside_row,
-)
+from airflow_secure_ml.adapters.postgres_audit.snapshot import ASIDE, BEGIN, LEAF, Snapshot
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.stored import (
+    aside_row,
+    event_named,
+    keyset,
+    kinds_in,
+    leaf_in,
+    page_limit,
+)
 from airflow_secure_ml.core.audit.subject import Subjects, aside_in
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
-MAX_PAGE = 1000
 _TABLE = "asml_trail.leaf"
 _IS_EMPTY = (
     "SELECT NOT EXISTS (SELECT 1 FROM asml_trail.leaf) "
@@ -80,17 +80,16 @@ class PostgresAuditReader:
         With `newer_than` alone, the leaves nearest above the bound are taken.
         """
         condition, values = where(query)
-        order = "ASC" if newer_than is not None and older_than is None else "DESC"
-        if older_than is not None:
-            condition, values = f"{condition} AND (time, idx) < (%s, %s)", [*values, *older_than]
-        if newer_than is not None:
-            condition, values = f"{condition} AND (time, idx) > (%s, %s)", [*values, *newer_than]
-        # Every word of it comes from `where` and this function; values are parameters.
+        order, bounds = keyset(older_than, newer_than)
+        for sign, bound in bounds:
+            condition = f"{condition} AND (time, idx) {sign} (%s, %s)"
+            values = [*values, *bound]
+        # Every word of it comes from `where` and `keyset`; values are parameters.
         sql = (
             f"SELECT {LEAF} FROM {_TABLE} WHERE {condition} "  # noqa: S608 - no text from outside
             f"ORDER BY time {order}, idx {order} LIMIT %s"
         )
-        found = self._leaves(sql, [*values, max(0, min(limit, MAX_PAGE))])
+        found = self._leaves(sql, [*values, page_limit(limit)])
         return found if order == "DESC" else found[::-1]
 
     def count(self, query: EventQuery, *, at_most: int) -> int:
@@ -109,8 +108,7 @@ class PostgresAuditReader:
             f"SELECT act, result FROM {_TABLE} WHERE {condition} "  # noqa: S608 - as above
             "ORDER BY time DESC, idx DESC LIMIT %s"
         )
-        rows = self._all(sql, [*values, max(0, min(limit, MAX_PAGE))])
-        return [(str(act), "intent" if result is None else str(result)) for act, result in rows]
+        return kinds_in(self._all(sql, [*values, page_limit(limit)]))
 
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
@@ -119,12 +117,13 @@ class PostgresAuditReader:
 
     def find(self, event: str) -> Leaf | None:
         """One leaf by its event's name, `<emitter>:<seq>`."""
-        emitter, _, seq = event.partition(":")
-        if not (seq.isascii() and seq.isdigit() and len(seq) <= 16):
+        named = event_named(event)
+        if named is None:
             return None
+        emitter, seq = named
         condition, values = where(EventQuery(emitter=emitter))
         sql = f"SELECT {LEAF} FROM {_TABLE} WHERE {condition} AND seq = %s"  # noqa: S608 - as above
-        found = self._leaves(sql, [*values, int(seq)])
+        found = self._leaves(sql, [*values, seq])
         return found[0] if found else None
 
     def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
@@ -206,14 +205,4 @@ class PostgresAuditReader:
         return rows
 
     def _leaves(self, sql: str, values: Sequence[Any]) -> list[Leaf]:
-        return [_leaf(index, data, found) for index, data, found in self._all(sql, values)]
-
-
-def _leaf(index: int, data: bytes | None, found: bytes | None) -> Leaf:
-    try:
-        event = json.loads(data or b"")
-    except (ValueError, RecursionError) as error:
-        raise AuditLogError(f"audit log: leaf {index} is not JSON", index=index) from error
-    if not isinstance(event, dict):
-        raise AuditLogError(f"audit log: leaf {index} is not an event", index=index)
-    return Leaf(index=index, data=bytes(data or b""), hash=bytes(found or b""), event=event)
+        return [leaf_in(*row) for row in self._all(sql, values)]

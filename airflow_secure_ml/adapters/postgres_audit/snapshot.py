@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.failures import translated
 from airflow_secure_ml.core.audit.ports import EmitterRow
-from airflow_secure_ml.core.audit.subject import AsideRow, Subjects, exchanged_rows
+from airflow_secure_ml.core.audit.stored import aside_faults, edge_in, log_in
+from airflow_secure_ml.core.audit.subject import Subjects
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.errors import AuditLogError, FormatError
+from airflow_secure_ml.errors import AuditLogError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -52,10 +53,7 @@ class Snapshot:
     def edge(self) -> Edge:
         """The stored edge, with the stored size."""
         _, size, edge = self._log()
-        try:
-            return Edge.from_bytes(size, edge)
-        except FormatError as error:
-            raise AuditLogError(str(error)) from error
+        return edge_in(size, edge)
 
     def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, data, stored hash) by index; holes are not filled."""
@@ -112,22 +110,10 @@ class Snapshot:
             if index is not None:
                 found.append(f"the columns of leaf {index} are not those of its event")
         sql = f"SELECT {ASIDE} FROM asml_trail.aside WHERE value IS NOT NULL ORDER BY subject, h"  # noqa: S608 - a constant
-        exchanged = exchanged_rows((aside_row(row) for row in self._rows(sql)), self._subjects)
-        if exchanged:
-            found.append(
-                f"{len(exchanged)} values in table aside do not give their hashes, the first is "
-                f"{exchanged[0][:64]!r}"
-            )
-        return found
+        return [*found, *aside_faults(self._rows(sql), self._subjects)]
 
     def _log(self) -> tuple[str, int, bytes]:
-        rows = list(self._rows("SELECT origin, size, edge FROM asml_trail.log"))
-        if len(rows) != 1:
-            raise AuditLogError(f"audit log: {len(rows)} rows in table log, expected 1")
-        origin, size, edge = rows[0]
-        if not isinstance(size, int) or not isinstance(edge, bytes):
-            raise AuditLogError("audit log: table log holds no size and edge")
-        return str(origin), size, edge
+        return log_in(self._rows("SELECT origin, size, edge FROM asml_trail.log"))
 
     def _rows(self, sql: str) -> Iterator[Any]:
         # A cursor on the server: a million leaves are not held here.
@@ -137,17 +123,6 @@ class Snapshot:
             cursor.execute(sql)
             for row in cursor:  # noqa: UP028 - `yield from` would close it after the session
                 yield row
-
-
-def aside_row(row: Sequence[Any]) -> AsideRow:
-    """A row of the columns `ASIDE`."""
-    h, subject, salt, value = row
-    return AsideRow(
-        h=str(h),
-        subject=subject,
-        salt=None if salt is None else bytes(salt),
-        value=str(value),
-    )
 
 
 def _are_bytes(*values: object) -> bool:

@@ -18,15 +18,17 @@ from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
-from airflow_secure_ml.core.audit.subject import Subjects, rows_of
+from airflow_secure_ml.core.audit.stored import (
+    aside_rows,
+    edge_in,
+    emitter_rows,
+    leaf_rows,
+    tile_rows,
+)
+from airflow_secure_ml.core.audit.subject import Subjects
 from airflow_secure_ml.core.audit.tiles import prune_steps
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.errors import (
-    AuditLogError,
-    ConfigurationError,
-    FormatError,
-    ServiceUnavailableError,
-)
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -67,10 +69,7 @@ class PostgresAuditWriter:
         """The stored edge."""
         with self._working("read") as connection:
             size, edge = _one(connection, "SELECT size, edge FROM asml_trail.log")
-        try:
-            return Edge.from_bytes(size, edge)
-        except FormatError as error:
-            raise AuditLogError(f"audit log {self._login.address}: {error}") from error
+        return edge_in(size, edge, prefix=f"audit log {self._login.address}: ")
 
     def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
         """The rows of emitters in one of these states."""
@@ -241,13 +240,13 @@ def _insert(connection: Connection[Any], batch: Batch, subjects: Subjects | None
     sql = "COPY asml_trail.leaf(idx, data, hash) FROM STDIN (FORMAT BINARY)"
     with cursor.copy(sql) as copy:
         copy.set_types(["int8", "text", "bytea"])
-        for at, leaf in enumerate(batch.leaves):
-            copy.write_row((batch.old_size + at, leaf.data.decode("utf-8"), leaf.hash))
+        for row in leaf_rows(batch):
+            copy.write_row(row)
     # One round trip for all that follows.
     with connection.pipeline():
         cursor.executemany(
             "INSERT INTO asml_trail.tile(level, n, hashes) VALUES (%s, %s, %s)",
-            [(level, n, hashes) for (level, n), hashes in batch.tiles.items()],
+            tile_rows(batch),
         )
         cursor.executemany(
             f"INSERT INTO asml_trail.emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
@@ -255,18 +254,12 @@ def _insert(connection: Connection[Any], batch: Batch, subjects: Subjects | None
             "next_seq = excluded.next_seq, last = excluded.last, part = excluded.part, "
             "at = excluded.at, state = excluded.state, first_ms = excluded.first_ms, "
             "last_ms = excluded.last_ms",
-            [
-                (e.id, e.next_seq, e.last, e.part, e.at, e.state, e.first_ms, e.last_ms)
-                for e in batch.emitters
-            ],
+            emitter_rows(batch),
         )
         cursor.executemany(
             "INSERT INTO asml_trail.aside(h, subject, salt, value) VALUES (%s, %s, %s, %s) "
             "ON CONFLICT (h) DO NOTHING",
-            [
-                (row.h, row.subject, row.salt, row.value)
-                for row in rows_of(batch.asides, subjects, os.urandom)
-            ],
+            aside_rows(batch, subjects, os.urandom),
         )
         connection.execute(
             "UPDATE asml_trail.log SET size = %s, edge = %s",

@@ -9,7 +9,6 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -21,27 +20,27 @@ from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.adapters.sqlite_audit.queries import where
 from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
-from airflow_secure_ml.core.audit.subject import (
-    AsideRow,
-    Subjects,
-    aside_in,
-    exchanged_rows,
+from airflow_secure_ml.core.audit.stored import (
+    aside_faults,
+    aside_row,
+    edge_in,
+    event_named,
+    keyset,
+    kinds_in,
+    leaf_in,
+    log_in,
+    page_limit,
 )
+from airflow_secure_ml.core.audit.subject import Subjects, aside_in
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.core.redaction import Aside
-from airflow_secure_ml.errors import (
-    AuditLogError,
-    ConfigurationError,
-    FormatError,
-    ServiceUnavailableError,
-)
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
 BUSY_S = 10.0
 # Bytes, not text: a tampered leaf need not be UTF-8. Nor does a column hold what its table says to
 # somebody who changed that: of a number, `bytes` would make as many zeros.
 _LEAF = "idx, CAST(data AS BLOB), CAST(hash AS BLOB)"
 _ASIDE = "h, subject, CAST(salt AS BLOB), value"
-MAX_PAGE = 1000
 # SQLite's steps between two looks at the clock.
 _STEPS = 1000
 _STATISTICS = frozenset({"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"})
@@ -121,17 +120,16 @@ class SqliteAuditReader:
         With `newer_than` alone, the leaves nearest above the bound are taken.
         """
         condition, values = where(query)
-        order = "ASC" if newer_than is not None and older_than is None else "DESC"
-        if older_than is not None:
-            condition, values = f"{condition} AND (time, idx) < (?, ?)", [*values, *older_than]
-        if newer_than is not None:
-            condition, values = f"{condition} AND (time, idx) > (?, ?)", [*values, *newer_than]
-        # Every word of it comes from `where` and this function; values are parameters.
+        order, bounds = keyset(older_than, newer_than)
+        for sign, bound in bounds:
+            condition = f"{condition} AND (time, idx) {sign} (?, ?)"
+            values = [*values, *bound]
+        # Every word of it comes from `where` and `keyset`; values are parameters.
         sql = (
             f"SELECT {_LEAF} FROM leaf WHERE {condition} "  # noqa: S608 - no text from outside
             f"ORDER BY time {order}, idx {order} LIMIT ?"
         )
-        found = self._leaves(sql, [*values, max(0, min(limit, MAX_PAGE))])
+        found = self._leaves(sql, [*values, page_limit(limit)])
         return found if order == "DESC" else found[::-1]
 
     def count(self, query: EventQuery, *, at_most: int) -> int:
@@ -148,8 +146,7 @@ class SqliteAuditReader:
             "ORDER BY time DESC, idx DESC LIMIT ?"
         )
         with self._opened() as connection:
-            rows = connection.execute(sql, [*values, max(0, min(limit, MAX_PAGE))]).fetchall()
-        return [(str(act), "intent" if result is None else str(result)) for act, result in rows]
+            return kinds_in(connection.execute(sql, [*values, page_limit(limit)]).fetchall())
 
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
@@ -158,11 +155,11 @@ class SqliteAuditReader:
 
     def find(self, event: str) -> Leaf | None:
         """One leaf by its event's name, `<emitter>:<seq>`."""
-        emitter, _, seq = event.partition(":")
-        if not (seq.isascii() and seq.isdigit() and len(seq) <= 16):
+        named = event_named(event)
+        if named is None:
             return None
         sql = f"SELECT {_LEAF} FROM leaf WHERE emitter = ? AND seq = ?"  # noqa: S608 - a constant
-        found = self._leaves(sql, [emitter, int(seq)])
+        found = self._leaves(sql, named)
         return found[0] if found else None
 
     def leaf_hashes(self, start: int, stop: int) -> Sequence[bytes]:
@@ -198,7 +195,7 @@ class SqliteAuditReader:
             row = connection.execute(sql, [hidden]).fetchone()
         if row is None or row[3] is None:
             return None
-        return aside_in(_aside_row(row), self._subjects)
+        return aside_in(aside_row(row), self._subjects)
 
     @contextmanager
     def whole(self) -> Iterator[WholeLog]:
@@ -220,7 +217,7 @@ class SqliteAuditReader:
     def _leaves(self, sql: str, values: Sequence[str | int]) -> list[Leaf]:
         with self._opened() as connection:
             rows = connection.execute(sql, values).fetchall()
-        return [_leaf(index, data, found) for index, data, found in rows]
+        return [leaf_in(*row) for row in rows]
 
 
 class _Snapshot:
@@ -234,10 +231,7 @@ class _Snapshot:
 
     def edge(self) -> Edge:
         _, size, edge = self._log()
-        try:
-            return Edge.from_bytes(size, edge)
-        except FormatError as error:
-            raise AuditLogError(str(error)) from error
+        return edge_in(size, edge)
 
     def leaves(self) -> Iterator[tuple[int, bytes, bytes]]:
         rows = self._rows(f"SELECT {_LEAF} FROM leaf ORDER BY idx")  # noqa: S608 - a constant
@@ -284,42 +278,13 @@ class _Snapshot:
             if expected.get((kind, name), "") != stored.get((kind, name), ""):
                 found.append(f"{kind} {name} is not as this release makes it")
         sql = f"SELECT {_ASIDE} FROM aside WHERE value IS NOT NULL ORDER BY subject, h"  # noqa: S608 - a constant
-        exchanged = exchanged_rows((_aside_row(row) for row in self._rows(sql)), self._subjects)
-        if exchanged:
-            found.append(
-                f"{len(exchanged)} values in table aside do not give their hashes, the first is "
-                f"{exchanged[0][:64]!r}"
-            )
-        return found
+        return [*found, *aside_faults(self._rows(sql), self._subjects)]
 
     def _log(self) -> tuple[str, int, bytes]:
-        rows = list(self._rows("SELECT origin, size, edge FROM log"))
-        if len(rows) != 1:
-            raise AuditLogError(f"audit log: {len(rows)} rows in table log, expected 1")
-        origin, size, edge = rows[0]
-        if not isinstance(size, int) or not isinstance(edge, bytes):
-            raise AuditLogError("audit log: table log holds no size and edge")
-        return str(origin), size, edge
+        return log_in(self._rows("SELECT origin, size, edge FROM log"))
 
     def _rows(self, sql: str) -> Iterator[Any]:
         # Not `yield from`: it would close the cursor, perhaps after the connection.
         with schema.translated("audit log", "read"):
             for row in self._connection.execute(sql):  # noqa: UP028 - as above
                 yield row
-
-
-def _aside_row(row: Sequence[Any]) -> AsideRow:
-    h, subject, salt, value = row
-    return AsideRow(
-        h=str(h), subject=subject, salt=None if salt is None else bytes(salt), value=str(value)
-    )
-
-
-def _leaf(index: int, data: bytes | None, found: bytes | None) -> Leaf:
-    try:
-        event = json.loads(data or b"")
-    except (ValueError, RecursionError) as error:
-        raise AuditLogError(f"audit log: leaf {index} is not JSON", index=index) from error
-    if not isinstance(event, dict):
-        raise AuditLogError(f"audit log: leaf {index} is not an event", index=index)
-    return Leaf(index=index, data=bytes(data or b""), hash=bytes(found or b""), event=event)

@@ -19,14 +19,17 @@ from typing import Self
 
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
-from airflow_secure_ml.core.audit.subject import Subjects, rows_of
+from airflow_secure_ml.core.audit.stored import (
+    aside_rows,
+    edge_in,
+    emitter_rows,
+    leaf_rows,
+    tile_rows,
+)
+from airflow_secure_ml.core.audit.subject import Subjects
 from airflow_secure_ml.core.audit.tiles import prune_steps
 from airflow_secure_ml.core.audit.tree import Edge
-from airflow_secure_ml.errors import (
-    AuditLogError,
-    ConfigurationError,
-    FormatError,
-)
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 
 HOUR_MS = 3_600_000
 BUSY_S = 10.0
@@ -85,10 +88,7 @@ class SqliteAuditWriter:
         """The stored edge."""
         with self._translated("read"):
             size, edge = self._connection.execute("SELECT size, edge FROM log").fetchone()
-        try:
-            return Edge.from_bytes(size, edge)
-        except FormatError as error:
-            raise AuditLogError(f"audit log {self._path}: {error}") from error
+        return edge_in(size, edge, prefix=f"audit log {self._path}: ")
 
     def emitters(self, states: Collection[str]) -> Sequence[EmitterRow]:
         """The rows of emitters in one of these states."""
@@ -201,31 +201,16 @@ class SqliteAuditWriter:
 
     def _insert(self, batch: Batch) -> None:
         many = self._connection.executemany
-        many(
-            "INSERT INTO leaf(idx, data, hash) VALUES (?, ?, ?)",
-            [
-                (batch.old_size + at, leaf.data.decode("utf-8"), leaf.hash)
-                for at, leaf in enumerate(batch.leaves)
-            ],
-        )
-        many(
-            "INSERT INTO tile VALUES (?, ?, ?)",
-            [(level, n, hashes) for (level, n), hashes in batch.tiles.items()],
-        )
+        many("INSERT INTO leaf(idx, data, hash) VALUES (?, ?, ?)", leaf_rows(batch))
+        many("INSERT INTO tile VALUES (?, ?, ?)", tile_rows(batch))
         many(
             f"INSERT OR REPLACE INTO emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (e.id, e.next_seq, e.last, e.part, e.at, e.state, e.first_ms, e.last_ms)
-                for e in batch.emitters
-            ],
+            emitter_rows(batch),
         )
         many(
             "INSERT OR IGNORE INTO aside(h, subject, salt, value) VALUES (?, ?, ?, ?)",
-            [
-                (row.h, row.subject, row.salt, row.value)
-                for row in rows_of(batch.asides, self._subjects, os.urandom)
-            ],
+            aside_rows(batch, self._subjects, os.urandom),
         )
         tally = Counter(
             (leaf.event["time"] // HOUR_MS, leaf.event.get("result", "intent"))
