@@ -1,4 +1,4 @@
-"""A log in each store as contract tests see it, with somebody who has every right over it."""
+"""A log in each store as tests see it, six leaves for it, and who has every right over it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,45 @@ import sqlite3
 
 from airflow_secure_ml.adapters.postgres_audit import PostgresAuditReader, PostgresAuditWriter
 from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader, SqliteAuditWriter
+from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core.audit.ports import Batch, NewLeaf
+from airflow_secure_ml.core.audit.tree import leaf_hash
 from tests.services.audit.conftest import Installation
 
+ORIGIN = "example.org/asml-trail/00010203"
+EMITTER = "ab" * 16
 COLUMNS = (
     *("emitter", "seq", "time", "act", "result", "dag"),
     *("run", "task", "ti", "uri", "key", "lease"),
 )
+
+
+def leaf(seq, *, time, act="object.open", result="ok", dag="churn", **fields):
+    record = {"v": 1, "emitter": EMITTER, "seq": seq, "time": time, "mono": seq, "act": act}
+    record |= {"phase": "seen" if result else "intent", **fields}
+    if result:
+        record["result"] = result
+    if dag:
+        record["run"] = {"dag": dag, "run": f"{dag}-run", "task": "train", "ti": f"ti-{seq % 2}"}
+    data = canonical.encode(record)
+    return NewLeaf(data=data, hash=leaf_hash(data), event=record)
+
+
+LEAVES = [
+    leaf(0, time=1000, act="emitter.open", dag=None),
+    leaf(1, time=1000, result=None, object={"uri": "file:///a%b"}),
+    leaf(2, time=1000, result="refused", why="digest_differs", object={"uri": "file:///a_b"}),
+    leaf(3, time=900, act="object.seal", key={"name": "data"}),
+    leaf(4, time=3_600_000, act="lease.grant", dag="sales", lease={"id": "sha256:" + "cd" * 32}),
+    leaf(5, time=3_600_001, act="objects", dag="sales", more={"because": 'he said "Nö"'}),
+]
+
+
+def append(writer, leaves, **more):
+    old = writer.edge()
+    writer.append(
+        Batch(old_size=old.size, leaves=leaves, edge=old.append(x.hash for x in leaves), **more)
+    )
 
 
 class SqliteStore:

@@ -9,8 +9,7 @@ import threading
 
 import pytest
 
-from airflow_secure_ml.core import canonical
-from airflow_secure_ml.core.audit.ports import Batch, EmitterRow, NewLeaf
+from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, hidden_hash
@@ -22,33 +21,19 @@ from airflow_secure_ml.errors import (
 )
 from airflow_secure_ml.services.proving import check_proof, prove
 from airflow_secure_ml.services.verifying import INCOMPLETE, TAMPERED, WHOLE
-from tests.contracts.audit_stores import PostgresStore, Site, SqliteStore
+from tests.contracts.audit_stores import (
+    EMITTER,
+    LEAVES,
+    ORIGIN,
+    PostgresStore,
+    Site,
+    SqliteStore,
+    append,
+    leaf,
+)
 from tests.services.audit.conftest import ALICE, BOB, chain
 
-ORIGIN = "example.org/asml-trail/00010203"
-EMITTER = "ab" * 16
 SALT = bytes(range(16))
-
-
-def leaf(seq, *, time, act="object.open", result="ok", dag="churn", **fields):
-    record = {"v": 1, "emitter": EMITTER, "seq": seq, "time": time, "mono": seq, "act": act}
-    record |= {"phase": "seen" if result else "intent", **fields}
-    if result:
-        record["result"] = result
-    if dag:
-        record["run"] = {"dag": dag, "run": f"{dag}-run", "task": "train", "ti": f"ti-{seq % 2}"}
-    data = canonical.encode(record)
-    return NewLeaf(data=data, hash=leaf_hash(data), event=record)
-
-
-LEAVES = [
-    leaf(0, time=1000, act="emitter.open", dag=None),
-    leaf(1, time=1000, result=None, object={"uri": "file:///a%b"}),
-    leaf(2, time=1000, result="refused", why="digest_differs", object={"uri": "file:///a_b"}),
-    leaf(3, time=900, act="object.seal", key={"name": "data"}),
-    leaf(4, time=3_600_000, act="lease.grant", dag="sales", lease={"id": "sha256:" + "cd" * 32}),
-    leaf(5, time=3_600_001, act="objects", dag="sales", more={"because": 'he said "Nö"'}),
-]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -75,13 +60,6 @@ def site(store, tmp_path):
     made = Site(tmp_path, store)
     yield made
     made.close()
-
-
-def append(writer, leaves, **more):
-    old = writer.edge()
-    writer.append(
-        Batch(old_size=old.size, leaves=leaves, edge=old.append(x.hash for x in leaves), **more)
-    )
 
 
 def indices(found):
