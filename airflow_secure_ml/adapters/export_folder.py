@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from airflow_secure_ml import durable_files
 from airflow_secure_ml.errors import ServiceUnavailableError
-
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalExportFolder:
@@ -54,29 +52,10 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
     # One name for all tries: what a killed one left is written over, and nothing piles up.
     aside = target.with_name(f".{target.name}.part")
     try:
-        aside.unlink(missing_ok=True)
-        stream = os.fdopen(os.open(aside, _FLAGS, 0o600), "w+b")
-    except OSError as error:
-        raise _failed(target, "write", error) from error
-    try:
-        with stream:
+        with durable_files.whole_file(target, aside) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, target)
-        _sync_directory(target.parent)
     except OSError as error:
         raise _failed(target, "write", error) from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _failed(path: Path, action: str, error: OSError) -> ServiceUnavailableError:

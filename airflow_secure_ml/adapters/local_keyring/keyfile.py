@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_secure_ml.core.keyring.passphrase import MAX_FILE_BYTES
+from airflow_secure_ml.durable_files import sync_directory
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 
 _SERVICE = "local keyring"
@@ -93,7 +94,7 @@ class KeyFile:
                 ) from error
             finally:
                 os.unlink(name)
-            _sync_folder(self.path.parent)
+            sync_directory(self.path.parent)
 
     def replace(self, data: bytes) -> None:
         """Put new bytes in the file's place, within `locked`, and overwrite the old ones."""
@@ -102,7 +103,7 @@ class KeyFile:
             try:
                 name = self._write_aside(data)
                 os.rename(name, self.path)
-                _sync_folder(self.path.parent)
+                sync_directory(self.path.parent)
                 _overwrite(old, names_left=0)
             finally:
                 os.close(old)
@@ -223,11 +224,3 @@ def _overwrite(descriptor: int, *, names_left: int) -> None:
     while done < size:
         done += os.pwrite(descriptor, bytes(min(_CHUNK_BYTES, size - done)), done)
     os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
 """Files for one user alone: read, and replaced whole.
 
-Source: AUDIT_TRAIL, Tree, checkpoint, signer (write aside, fsync, rename, fsync directory).
+Source: AUDIT_TRAIL, Tree, checkpoint, signer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from airflow_secure_ml.durable_files import sync_directory, whole_file
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 
 KEY_FILE = "log.key"
@@ -75,24 +76,13 @@ def check_private(path: Path, found: os.stat_result) -> None:
 
 
 def replace(path: Path, text: str, *, is_new: bool = False) -> None:
-    """Write aside, fsync, rename (link if nothing may be there), fsync the directory."""
+    """Put a text in a file's place, whole and durable; `is_new`: only where none is."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path, aside, is_new=is_new) as file:
             file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(descriptor)
-        if is_new:
-            os.link(aside, path)
-        else:
-            os.rename(aside, path)
     except FileExistsError as error:
         raise ConfigurationError(f"{path}: is there already; it is never replaced") from error
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 def move_over(path: Path, old: Path) -> None:
@@ -101,20 +91,12 @@ def move_over(path: Path, old: Path) -> None:
     descriptor = os.open(old, flags)
     try:
         os.rename(path, old)
-        _sync(path.parent)
+        sync_directory(path.parent)
         # Only now: before, they are still needed if this is killed.
         os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from airflow_secure_ml.adapters.sequencer.locks import lock_holder
 from airflow_secure_ml.core.audit.ports import Segment
+from airflow_secure_ml.durable_files import sync_directory, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class SpoolSegments:
                 touched.add(followed.directory)
             self._removed[identity] = followed
         for directory in touched:
-            _sync(directory)
+            sync_directory(directory)
 
     def _unlink(self, path: Path, followed: _Followed) -> bool:
         """Unlink; where that cannot be, hold on to the file, or it would be found again."""
@@ -130,15 +131,8 @@ class SpoolSegments:
         files, size_bytes = self._kept
         if files >= REFUSED_FILES or size_bytes + len(data) > REFUSED_BYTES:
             return False
-        aside = path.with_suffix(".tmp")
-        aside.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(aside, flags, 0o600), "wb") as file:
+        with whole_file(path, path.with_suffix(".tmp")) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-        _sync(self._refused)
         self._kept = (files + 1, size_bytes + len(data))
         return True
 
@@ -240,11 +234,3 @@ def _identity_at(path: Path) -> tuple[int, int] | None:
 def _identity(token: str) -> tuple[int, int]:
     device, _, inode = token.partition(":")
     return int(device), int(inode)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

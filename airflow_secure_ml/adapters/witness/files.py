@@ -18,6 +18,7 @@ from airflow_secure_ml.core import ed25519
 from airflow_secure_ml.core.audit.cosignature import COSIGNATURE, CosignerKey
 from airflow_secure_ml.core.audit.log_key import LogKey, check_name, parse_log_keys
 from airflow_secure_ml.core.ports import KeyRef
+from airflow_secure_ml.durable_files import whole_file
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 
 KEY_FILE, LOGS_FILE = "witness.key", "logs"
@@ -118,22 +119,10 @@ def read_logs(directory: Path) -> tuple[LogKey, ...]:
 
 
 def _create(path: Path, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    # Whole under another name first: a kill must not leave half a key under the name.
+    # A name of its own: whoever else makes a key here at once writes another one.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with whole_file(path, aside, is_new=True) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _of_seed(name: str, seed: bytes) -> WitnessKey:
