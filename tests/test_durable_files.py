@@ -21,9 +21,13 @@ def test_a_written_file_is_for_its_user_alone(tmp_path):
 def test_what_fails_half_way_leaves_the_old_file(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
 
-    with pytest.raises(KeyError), whole_file(tmp_path / "x", tmp_path / "aside") as file:
-        file.write(b"half")
-        raise KeyError
+    def fail():
+        with whole_file(tmp_path / "x", tmp_path / "aside") as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
 
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
