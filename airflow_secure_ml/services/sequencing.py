@@ -92,7 +92,6 @@ class Sequencer:
             ServiceUnavailableError: The log cannot be written now; the next step begins anew.
             AuditLogError: The log is not what this sequencer left.
         """
-        self._refresh()
         draft = self._draft()
         try:
             self._begin(draft)
@@ -115,7 +114,6 @@ class Sequencer:
 
     def record(self, fact: Fact) -> str:
         """Add a fact of the sequencer's own, in a batch of its own; returns its event's name."""
-        self._refresh()
         draft = self._draft()
         self._begin(draft)
         draft.say(fact)
@@ -133,20 +131,9 @@ class Sequencer:
 
     def close(self) -> None:
         """Say that this sequencer ends; nothing if it never said anything."""
-        self._refresh()
         draft = self._draft()
         draft.end_self()
         self._commit(draft)
-
-    def _refresh(self) -> None:
-        """Load again after a fault, before anything is decided.
-
-        A batch whose confirmation was lost may stand in the log, and another sequencer may have
-        written in between.
-        """
-        if self._is_stale:
-            self._load()
-            self._is_stale = False
 
     def _load(self) -> None:
         """Take everything from the log; what was decided since the last batch is forgotten."""
@@ -173,6 +160,14 @@ class Sequencer:
         return groups[first:] + groups[:first]
 
     def _draft(self) -> Draft:
+        """What the next batch begins with; after a fault, from what the log holds now.
+
+        A batch whose confirmation was lost may stand in it, and another sequencer may have
+        written in between.
+        """
+        if self._is_stale:
+            self._load()
+            self._is_stale = False
         return Draft(me=self._me, log=self._log, own=self._own)
 
     def _begin(self, draft: Draft) -> None:

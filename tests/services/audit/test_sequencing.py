@@ -14,7 +14,7 @@ from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, hidden_hash
 from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.services import sequencing
-from airflow_secure_ml.services.own_events import Clock, Host
+from airflow_secure_ml.services.own_events import Clock, Host, seen
 from airflow_secure_ml.services.sequencing import Sequencer
 
 from .conftest import ALICE, BOB, VECTORS, Held, chain, event, segment
@@ -348,6 +348,39 @@ def test_a_batch_that_fails_is_taken_whole_the_next_time(site):
     site.run()
 
     assert site.of(ALICE) == [0, 1, 2, 3]
+    assert site.verify().status == 0
+
+
+@pytest.mark.parametrize("what", ["step", "record", "record_last", "close"])
+def test_whatever_follows_a_lost_confirmation_goes_on_from_the_log(site, what):
+    class Lossy:
+        def __init__(self, log):
+            self.log, self.is_lost = log, False
+
+        def append(self, batch):
+            self.log.append(batch)
+            if self.is_lost:
+                self.is_lost = False
+                raise ServiceUnavailableError(service="audit log", action="append", reason="gone")
+
+        def __getattr__(self, name):
+            return getattr(self.log, name)
+
+    log = Lossy(SqliteAuditWriter(site.database, site.origin))
+    site.opened.append(log.log)
+    site.start(log=log)
+    beat = seen("trail.beat", size=1, emitters=0, waiting=0, waiting_bytes=0)
+    site.sequencer.record(beat)
+    log.is_lost = True
+    with pytest.raises(ServiceUnavailableError):
+        site.sequencer.record(beat)
+
+    follow = {"record": (beat,), "record_last": (lambda size: beat,)}
+    getattr(site.sequencer, what)(*follow.get(what, ()))
+    site.run()
+
+    names = [(e["emitter"], e["seq"]) for e in site.events()]
+    assert len(names) == len(set(names))
     assert site.verify().status == 0
 
 
