@@ -225,18 +225,23 @@ class _Run:
 
     def _entries(self) -> Iterator[tuple[int, bytes | None, bytes]]:
         """(index, data, hash) by index; without data where only a tile holds the hash."""
-        for index, data, stored_hash in self.log.leaves():
-            is_first = not self.edge.size and not self.chains
-            if is_first and index and not index % TILE_WIDTH and not self.pruned_below:
-                self.pruned_below = index
-                for n in range(index // TILE_WIDTH):
-                    tile = self.log.tile(0, n) or b""
-                    if len(tile) != TILE_BYTES:
-                        raise _bad(n * TILE_WIDTH, "is missing, and no tile holds its hash")
-                    for at in range(TILE_WIDTH):
-                        hashed = tile[at * HASH_BYTES :][:HASH_BYTES]
-                        yield n * TILE_WIDTH + at, None, hashed
-            yield index, data, stored_hash
+        leaves = self.log.leaves()
+        for first in leaves:
+            if first[0] and not first[0] % TILE_WIDTH:
+                yield from self._pruned(first[0])
+            yield first
+            break
+        yield from leaves
+
+    def _pruned(self, below: int) -> Iterator[tuple[int, None, bytes]]:
+        """What is left of the leaves below the first that is stored: their hashes, in tiles."""
+        self.pruned_below = below
+        for n in range(below // TILE_WIDTH):
+            tile = self.log.tile(0, n) or b""
+            if len(tile) != TILE_BYTES:
+                raise _bad(n * TILE_WIDTH, "is missing, and no tile holds its hash")
+            for at in range(TILE_WIDTH):
+                yield n * TILE_WIDTH + at, None, tile[at * HASH_BYTES :][:HASH_BYTES]
 
     def _check_pruned(self) -> None:
         """Bytes may be missing only where a signed leaf of the sequencer's says so."""
