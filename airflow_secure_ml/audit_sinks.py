@@ -38,41 +38,31 @@ def open_emitter(
         ConfigurationError: It is not clear where events are to be handed over to.
         MissingExtraError: What reaches that place is not installed.
     """
-    from airflow_secure_ml.adapters.spool import EmitterSink, Spool
+    from airflow_secure_ml.adapters.spool import EmitterSink
 
-    lines = _lines(settings)
-    if lines is not None:
-        return EmitterSink(
-            program,
-            lines,
-            run=run,
-            airflow=airflow,
-            hide=settings.audit_hide,
-            on_unavailable=settings.audit_unavailable,
-        )
-    if settings.audit_spool == "shared":
-        _check_lasting(settings.audit_dir)
-    return Spool(
-        settings.audit_dir,
+    return EmitterSink(
         program,
+        _lines(settings),
         run=run,
         airflow=airflow,
-        spare_dir=settings.audit_spare_dir,
         hide=settings.audit_hide,
         on_unavailable=settings.audit_unavailable,
     )
 
 
-def _lines(settings: Settings) -> Lines | None:
-    """Where events go over a line; None: into a spool."""
+def _lines(settings: Settings) -> Lines:
     target = push_target(settings)
     if target is not None:
         return push_lines(target)
-    if settings.audit_collector is None:
-        return None
-    from airflow_secure_ml.adapters.collector.line import CollectorLines
+    if settings.audit_collector is not None:
+        from airflow_secure_ml.adapters.collector.line import CollectorLines
 
-    return CollectorLines(settings.audit_collector)
+        return CollectorLines(settings.audit_collector)
+    from airflow_secure_ml.adapters.spool import SpoolLines
+
+    if settings.audit_spool == "shared":
+        _check_lasting(settings.audit_dir)
+    return SpoolLines(settings.audit_dir, settings.audit_spare_dir)
 
 
 def _check_lasting(folder: Path) -> None:

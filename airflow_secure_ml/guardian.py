@@ -237,30 +237,20 @@ class _Guard:
 def _make_spool(audit: dict[str, Any] | None, run: dict[str, Any] | None) -> EmitterSink | None:
     if audit is None:
         return None
-    from airflow_secure_ml.adapters.spool import EmitterSink, Spool
+    from airflow_secure_ml.adapters.spool import EmitterSink
     from airflow_secure_ml.core.audit.event import RunRef
 
-    lines = _make_lines(audit)
-    if lines is not None:
-        return EmitterSink(
-            "guardian",
-            lines,
-            run=None if run is None else RunRef(**run),
-            airflow=audit["airflow"] or None,
-            hide=audit["hide"],
-        )
-    return Spool(
-        audit["audit_dir"],
+    return EmitterSink(
         "guardian",
+        _make_lines(audit),
         run=None if run is None else RunRef(**run),
         airflow=audit["airflow"] or None,
-        spare_dir=audit["spare_dir"],
         hide=audit["hide"],
     )
 
 
-def _make_lines(audit: dict[str, Any]) -> Lines | None:
-    """Where events go over a line; None: into a spool."""
+def _make_lines(audit: dict[str, Any]) -> Lines:
+    """Where events go: over a line, or into the spool."""
     if audit.get("collector"):
         from airflow_secure_ml.adapters.collector.line import CollectorLines
 
@@ -271,7 +261,9 @@ def _make_lines(audit: dict[str, Any]) -> Lines | None:
         from airflow_secure_ml.audit_ports import push_lines
 
         return push_lines(audit["push"])
-    return None
+    from airflow_secure_ml.adapters.spool import SpoolLines
+
+    return SpoolLines(audit["audit_dir"], audit["spare_dir"])
 
 
 class _Lines:

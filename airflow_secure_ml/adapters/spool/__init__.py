@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from airflow_secure_ml.adapters.spool.emitting import EmitterSink
-from airflow_secure_ml.adapters.spool.sink import Spool
+from airflow_secure_ml.adapters.spool.sink import Spool, SpoolLines
 
-__all__ = ["EmitterSink", "Spool"]
+__all__ = ["EmitterSink", "Spool", "SpoolLines"]

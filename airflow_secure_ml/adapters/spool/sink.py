@@ -20,11 +20,25 @@ from airflow_secure_ml.errors import ServiceUnavailableError
 MAX_SEGMENT_BYTES: Final = 16 << 20
 
 
-class _Folders:
-    """Gives each emitter its parts in the spool, and in the spare directory if need be."""
+class SpoolLines:
+    """Gives each emitter its parts in the spool, and in the spare directory if need be.
 
-    def __init__(self, folders: tuple[str, ...], system: Any) -> None:
-        self._folders, self._system = folders, system
+    Args:
+        audit_dir: On a local file system; `spool` in it is made 0700.
+        spare_dir: A further spool directory, 0700, for when `audit_dir` cannot be written.
+        system: Stands for module `os`.
+    """
+
+    def __init__(
+        self,
+        audit_dir: str | os.PathLike[str],
+        spare_dir: str | os.PathLike[str] | None = None,
+        *,
+        system: Any = os,
+    ) -> None:
+        spares = () if spare_dir is None else (os.fspath(spare_dir),)
+        self._folders = (os.path.join(os.fspath(audit_dir), "spool"), *spares)
+        self._system = system
 
     def open(self, emitter: str) -> Parts:
         return Parts(self._system, self._folders, emitter, MAX_SEGMENT_BYTES)
@@ -78,12 +92,9 @@ class Spool(EmitterSink):
             ConfigurationError: `hide` names a field that must stay readable, or another
                 `on_unavailable`.
         """
-        folders = [os.path.join(os.fspath(audit_dir), "spool")]
-        if spare_dir is not None:
-            folders.append(os.fspath(spare_dir))
         super().__init__(
             program,
-            _Folders(tuple(folders), system),
+            SpoolLines(audit_dir, spare_dir, system=system),
             run=run,
             airflow=airflow,
             hide=hide,
