@@ -13,21 +13,14 @@ import pytest
 pytestmark = [pytest.mark.airflow, pytest.mark.postgres]
 
 
-@pytest.fixture
-def empty(trail_server):
-    place = trail_server.empty()
-    yield place
-    trail_server.drop(place)
-
-
-def test_airflow_makes_the_tables_and_a_reset_keeps_them(empty, tmp_path):
+def test_airflow_makes_the_tables_and_a_reset_keeps_them(empty_trail_place, tmp_path):
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     environment = kept | {
         "HOME": str(tmp_path),
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__SECURE_ML__AUDIT_STORE": empty.address("trail_owner"),
-        "AIRFLOW__SECURE_ML__AUDIT_STORE_PASSFILE": str(empty.passfile),
+        "AIRFLOW__SECURE_ML__AUDIT_STORE": empty_trail_place.address("trail_owner"),
+        "AIRFLOW__SECURE_ML__AUDIT_STORE_PASSFILE": str(empty_trail_place.passfile),
     }
     airflow = str(Path(sys.executable).parent / "airflow")
 
@@ -38,10 +31,10 @@ def test_airflow_makes_the_tables_and_a_reset_keeps_them(empty, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         if words == ["migrate"]:
-            empty.query("INSERT INTO asml_trail.log VALUES (true, 'kept', 1, 0, '')")
+            empty_trail_place.query("INSERT INTO asml_trail.log VALUES (true, 'kept', 1, 0, '')")
 
-    assert empty.query("SELECT origin FROM asml_trail.log") == [("kept",)]
+    assert empty_trail_place.query("SELECT origin FROM asml_trail.log") == [("kept",)]
     with sqlite3.connect(tmp_path / "airflow.db") as database:
         names = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
     assert not {name for name in names if "asml" in name}
-    assert empty.passwords["trail_owner"] not in done.stdout + done.stderr
+    assert empty_trail_place.passwords["trail_owner"] not in done.stdout + done.stderr

@@ -21,13 +21,6 @@ from airflow_secure_ml.migrations.versions import trail_0001
 RELEASED = {"trail_0001": "01f437a56b1580d0303b5a20c77850b00e86b7d32f2102d304c4a440a07b8490"}
 
 
-@pytest.fixture
-def empty(trail_server):
-    place = trail_server.empty()
-    yield place
-    trail_server.drop(place)
-
-
 def test_a_released_step_is_what_it_was():
     text = "\n".join(trail_0001.STATEMENTS).encode()
 
@@ -42,21 +35,21 @@ def test_the_steps_are_those_that_alembic_finds():
     assert found[::-1] == list(REVISIONS)
 
 
-def test_the_owner_makes_the_tables_once(empty):
-    owner = empty.login("trail_owner")
+def test_the_owner_makes_the_tables_once(empty_trail_place):
+    owner = empty_trail_place.login("trail_owner")
 
     assert current_revision(owner) is None
     assert migrate(owner) == ("trail_0001",)
     assert migrate(owner) == ()
     assert current_revision(owner) == HEAD
-    assert migrate(empty.login("trail_reader")) == ()
+    assert migrate(empty_trail_place.login("trail_reader")) == ()
 
 
-def test_who_is_not_the_owner_makes_nothing(empty):
+def test_who_is_not_the_owner_makes_nothing(empty_trail_place):
     with pytest.raises(ServiceRefusedError):
-        migrate(empty.login("trail_reader"))
+        migrate(empty_trail_place.login("trail_reader"))
 
-    assert current_revision(empty.login("trail_owner")) is None
+    assert current_revision(empty_trail_place.login("trail_owner")) is None
 
 
 def test_tables_of_a_later_release_are_left_alone(trail_place):

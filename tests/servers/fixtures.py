@@ -107,6 +107,14 @@ def trail_place(trail_server):
     return trail_server.fresh()
 
 
+@pytest.fixture
+def empty_trail_place(trail_server):
+    """A database without the tables of an audit log: `airflow db migrate` has to make them."""
+    place = trail_server.empty()
+    yield place
+    trail_server.drop(place)
+
+
 @pytest.fixture(scope="session")
 def ldap_server(tmp_path_factory):
     """A running slapd with one user (`tests.servers.ldap.RunningLdap`)."""
