@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -13,50 +12,26 @@ import pytest
 from airflow_secure_ml.adapters.log_signer import (
     LogSigner,
     SocketSigner,
-    init_log,
     prepare_successors,
     read_log_keys,
 )
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
-from airflow_secure_ml.core import canonical
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
-from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
-from airflow_secure_ml.core.audit.tree import leaf_hash
-from airflow_secure_ml.services.verifying import verify_log
+from tests.adapters.trail_folder import DEADLINE_S, TrailFolder
 
-DEADLINE_S = 60
 ROUNDS = 8
 PROGRAM = [sys.executable, "-I", "-m"]
 
 
-class Place:
+class Place(TrailFolder):
     """A log, and a signer's directory that its sequencer is not told of."""
 
     def __init__(self, path):
-        self.audit, self.signer, self.run = path / "audit", path / "signer", path / "run"
-        (self.audit / "spool").mkdir(parents=True, mode=0o700)
+        super().__init__(path)
+        self.run = path / "run"
         self.run.mkdir(mode=0o700)
         self.socket = self.run / "signer.sock"
-        self.origin = init_log(self.signer, "example.org")
-        self.random = random.Random(6962)
-        self.written, self.processes = set(), []
-
-    def put(self, count=4):
-        """A segment whose writer is gone, made aside so that nobody sees half of it."""
-        emitter, prev = self.random.randbytes(16).hex(), None
-        data = encode_header(SegmentHeader(emitter=emitter, part=0))
-        for seq in range(count):
-            act = {0: "emitter.open", count - 1: "emitter.close"}.get(seq, "object.open")
-            record = {"v": 1, "emitter": emitter, "seq": seq, "time": 1000 + seq, "mono": seq}
-            record |= {"act": act, "phase": "seen", "result": "ok"}
-            if prev is not None:
-                record["prev"] = leaf_hash(prev).hex()
-            prev = canonical.encode(record)
-            data += encode_frame(1, prev)
-            self.written.add(f"{emitter}:{seq}")
-        aside = self.audit / "aside"
-        aside.write_bytes(data)
-        aside.rename(self.audit / "spool" / f"{emitter}-0000.seg")
+        self.processes = []
 
     def start_signer(self):
         words = ["airflow_secure_ml.signer", "--signer-dir", self.signer, "--socket", self.socket]
@@ -81,25 +56,11 @@ class Place:
         self.processes.append(process)
         return process
 
-    def names(self):
-        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
-            events = [canonical.decode(data) for _, data, _ in log.leaves()]
-        return [f"{event['emitter']}:{event['seq']}" for event in events]
-
     def public(self):
         return parse_log_keys(read_log_keys(self.signer / "log_keys"))
 
     def verify(self):
-        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
-            return verify_log(
-                log, self.public(), signed_last=(self.signer / "last").read_text("utf-8")
-            )
-
-    def until(self, condition):
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, "did not come true in time"
-            time.sleep(0.02)
+        return self.report(self.public(), signed_last=(self.signer / "last").read_text("utf-8"))
 
     def end(self):
         for process in self.processes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_secure_ml.adapters.log_signer import LogSigner, init_log
+from airflow_secure_ml.adapters.log_signer import LogSigner
 from airflow_secure_ml.adapters.sequencer import (
     SequencerLock,
     ensure_sequencer,
@@ -20,41 +19,15 @@ from airflow_secure_ml.adapters.sequencer import (
     stop_sequencer,
 )
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
-from airflow_secure_ml.core import canonical
-from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
-from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
-from airflow_secure_ml.services.verifying import verify_log
+from tests.adapters.trail_folder import DEADLINE_S, TrailFolder
 
-DEADLINE_S = 60
 # About what three segments take.
 LATER_S = 0.05
 
 
-class Place:
-    def __init__(self, path):
-        self.audit, self.signer = path / "audit", path / "signer"
-        (self.audit / "spool").mkdir(parents=True, mode=0o700)
-        self.origin = init_log(self.signer, "example.org")
-        self.random = random.Random(6962)
-        self.written = set()
-
-    def put(self, count):
-        """A segment whose writer is gone, made aside so that nobody sees half of it."""
-        emitter, prev = self.random.randbytes(16).hex(), None
-        data = encode_header(SegmentHeader(emitter=emitter, part=0))
-        for seq in range(count):
-            act = {0: "emitter.open", count - 1: "emitter.close"}.get(seq, "object.open")
-            record = {"v": 1, "emitter": emitter, "seq": seq, "time": 1000 + seq, "mono": seq}
-            record |= {"act": act, "phase": "seen", "result": "ok"}
-            if prev is not None:
-                record["prev"] = leaf_hash(prev).hex()
-            prev = canonical.encode(record)
-            data += encode_frame(1, prev)
-            self.written.add(f"{emitter}:{seq}")
-        aside = self.audit / "aside"
-        aside.write_bytes(data)
-        aside.rename(self.audit / "spool" / f"{emitter}-0000.seg")
+class Place(TrailFolder):
+    """A log whose sequencer has its key at hand."""
 
     def command(self, *more):
         program = [sys.executable, "-I", "-m", "airflow_secure_ml.sequencer"]
@@ -65,23 +38,11 @@ class Place:
             self.command("--once"), check=False, capture_output=True, timeout=DEADLINE_S
         )
 
-    def names(self):
-        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
-            events = [canonical.decode(data) for _, data, _ in log.leaves()]
-        return [f"{event['emitter']}:{event['seq']}" for event in events]
-
     def spooled(self):
         return os.listdir(self.audit / "spool")
 
     def verify(self):
-        with SqliteAuditReader(self.audit / LOG_FILE).whole() as log:
-            return verify_log(log, [LogSigner(self.signer).public])
-
-    def until(self, condition):
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, "did not come true in time"
-            time.sleep(0.01)
+        return self.report([LogSigner(self.signer).public])
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from airflow_secure_ml.adapters.sequencer import sequencer_pid
-from tests.adapters.sequencer.test_process import DEADLINE_S, Place
+from tests.adapters.sequencer.test_process import Place
+from tests.adapters.trail_folder import DEADLINE_S
 
 # It records without a pause, names what is durable, and is told to end by its standard input.
 WRITER = """
