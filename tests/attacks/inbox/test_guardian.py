@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
-import time
-from pathlib import Path
 
 import pytest
 
-from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
-from airflow_secure_ml.adapters.scratch.making import make_scratch
 from airflow_secure_ml.audit_ports import push_target
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.settings import parse_settings
+from tests.attacks.pushing import guard
 
 pytestmark = pytest.mark.postgres
-DEADLINE_S = 60.0
-
-
-@pytest.fixture
-def scratch():
-    folder = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
-    with make_scratch([folder], 1) as made:
-        yield made
-    shutil.rmtree(folder)
 
 
 def test_a_guardian_hands_over_what_it_records(site, scratch):
@@ -35,18 +21,9 @@ def test_a_guardian_hands_over_what_it_records(site, scratch):
         audit_inbox=site.place.address("trail_worker"),
         audit_inbox_passfile=site.place.passfile,
     )
-    audit = GuardianAudit(audit_dir=site.path / "audit", push=push_target(settings))
-    guardian = Guardian.start(scratch=[scratch.root], audit=audit)
-    guardian.ready()
 
-    guardian.finish()
-    guardian.leave()
+    guard(scratch, site, settings)
 
-    deadline = time.monotonic() + DEADLINE_S
-    site.start()
-    while not site.events("emitter.close") and time.monotonic() < deadline:
-        site.run()
-        time.sleep(0.1)
     (shredded,) = site.events("scratch.shred")
     emitter = shredded["emitter"]
     assert site.of(emitter) == [0, 1, 2]

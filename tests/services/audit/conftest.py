@@ -130,6 +130,9 @@ class Installation:
             found = [json.loads(data) for _, data, _ in log.leaves()]
         return [e for e in found if act is None or e["act"] == act]
 
+    def names(self):
+        return [f"{event['emitter']}:{event['seq']}" for event in self.events()]
+
     def of(self, emitter):
         return [e["seq"] for e in self.events() if e["emitter"] == emitter]
 
