@@ -5,14 +5,12 @@ Source: AUDIT_TRAIL, Sequencer; PAGES, Events.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import Any
 
 from airflow_secure_ml.adapters.postgres_audit.schema import MAX_INDEXED, PATHS
 from airflow_secure_ml.core.audit.query import EventQuery
+from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
 
-Condition = tuple[str, list[Any]]
 NOTHING: Condition = ("false", [])
 
 
@@ -25,9 +23,9 @@ def where(query: EventQuery) -> Condition:
     given = [(column, getattr(query, column)) for column in columns]
     parts += [_one_of(column, [value]) for column, value in given if value is not None]
     if query.acts:
-        parts.append(_any(_act(act) for act in query.acts))
+        parts.append(any_of(_act(act) for act in query.acts))
     if query.results:
-        parts.append(_any(_result(result) for result in query.results))
+        parts.append(any_of(_result(result) for result in query.results))
     if query.text:
         parts.append(_contains(query.text))
     if query.from_ms is not None:
@@ -53,11 +51,6 @@ def _one_of(column: str, values: Iterable[str]) -> Condition:
     )
 
 
-def _any(parts: Iterable[Condition]) -> Condition:
-    found = list(parts)
-    return f"({' OR '.join(text for text, _ in found)})", [v for _, got in found for v in got]
-
-
 def _act(act: str) -> Condition:
     if not _is_text(act):
         return NOTHING
@@ -78,11 +71,7 @@ def _result(result: str) -> Condition:
 def _contains(text: str) -> Condition:
     if not _is_text(text):
         return NOTHING
-    # The stored text is JSON, so a quote in it has a backslash before it.
-    stored = json.dumps(text, ensure_ascii=False)[1:-1]
-    for sign in "\\%_":
-        stored = stored.replace(sign, "\\" + sign)
-    return "data ILIKE %s", [f"%{stored}%"]
+    return "data ILIKE %s", [pattern_of(text)]
 
 
 def _is_text(value: str) -> bool:

@@ -9,12 +9,13 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.core.audit.stored import EMITTER_COLUMNS, emitter_in
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, hashes_in
 from airflow_secure_ml.errors import AuditLogError
 
@@ -41,7 +42,6 @@ PATHS: Mapping[str, str] = MappingProxyType(
     }
 )
 NUMBERS = ("seq", "time")
-EMITTER_COLUMNS = "id, next_seq, last, part, at, state, first_ms, last_ms"
 EXPECTED_FILE = Path(__file__).with_name("expected_catalog.txt")
 
 _OBJECTS = """
@@ -119,19 +119,14 @@ FIRST_DIFFERING_COLUMN = (
 def read_emitters(connection: Connection[Any], states: Collection[str]) -> tuple[EmitterRow, ...]:
     """The rows of emitters in one of these states."""
     sql = f"SELECT {EMITTER_COLUMNS} FROM asml_trail.emitter WHERE state = ANY(%s) ORDER BY id"  # noqa: S608 - a constant
-    return tuple(_emitter(row) for row in connection.execute(sql, [list(states)]))
+    return tuple(emitter_in(row) for row in connection.execute(sql, [list(states)]))
 
 
 def read_emitter(connection: Connection[Any], emitter: str) -> EmitterRow | None:
     """An emitter's row."""
     sql = f"SELECT {EMITTER_COLUMNS} FROM asml_trail.emitter WHERE id = %s"  # noqa: S608 - a constant
     row = connection.execute(sql, [emitter]).fetchone()
-    return None if row is None else _emitter(row)
-
-
-def _emitter(row: Sequence[Any]) -> EmitterRow:
-    names = [name.strip() for name in EMITTER_COLUMNS.split(",")]
-    return EmitterRow(**dict(zip(names, row, strict=True)))
+    return None if row is None else emitter_in(row)
 
 
 def read_hashes(connection: Connection[Any], start: int, stop: int) -> tuple[bytes, ...]:

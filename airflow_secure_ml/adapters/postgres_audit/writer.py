@@ -19,6 +19,7 @@ from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.stored import (
+    EMITTER_COLUMNS,
     aside_rows,
     edge_in,
     emitter_rows,
@@ -249,7 +250,7 @@ def _insert(connection: Connection[Any], batch: Batch, subjects: Subjects | None
             tile_rows(batch),
         )
         cursor.executemany(
-            f"INSERT INTO asml_trail.emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
+            f"INSERT INTO asml_trail.emitter({EMITTER_COLUMNS}) "  # noqa: S608 - a constant
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO UPDATE SET "
             "next_seq = excluded.next_seq, last = excluded.last, part = excluded.part, "
             "at = excluded.at, state = excluded.state, first_ms = excluded.first_ms, "

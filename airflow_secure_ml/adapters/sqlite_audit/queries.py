@@ -6,11 +6,9 @@ Source: AUDIT_TRAIL, Sequencer; PAGES, Events.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 from airflow_secure_ml.core.audit.query import EventQuery
-
-Condition = tuple[str, list[str | int]]
+from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
 
 # A task with more names than SQLite takes parameters would be an error, so they travel as one text.
 _IN = "{column} IN (SELECT value FROM json_each(?))"
@@ -32,11 +30,11 @@ def where(query: EventQuery) -> Condition:
     )
     parts += [(f"{column} = ?", [value]) for column, value in columns if value is not None]
     if query.acts:
-        parts.append(_any(_act(act) for act in query.acts))
+        parts.append(any_of(_act(act) for act in query.acts))
     if query.results:
-        parts.append(_any(_result(result) for result in query.results))
+        parts.append(any_of(_result(result) for result in query.results))
     if query.text:
-        parts.append((r"data LIKE ? ESCAPE '\'", [_contains(query.text)]))
+        parts.append((r"data LIKE ? ESCAPE '\'", [pattern_of(query.text)]))
     if query.from_ms is not None:
         parts.append(("time >= ?", [query.from_ms]))
     if query.until_ms is not None:
@@ -44,11 +42,6 @@ def where(query: EventQuery) -> Condition:
     if query.above_index is not None:
         parts.append(("idx > ?", [query.above_index]))
     return " AND ".join(text for text, _ in parts), [value for _, got in parts for value in got]
-
-
-def _any(parts: Iterable[Condition]) -> Condition:
-    found = list(parts)
-    return f"({' OR '.join(text for text, _ in found)})", [v for _, got in found for v in got]
 
 
 def _act(act: str) -> Condition:
@@ -60,11 +53,3 @@ def _act(act: str) -> Condition:
 
 def _result(result: str) -> Condition:
     return ("result IS NULL", []) if result == "intent" else ("result = ?", [result])
-
-
-def _contains(text: str) -> str:
-    # The stored text is JSON, so a quote in it has a backslash before it.
-    stored = json.dumps(text, ensure_ascii=False)[1:-1]
-    for sign in "\\%_":
-        stored = stored.replace(sign, "\\" + sign)
-    return f"%{stored}%"

@@ -9,11 +9,11 @@ Source: AUDIT_TRAIL, Sequencer.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
+from airflow_secure_ml.core.audit.stored import EMITTER_COLUMNS, emitter_in
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, hashes_in
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
 
@@ -46,7 +46,6 @@ CREATE TABLE aside(h TEXT PRIMARY KEY, subject TEXT, salt BLOB, value TEXT) STRI
 CREATE TABLE tally(hour INT, result TEXT, n INT, PRIMARY KEY(hour,result)) STRICT;
 """
 
-EMITTER_COLUMNS = "id, next_seq, last, part, at, state, first_ms, last_ms"
 
 # The file may be whole, and cannot be used now. Extended codes have more bits above these eight.
 _UNAVAILABLE = frozenset(
@@ -104,19 +103,14 @@ def read_emitters(
     """The rows of emitters in one of these states."""
     marks = ", ".join("?" * len(states))
     sql = f"SELECT {EMITTER_COLUMNS} FROM emitter WHERE state IN ({marks}) ORDER BY id"  # noqa: S608 - constants
-    return tuple(_emitter(row) for row in connection.execute(sql, [*states]))
+    return tuple(emitter_in(row) for row in connection.execute(sql, [*states]))
 
 
 def read_emitter(connection: sqlite3.Connection, emitter: str) -> EmitterRow | None:
     """An emitter's row."""
     sql = f"SELECT {EMITTER_COLUMNS} FROM emitter WHERE id = ?"  # noqa: S608 - a constant
     row = connection.execute(sql, (emitter,)).fetchone()
-    return None if row is None else _emitter(row)
-
-
-def _emitter(row: Sequence[Any]) -> EmitterRow:
-    names = [name.strip() for name in EMITTER_COLUMNS.split(",")]
-    return EmitterRow(**dict(zip(names, row, strict=True)))
+    return None if row is None else emitter_in(row)
 
 
 def read_hashes(connection: sqlite3.Connection, start: int, stop: int) -> tuple[bytes, ...]:

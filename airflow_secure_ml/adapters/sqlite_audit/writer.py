@@ -20,6 +20,7 @@ from typing import Self
 from airflow_secure_ml.adapters.sqlite_audit import schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.stored import (
+    EMITTER_COLUMNS,
     aside_rows,
     edge_in,
     emitter_rows,
@@ -204,7 +205,7 @@ class SqliteAuditWriter:
         many("INSERT INTO leaf(idx, data, hash) VALUES (?, ?, ?)", leaf_rows(batch))
         many("INSERT INTO tile VALUES (?, ?, ?)", tile_rows(batch))
         many(
-            f"INSERT OR REPLACE INTO emitter({schema.EMITTER_COLUMNS}) "  # noqa: S608 - a constant
+            f"INSERT OR REPLACE INTO emitter({EMITTER_COLUMNS}) "  # noqa: S608 - a constant
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             emitter_rows(batch),
         )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
-from airflow_secure_ml.core.audit.ports import Batch
+from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.core.audit.subject import AsideRow, Subjects, exchanged_rows, rows_of
 from airflow_secure_ml.core.audit.tree import Edge
@@ -22,8 +23,29 @@ MAX_PAGE = 1000
 # What 2**53 - 1, the largest seq of an event, needs.
 _MAX_SEQ_DIGITS = 16
 
+_EMITTER = tuple(field.name for field in fields(EmitterRow))
+# The columns of table emitter, as `emitter_in` and `emitter_rows` have them.
+EMITTER_COLUMNS = ", ".join(_EMITTER)
+
 # (time, index) of a leaf.
 Place = tuple[int, int]
+# A condition in SQL and the values of its parameters.
+Condition = tuple[str, list[Any]]
+
+
+def any_of(conditions: Iterable[Condition]) -> Condition:
+    """The condition that one of several holds."""
+    found = list(conditions)
+    return f"({' OR '.join(text for text, _ in found)})", [v for _, got in found for v in got]
+
+
+def pattern_of(text: str) -> str:
+    r"""What a leaf that contains a text is LIKE, `\` being its sign of escape."""
+    # The stored text is JSON, so a quote in it has a backslash before it.
+    stored = json.dumps(text, ensure_ascii=False)[1:-1]
+    for sign in "\\%_":
+        stored = stored.replace(sign, "\\" + sign)
+    return f"%{stored}%"
 
 
 def page_limit(asked: int) -> int:
@@ -143,12 +165,14 @@ def tile_rows(batch: Batch) -> list[tuple[int, int, bytes]]:
     return [(level, n, hashes) for (level, n), hashes in batch.tiles.items()]
 
 
-def emitter_rows(batch: Batch) -> list[tuple[str, int, bytes | None, int, int, str, int, int]]:
-    """(id, next_seq, last, part, at, state, first_ms, last_ms) of a batch's emitters."""
-    return [
-        (e.id, e.next_seq, e.last, e.part, e.at, e.state, e.first_ms, e.last_ms)
-        for e in batch.emitters
-    ]
+def emitter_in(row: Sequence[Any]) -> EmitterRow:
+    """A row of `EMITTER_COLUMNS`."""
+    return EmitterRow(**dict(zip(_EMITTER, row, strict=True)))
+
+
+def emitter_rows(batch: Batch) -> list[tuple[Any, ...]]:
+    """Rows of `EMITTER_COLUMNS`, of a batch's emitters."""
+    return [tuple(getattr(emitter, name) for name in _EMITTER) for emitter in batch.emitters]
 
 
 def aside_rows(
