@@ -118,7 +118,7 @@ def _serve(made: Deployment, options: argparse.Namespace) -> int:
 
 def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
     """The jobs that the settings ask for."""
-    from airflow_secure_ml.adapters.outgoing import HttpPoster
+    from airflow_secure_ml.outgoing import HttpPoster
     from airflow_secure_ml.services.witnessing import WitnessJob
 
     reader = made.audit_reader()

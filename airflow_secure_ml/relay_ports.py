@@ -51,8 +51,8 @@ def stamper(settings: Settings) -> Stamper | None:
             "[secure_ml] audit_timestamp_ca: expected the certificates that stamps of "
             f"{server.url} lead to, found none; no stamp would be believed"
         )
-    from airflow_secure_ml.adapters.outgoing import HttpPoster
     from airflow_secure_ml.adapters.timestamps import AuthorityStamper
+    from airflow_secure_ml.outgoing import HttpPoster
 
     return AuthorityStamper(
         HttpPoster(f"time stamps of {server.url}", server.url),

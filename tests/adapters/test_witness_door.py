@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from airflow_secure_ml.adapters.outgoing import HttpPoster
 from airflow_secure_ml.adapters.witness import Door, init_witness, read_witness_key
 from airflow_secure_ml.core.audit.add_checkpoint import MAX_REQUEST_BYTES, PATH, Reply
 from airflow_secure_ml.errors import ConfigurationError, FormatError, ServiceUnavailableError
+from airflow_secure_ml.outgoing import HttpPoster
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from airflow_secure_ml.adapters.outgoing import HttpPoster
 from airflow_secure_ml.adapters.relay import SqliteBook
 from airflow_secure_ml.adapters.timestamps import AuthorityStamper
 from airflow_secure_ml.core.audit.checkpoint import parse_checkpoint, parse_note
@@ -27,6 +26,7 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
     SignatureError,
 )
+from airflow_secure_ml.outgoing import HttpPoster
 from airflow_secure_ml.services.evidence import Beside, Selection, write_pack
 from airflow_secure_ml.services.kept_outside import kept_outside
 from airflow_secure_ml.services.stamping import EVERY_MS, StampJob

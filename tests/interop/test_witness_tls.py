@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
-from airflow_secure_ml.adapters.outgoing import HttpPoster
 from airflow_secure_ml.adapters.relay import SqliteBook
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
+from airflow_secure_ml.outgoing import HttpPoster
 from dags_examples.demo.certificates import CertificateAuthority
 from tests.interop.test_witnesses import job_of, log, log_keys, size_of  # noqa: F401 - a fixture
 from tests.interop.witnesses import our_witness

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, LogSigner, read_log_keys
 from airflow_secure_ml.adapters.log_signer.directory import KeyDirectory
-from airflow_secure_ml.adapters.outgoing import HttpPoster
 from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
 from airflow_secure_ml.core.audit.add_checkpoint import PATH, AddCheckpoint, parse_size
 from airflow_secure_ml.core.audit.checkpoint import (
@@ -30,6 +29,7 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
     SignatureError,
 )
+from airflow_secure_ml.outgoing import HttpPoster
 from airflow_secure_ml.services.witnessing import WitnessJob
 from tests.interop.witnesses import kill, litewitness, our_witness
 from tests.services.audit.conftest import ALICE, BOB, Installation, chain, site  # noqa: F401 - fixture

@@ -1,4 +1,4 @@
-"""Receivers of events: what connects to one, bounded in time and bytes, by TLS.
+"""Receivers of events: what each is sent, and what counts as its confirmation.
 
 Which leaves are sent, and when again, is `services.forwarding`'s business.
 """

@@ -12,15 +12,10 @@ import ssl
 from collections.abc import Sequence
 
 from airflow_secure_ml import __version__
-from airflow_secure_ml.adapters.siem.connecting import (
-    DEADLINE_S,
-    TIMEOUT_S,
-    connected,
-    context_of,
-)
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.core.audit.siem import Place, encode_syslog
 from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.outgoing import DEADLINE_S, TIMEOUT_S, connected, context_of
 
 
 class SyslogReceiver:
@@ -54,7 +49,7 @@ class SyslogReceiver:
             ConfigurationError: The certificates cannot be read.
         """
         lines = [encode_syslog(leaf, origin=origin, version=__version__) for leaf in leaves]
-        context = context_of(self.name, self._ca)
+        context = context_of(self.name, self._ca, option="siem_ca")
         host, port = self._place.host, self._place.port
         limits = {"timeout_s": self._timeout_s, "deadline_s": self._deadline_s}
         try:

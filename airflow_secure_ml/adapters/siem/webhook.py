@@ -5,42 +5,23 @@ A redirect is a refusal: whoever answers must not choose who else reads the even
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow_secure_ml import __version__
-from airflow_secure_ml.adapters.siem.connecting import (
-    DEADLINE_S,
-    TIMEOUT_S,
-    connected,
-    context_of,
-)
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.core.audit.siem import CONTENT_TYPES, OTLP_PATH, Busy, encode_body
-from airflow_secure_ml.errors import (
-    ConfigurationError,
-    ServiceRefusedError,
-    ServiceUnavailableError,
-)
+from airflow_secure_ml.errors import ConfigurationError, ServiceRefusedError
+from airflow_secure_ml.outgoing import DEADLINE_S, TIMEOUT_S, HttpPoster
 
-MAX_ANSWER_BYTES = 65_536
 _MAX_SAID = 200
 _TOKEN = re.compile(rb"[!-~]{1,4096}")
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    status: int
-    body: bytes
-    retry_after: str
 
 
 class WebhookReceiver:
@@ -67,10 +48,19 @@ class WebhookReceiver:
         timeout_s: float = TIMEOUT_S,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self._url, self._form, self._ca, self._token_path = urlsplit(url), form, ca, token_path
-        self._timeout_s, self._deadline_s = timeout_s, deadline_s
-        bare = self._url.path in ("", "/")
-        self._path = OTLP_PATH if bare and form == "otlp" else self._url.path or "/"
+        self._form, self._token_path = form, token_path
+        place = urlsplit(url)
+        is_bare = place.path in ("", "/")
+        self._path = OTLP_PATH if is_bare and form == "otlp" else place.path or "/"
+        self._poster = HttpPoster(
+            self.name,
+            f"{place.scheme}://{place.netloc}",
+            action="take events",
+            ca=ca,
+            ca_option="siem_ca",
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+        )
 
     def send(self, leaves: Sequence[Leaf], *, origin: str) -> Busy | None:
         """Post leaves; None: confirmed.
@@ -81,7 +71,8 @@ class WebhookReceiver:
             ConfigurationError: The token or the certificates cannot be read.
         """
         body = encode_body(leaves, self._form, origin=origin, version=__version__)
-        answer = self._post(body)
+        token = self._authorization()
+        answer = self._poster.post(self._path, body, CONTENT_TYPES[self._form], headers=token)
         if 200 <= answer.status < 300:
             self._check_all_taken(answer.body)
             return None
@@ -93,39 +84,6 @@ class WebhookReceiver:
         if 300 <= answer.status < 400:
             said = f"{answer.status}: a redirect is not followed; set siem_url to where it leads"
         raise self._refused(f"{said}; leaves {leaves[0].index} to {leaves[-1].index} wait")
-
-    def _post(self, body: bytes) -> _Answer:
-        headers = {
-            "Content-Type": CONTENT_TYPES[self._form],
-            "User-Agent": "airflow-secure-ml",
-            **self._authorization(),
-        }
-        is_tls = self._url.scheme == "https"
-        context = context_of(self.name, self._ca) if is_tls else None
-        host, port = self._url.hostname or "", self._url.port or (443 if is_tls else 80)
-        limits = {"timeout_s": self._timeout_s, "deadline_s": self._deadline_s}
-        try:
-            with connected(host, port, context, **limits) as line:
-                # Over TLS too: the socket that it is given speaks it already.
-                connection = http.client.HTTPConnection(self._url.netloc)
-                connection.sock = line
-                connection.request("POST", self._path, body, headers)
-                response = connection.getresponse()
-                found = response.read(MAX_ANSWER_BYTES + 1)
-                missing = response.length or 0
-                answer = _Answer(
-                    status=response.status,
-                    body=found,
-                    retry_after=(response.getheader("Retry-After") or "").strip(),
-                )
-                response.close()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._failed(f"{type(error).__name__}: {error}") from error
-        if len(found) > MAX_ANSWER_BYTES:
-            raise self._failed(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        if missing:
-            raise self._failed(f"an answer that ends {missing} bytes early")
-        return answer
 
     def _authorization(self) -> dict[str, str]:
         if self._token_path is None:
@@ -151,11 +109,6 @@ class WebhookReceiver:
         count = partial.get("rejectedLogRecords", 0) if isinstance(partial, dict) else 0
         if str(count) != "0":
             raise self._refused(f"it rejected {str(count)[:20]} of the records")
-
-    def _failed(self, reason: str) -> ServiceUnavailableError:
-        return ServiceUnavailableError(
-            service=self.name, action="take events", reason=reason.strip()[:300]
-        )
 
     def _refused(self, reason: str) -> ServiceRefusedError:
         return ServiceRefusedError(

@@ -19,10 +19,12 @@ class Answer:
     Attributes:
         status: The HTTP status.
         body: Its bytes, not more than was asked for.
+        retry_after: Its header of that name; empty: it sent none.
     """
 
     status: int
     body: bytes
+    retry_after: str = ""
 
 
 class Poster(Protocol):

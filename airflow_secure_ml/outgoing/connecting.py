@@ -1,4 +1,4 @@
-"""A connection to a receiver that ends after a set time, whatever the other end does.
+"""A connection to a server that ends after a set time, whatever the other end does.
 
 Proxies of the environment are not used, as nothing here shall depend on who started the process.
 """
@@ -14,17 +14,18 @@ from contextlib import contextmanager
 
 from airflow_secure_ml.errors import ConfigurationError
 
-# How long it may be silent; and how long one batch may take in all: a receiver that reads or
+# How long it may be silent; and how long one request may take in all: a server that reads or
 # answers a byte now and then would hold its job for hours.
 TIMEOUT_S, DEADLINE_S = 10.0, 30.0
 
 
-def context_of(service: str, ca: str) -> ssl.SSLContext:
-    """What a receiver's certificate is checked by.
+def context_of(service: str, ca: str, *, option: str = "") -> ssl.SSLContext:
+    """What a server's certificate is checked by.
 
     Args:
         service: How errors name it.
         ca: Path of the certificates to trust, PEM; empty: those of the system.
+        option: The option that names them, for errors; empty: none does.
 
     Raises:
         ConfigurationError: They cannot be read.
@@ -32,9 +33,9 @@ def context_of(service: str, ca: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca or None)
     except OSError as error:
+        see = f"; see [secure_ml] {option}" if option else ""
         raise ConfigurationError(
-            f"{service}: {ca}: expected certificates to trust, PEM: {error}; see [secure_ml] "
-            "siem_ca"
+            f"{service}: {ca}: expected certificates to trust, PEM: {error}{see}"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
