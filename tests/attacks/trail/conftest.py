@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from tests.services.audit.conftest import site  # noqa: F401 - a fixture
+from tests.services.audit.conftest import signed, site  # noqa: F401 - fixtures

@@ -6,22 +6,7 @@ import pytest
 
 from airflow_secure_ml.services.verifying import verify_log
 from tests.attacks.trail.must_be_caught import ATTACKS
-from tests.services.audit.conftest import ALICE, BOB, chain
 from tests.verifier.conftest import outsider  # noqa: F401 - a fixture
-
-
-@pytest.fixture
-def signed(site):
-    """A log of three checkpoints and 31 leaves, whose sequencer ended."""
-    site.put(ALICE, 0, chain(ALICE, 20))
-    site.early = site.run()
-    site.put(BOB, 0, chain(BOB, 5))
-    site.run()
-    site.sequencer.close()
-    site.checkpointer.make()
-    site.close()
-    site.opened.clear()
-    return site
 
 
 @pytest.fixture

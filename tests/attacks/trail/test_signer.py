@@ -10,46 +10,18 @@ import threading
 
 import pytest
 
-from airflow_secure_ml.adapters.log_signer import (
-    LogSigner,
-    SocketSigner,
-    prepare_successors,
-    read_log_keys,
-)
+from airflow_secure_ml.adapters.log_signer import LogSigner, SocketSigner, prepare_successors
 from airflow_secure_ml.adapters.log_signer.serving import SignerServer, listening
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
-from airflow_secure_ml.core.audit.checkpoint import Checkpoint, parse_log_keys, sign_with
+from airflow_secure_ml.core.audit.checkpoint import Checkpoint, sign_with
 from airflow_secure_ml.core.audit.tree import consistency_proof, leaf_hash, root_of
 from airflow_secure_ml.errors import AuditLogError
-from airflow_secure_ml.services.auditing import run_sequencer
 from airflow_secure_ml.services.checkpointing import Checkpointer
-from airflow_secure_ml.services.verifying import TAMPERED, WHOLE, verify_log
+from airflow_secure_ml.services.verifying import TAMPERED, WHOLE
 from tests.services.audit.conftest import ALICE, BOB, chain
 from tests.services.audit.test_verifying import leaves, relinked, rewrite
 
 CAROL = "ca" * 16
-
-
-def take_all(site):
-    site.start()
-    run_sequencer(
-        site.sequencer,
-        site.checkpointer,
-        clock=site.clock,
-        wait=lambda seconds: None,
-        stop=lambda: False,
-        on_trouble=lambda error: None,
-        once=True,
-    )
-
-
-def keys(site):
-    return parse_log_keys(read_log_keys(site.signer_path / "log_keys"))
-
-
-def verify(site):
-    with site.reader().whole() as log:
-        return verify_log(log, keys(site))
 
 
 def notes(site):
@@ -66,13 +38,13 @@ def put_note(site, size, note):
 def rotated(site):
     """A log whose second pair of keys signs with both kinds; what was stolen before that."""
     site.put(ALICE, 0, chain(ALICE, 6))
-    take_all(site)
+    site.take_all()
     site.stolen = site.path / "stolen"
     shutil.copytree(site.signer_path, site.stolen)
     prepare_successors(site.signer_path, post_quantum=True)
     site.put(BOB, 0, chain(BOB, 5))
-    take_all(site)
-    assert verify(site).status == WHOLE
+    site.take_all()
+    assert site.verify(site.log_keys()).status == WHOLE
     return site
 
 
@@ -80,7 +52,7 @@ def rotated(site):
 def served(site):
     """A signer behind its socket; the attacker is its sequencer, with all rights to the log."""
     site.put(ALICE, 0, chain(ALICE, 8))
-    take_all(site)
+    site.take_all()
     place = site.path / "run"
     place.mkdir(mode=0o700)
     stopped, ready = threading.Event(), threading.Event()
@@ -125,7 +97,7 @@ def test_a_sequencer_over_an_older_copy_of_its_log_gets_no_signature(served):
     older = served.path / "older.db"
     shutil.copy(served.database, older)
     served.put(BOB, 0, chain(BOB, 4))
-    take_all(served)
+    served.take_all()
     served.log.close()
     for beside in served.path.glob(f"{LOG_FILE}-*"):
         beside.unlink()
@@ -144,7 +116,7 @@ def test_a_sequencer_cannot_make_the_signer_hand_over_to_a_key_of_its_own(served
 
     with pytest.raises(AuditLogError):
         served.client.hand_over(len(stored), root_of(stored), (), own, ())
-    assert [(key.from_size, key.to_size) for key in keys(served)] == [(0, None)]
+    assert [(key.from_size, key.to_size) for key in served.log_keys()] == [(0, None)]
 
 
 def test_the_retired_key_signs_nothing_that_is_believed(rotated):
@@ -155,7 +127,7 @@ def test_the_retired_key_signs_nothing_that_is_believed(rotated):
 
     put_note(rotated, size, sign_with(checkpoint, [(old.public, old.sign)]))
 
-    report = verify(rotated)
+    report = rotated.verify(rotated.log_keys())
     assert report.status == TAMPERED
     assert "no key known for that size" in report.problem
 
@@ -168,7 +140,7 @@ def test_the_new_keys_sign_nothing_below_their_sizes(rotated):
 
     put_note(rotated, first, sign_with(checkpoint, [(key.public, key.sign) for key in new]))
 
-    assert verify(rotated).status == TAMPERED
+    assert rotated.verify(rotated.log_keys()).status == TAMPERED
 
 
 @pytest.mark.parametrize("kept", [0, 1], ids=["second", "first"])
@@ -180,21 +152,20 @@ def test_a_signature_of_either_kind_that_is_left_away_is_missed(rotated, kept):
 
     put_note(rotated, size, f"{body}\n\n{lines[kept]}")
 
-    report = verify(rotated)
+    report = rotated.verify(rotated.log_keys())
     assert report.status == TAMPERED
     assert "not by one of each kind" in report.problem
 
 
 def test_the_signer_s_old_directory_put_back_signs_nothing_that_is_believed(rotated):
-    known = keys(rotated)
+    known = rotated.log_keys()
     rotated.put(CAROL, 0, chain(CAROL, 4))
     shutil.rmtree(rotated.signer_path)
     shutil.copytree(rotated.stolen, rotated.signer_path)
 
     # All that it knows is its old key; the log extends what it signed last.
-    take_all(rotated)
+    rotated.take_all()
 
-    with rotated.reader().whole() as log:
-        report = verify_log(log, known)
+    report = rotated.verify(known)
     assert report.status == TAMPERED
     assert "no key known for that size" in report.problem

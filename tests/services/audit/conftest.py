@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_secure_ml.adapters.log_signer import LogSigner, init_log
+from airflow_secure_ml.adapters.log_signer import LogSigner, init_log, read_log_keys
 from airflow_secure_ml.adapters.sequencer import SpoolSegments
 from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader, SqliteAuditWriter
 from airflow_secure_ml.core import canonical
+from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
 from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_frame, encode_header
 from airflow_secure_ml.core.audit.tree import leaf_hash
+from airflow_secure_ml.services.auditing import run_sequencer
 from airflow_secure_ml.services.checkpointing import Checkpointer
 from airflow_secure_ml.services.own_events import Clock, Host
 from airflow_secure_ml.services.sequencing import Sequencer
@@ -122,6 +124,23 @@ class Installation:
             continue
         return self.checkpointer.make()
 
+    def take_all(self):
+        """A new sequencer process that takes what is there, has it signed, ends."""
+        self.start()
+        run_sequencer(
+            self.sequencer,
+            self.checkpointer,
+            clock=self.clock,
+            wait=lambda seconds: None,
+            stop=lambda: False,
+            on_trouble=lambda error: None,
+            once=True,
+        )
+
+    def log_keys(self):
+        """The log's public keys, whichever signed in its time."""
+        return parse_log_keys(read_log_keys(self.signer_path / "log_keys"))
+
     def reader(self):
         return SqliteAuditReader(self.database)
 
@@ -140,9 +159,9 @@ class Installation:
         more = [e["more"] for e in self.events("trail.emitter")]
         return [m["state"] for m in more if m["emitter"] == emitter]
 
-    def verify(self, **options):
+    def verify(self, keys=None, **options):
         with self.reader().whole() as log:
-            return verify_log(log, [self.signer.public], **options)
+            return verify_log(log, [self.signer.public] if keys is None else keys, **options)
 
     def close(self):
         for each in self.opened:
@@ -154,3 +173,17 @@ def site(tmp_path):
     made = Installation(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def signed(site):
+    """A log of three checkpoints and 31 leaves, whose sequencer ended."""
+    site.put(ALICE, 0, chain(ALICE, 20))
+    site.early = site.run()
+    site.put(BOB, 0, chain(BOB, 5))
+    site.run()
+    site.sequencer.close()
+    site.checkpointer.make()
+    site.close()
+    site.opened.clear()
+    return site

@@ -4,54 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_secure_ml.adapters.log_signer import LogSigner, prepare_successors, read_log_keys
-from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
+from airflow_secure_ml.adapters.log_signer import LogSigner, prepare_successors
 from airflow_secure_ml.errors import AuditLogError
 from airflow_secure_ml.services.auditing import run_sequencer
 from airflow_secure_ml.services.following import RESERVED_ACTS
-from airflow_secure_ml.services.verifying import TAMPERED, WHOLE, verify_log
+from airflow_secure_ml.services.verifying import TAMPERED, WHOLE
 
 from .conftest import ALICE, BOB, chain, event
-
-
-def take_all(site):
-    """A sequencer that takes what is there, has it signed, ends."""
-    site.start()
-    run_sequencer(
-        site.sequencer,
-        site.checkpointer,
-        clock=site.clock,
-        wait=lambda seconds: None,
-        stop=lambda: False,
-        on_trouble=lambda error: None,
-        once=True,
-    )
-
-
-def keys(site):
-    return parse_log_keys(read_log_keys(site.signer_path / "log_keys"))
-
-
-def verify(site, known=None):
-    with site.reader().whole() as log:
-        return verify_log(log, known or keys(site))
 
 
 @pytest.fixture
 def rotated(site):
     site.put(ALICE, 0, chain(ALICE, 4))
-    take_all(site)
+    site.take_all()
     prepare_successors(site.signer_path, post_quantum=True)
     site.put(BOB, 0, chain(BOB, 5))
-    take_all(site)
+    site.take_all()
     return site
 
 
 def test_the_log_is_whole_across_the_ranges_of_its_keys(rotated):
-    report = verify(rotated)
+    report = rotated.verify(rotated.log_keys())
 
     assert (report.status, report.problem) == (WHOLE, "")
-    old, new, second = keys(rotated)
+    old, new, second = rotated.log_keys()
     assert old.to_size + 1 == new.from_size == second.from_size
     assert report.signed_size == report.size > old.to_size
     assert report.checkpoints >= 3
@@ -59,7 +35,7 @@ def test_the_log_is_whole_across_the_ranges_of_its_keys(rotated):
 
 def test_the_old_key_s_last_leaf_names_the_new_keys(rotated):
     events = rotated.events()
-    old, new, second = keys(rotated)
+    old, new, second = rotated.log_keys()
 
     [found] = [n for n, each in enumerate(events) if each["act"] == "trail.key"]
 
@@ -75,18 +51,18 @@ def test_the_old_key_s_last_leaf_names_the_new_keys(rotated):
 
 
 def test_whoever_knows_only_the_old_key_sees_that_another_one_signed(rotated):
-    old, *_ = keys(rotated)
+    old, *_ = rotated.log_keys()
 
-    report = verify(rotated, [old])
+    report = rotated.verify([old])
 
     assert report.status == TAMPERED
     assert "no key known for that size" in report.problem
 
 
 def test_whoever_knows_only_the_new_keys_sees_it_of_the_old_checkpoints(rotated):
-    _, *new = keys(rotated)
+    _, *new = rotated.log_keys()
 
-    assert verify(rotated, new).status == TAMPERED
+    assert rotated.verify(new).status == TAMPERED
 
 
 def test_a_task_cannot_say_that_the_key_changes(site):
@@ -94,7 +70,7 @@ def test_a_task_cannot_say_that_the_key_changes(site):
     forged = event(ALICE, 1, opened, "trail.key", more={"from_size": 1, "to_size": 0})
     site.put(ALICE, 0, [opened, forged])
 
-    take_all(site)
+    site.take_all()
 
     assert "trail.key" in RESERVED_ACTS
     assert site.events("trail.key") == []
@@ -123,14 +99,14 @@ def test_a_running_sequencer_hands_over_at_its_next_checkpoint(site):
     )
 
     assert not [each for each in seen if isinstance(each, Exception)]
-    assert len(keys(site)) == 2
+    assert len(site.log_keys()) == 2
     assert site.signer.successors() == ()
-    assert verify(site).status == WHOLE
+    assert site.verify(site.log_keys()).status == WHOLE
 
 
 def test_a_hand_over_that_is_refused_is_tried_again_and_the_log_goes_on(site, monkeypatch):
     site.put(ALICE, 0, chain(ALICE, 4))
-    take_all(site)
+    site.take_all()
     prepare_successors(site.signer_path)
     real = LogSigner.hand_over
 
@@ -139,12 +115,12 @@ def test_a_hand_over_that_is_refused_is_tried_again_and_the_log_goes_on(site, mo
 
     monkeypatch.setattr(LogSigner, "hand_over", refusing)
     with pytest.raises(AuditLogError, match="not now"):
-        take_all(site)
+        site.take_all()
     monkeypatch.setattr(LogSigner, "hand_over", real)
     site.put(BOB, 0, chain(BOB, 4))
-    take_all(site)
+    site.take_all()
 
-    assert verify(site).status == WHOLE
+    assert site.verify(site.log_keys()).status == WHOLE
     # The first one led to nothing: its sizes are not those of `log_keys`.
     assert len(site.events("trail.key")) == 2
-    assert keys(site)[1].from_size == site.events("trail.key")[1]["more"]["from_size"]
+    assert site.log_keys()[1].from_size == site.events("trail.key")[1]["more"]["from_size"]

@@ -22,20 +22,6 @@ from .conftest import ALICE, BOB, chain, event
 FIRST = 2
 
 
-@pytest.fixture
-def signed(site):
-    """A log of two checkpoints, with 23 and more leaves."""
-    site.put(ALICE, 0, chain(ALICE, 20))
-    site.early = site.run()
-    site.put(BOB, 0, chain(BOB, 5))
-    site.run()
-    site.sequencer.close()
-    site.checkpointer.make()
-    site.close()
-    site.opened.clear()
-    return site
-
-
 def attack(site, *statements):
     """What somebody with write access to the file can do."""
     connection = sqlite3.connect(site.database, isolation_level=None)
