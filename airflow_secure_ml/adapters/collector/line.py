@@ -24,6 +24,7 @@ from airflow_secure_ml.core.audit.collecting import (
     decode_answer_head,
 )
 from airflow_secure_ml.core.audit.frame import SegmentHeader, encode_header
+from airflow_secure_ml.core.audit.lines import FINAL, Patience, not_durable
 from airflow_secure_ml.errors import FormatError, ServiceUnavailableError
 
 # A collector that is started anew is there again within a second or two.
@@ -32,8 +33,6 @@ PATIENCE_S: Final = 10.0
 ANSWER_S: Final = 30.0
 _CLOSE_S: Final = 2.0
 _RETRY_S: Final = 0.05
-# It said no; asked again, it would say so again.
-_FINAL: Final = frozenset({errno.EPROTO, errno.EPERM, errno.EINVAL})
 
 
 class CollectorLines:
@@ -53,15 +52,11 @@ class CollectorLines:
 
     def unavailable(self, found: str) -> ServiceUnavailableError:
         """What to raise where it does not take what it should."""
-        return ServiceUnavailableError(
-            f"audit collector {self._path}: expected events to become durable before the work "
-            f"goes on, found: {found}; see that the collector runs, as another user, and that "
-            "[secure_ml] audit_collector names its socket",
-            service="audit collector",
-            action="settle",
-            reason=found,
-            why="audit_unavailable",
+        advice = (
+            "see that the collector runs, as another user, and that [secure_ml] audit_collector "
+            "names its socket"
         )
+        return not_durable("audit collector", self._path, found, advice)
 
 
 class CollectorLine:
@@ -74,13 +69,13 @@ class CollectorLine:
     """
 
     def __init__(self, path: Path, emitter: str, *, patience_s: float = PATIENCE_S) -> None:
-        self._path, self._emitter, self._patience_s = path, emitter, patience_s
+        self._path, self._emitter = path, emitter
+        self._patience = Patience(patience_s, time.monotonic)
         self._socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
         # Set before anything is sent, cleared when all is answered: an exception may strike
         # between, and what the collector then has of it nobody knows.
         self._is_pending = False
-        self._is_missed = False
 
     def write(self, frames: bytes, *, wait: bool) -> None:
         """Send frames; as `adapters.spool`'s parts, the same bytes again if it failed.
@@ -92,24 +87,23 @@ class CollectorLine:
         Raises:
             OSError: They are not taken, or nobody is there to take them.
         """
-        # Who waited in vain once does not wait again: many calls would add up.
-        until = time.monotonic() + (0.0 if self._is_missed or not wait else self._patience_s)
-        while True:
-            try:
-                self._send(frames, wait=wait)
-            except OSError as error:
-                self._drop()
-                if error.errno in _FINAL or time.monotonic() >= until:
-                    self._is_missed = True
-                    raise
+        with self._patience.turn(wait=wait) as until:
+            while not self._is_sent(frames, wait, until):
                 time.sleep(_RETRY_S)
-                continue
-            self._is_missed = False
-            return
 
     def close(self) -> None:
         """Let go of the connection; in a forked child the parent's stays as it is."""
         self._drop()
+
+    def _is_sent(self, frames: bytes, wait: bool, until: float) -> bool:
+        try:
+            self._send(frames, wait=wait)
+        except OSError as error:
+            self._drop()
+            if error.errno in FINAL or time.monotonic() >= until:
+                raise
+            return False
+        return True
 
     def _send(self, frames: bytes, *, wait: bool) -> None:
         if self._is_pending or not self._is_held():

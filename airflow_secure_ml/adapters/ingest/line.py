@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from airflow_secure_ml.core.audit.frame import FRAME_HEAD_BYTES, read_frames
+from airflow_secure_ml.core.audit.frame import cut_frames
 from airflow_secure_ml.core.audit.ingesting import (
     DURABLE,
     EMITTER_HEADER,
@@ -26,6 +26,7 @@ from airflow_secure_ml.core.audit.ingesting import (
     MEDIA_TYPE,
     TOKEN_BYTES,
 )
+from airflow_secure_ml.core.audit.lines import FINAL, Patience, not_durable
 from airflow_secure_ml.errors import ServiceUnavailableError
 
 PATIENCE_S: Final = 30.0
@@ -34,8 +35,6 @@ _CLOSE_S: Final = 3.0
 _RETRY_S: Final = 0.2
 _MAX_RETRY_S: Final = 5.0
 _MAX_ANSWER: Final = 2000
-# Asked again, it would say so again.
-_FINAL: Final = frozenset({errno.EPROTO, errno.EPERM, errno.EINVAL})
 
 
 class IngestLines:
@@ -56,14 +55,8 @@ class IngestLines:
 
     def unavailable(self, found: str) -> ServiceUnavailableError:
         """What to raise where it does not take what it should."""
-        return ServiceUnavailableError(
-            f"audit ingest {self._url}: expected events to become durable before the work goes "
-            f"on, found: {found}; see [secure_ml] audit_ingest_url and audit_ingest_token_path",
-            service="audit ingest",
-            action="settle",
-            reason=found,
-            why="audit_unavailable",
-        )
+        advice = "see [secure_ml] audit_ingest_url and audit_ingest_token_path"
+        return not_durable("audit ingest", self._url, found, advice)
 
 
 class IngestLine:
@@ -79,8 +72,7 @@ class IngestLine:
 
     def __init__(self, url: str, token_path: Path, emitter: str, *, patience_s: float) -> None:
         self._url, self._token_path, self._emitter = urlsplit(url), token_path, emitter
-        self._patience_s = patience_s
-        self._is_missed = False
+        self._patience = Patience(patience_s, time.monotonic)
 
     def write(self, frames: bytes, *, wait: bool) -> None:
         """Send frames; the same bytes again if it failed. Durable with and without `wait`.
@@ -92,11 +84,9 @@ class IngestLine:
         Raises:
             OSError: They are not taken, or nobody is there to take them.
         """
-        # Who waited in vain once does not wait again: many calls would add up.
-        until = time.monotonic() + (0.0 if self._is_missed or not wait else self._patience_s)
-        for body in bodies_of(frames):
-            self._send_patiently(body, until, _ANSWER_S if wait else _CLOSE_S)
-        self._is_missed = False
+        with self._patience.turn(wait=wait) as until:
+            for _, body in cut_frames(frames, MAX_BODY_BYTES):
+                self._send_patiently(body, until, _ANSWER_S if wait else _CLOSE_S)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -112,8 +102,7 @@ class IngestLine:
                 retry_s, failure = _RETRY_S, error
             except http.client.HTTPException as error:
                 retry_s, failure = _RETRY_S, OSError(errno.EPROTO, type(error).__name__)
-            if failure.errno in _FINAL or time.monotonic() + retry_s >= until:
-                self._is_missed = True
+            if failure.errno in FINAL or time.monotonic() + retry_s >= until:
                 raise failure
             time.sleep(retry_s)
 
@@ -162,18 +151,6 @@ def read_token(path: Path) -> str:
     if len(data) != 2 * TOKEN_BYTES or not all(sign in b"0123456789abcdef" for sign in data):
         raise OSError(errno.EINVAL, f"{path}: no token of `secure-ml audit ingest-token`")
     return data.decode("ascii")
-
-
-def bodies_of(frames: bytes) -> list[bytes]:
-    """Cut frames, each whole, into what one request may hold."""
-    bodies, start, at = [], 0, 0
-    for frame in read_frames(frames).frames:
-        length = FRAME_HEAD_BYTES + len(frame.payload)
-        if at + length - start > MAX_BODY_BYTES:
-            bodies.append(frames[start:at])
-            start = at
-        at += length
-    return [*bodies, frames[start:at]] if at > start else bodies
 
 
 def _retry_after(text: str | None) -> float:

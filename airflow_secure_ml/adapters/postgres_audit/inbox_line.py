@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import translated
-from airflow_secure_ml.core.audit.frame import EVENT, FRAME_HEAD_BYTES, read_frames
+from airflow_secure_ml.core.audit.frame import EVENT, cut_frames
+from airflow_secure_ml.core.audit.lines import Patience, not_durable
 from airflow_secure_ml.errors import (
     ConfigurationError,
     SecureMLError,
@@ -65,14 +66,8 @@ class InboxLines:
 
     def unavailable(self, found: str) -> ServiceUnavailableError:
         """What to raise where it does not take what it should."""
-        return ServiceUnavailableError(
-            f"audit inbox {self._login.address}: expected events to become durable before the "
-            f"work goes on, found: {found}; see [secure_ml] audit_inbox and audit_inbox_passfile",
-            service="audit inbox",
-            action="settle",
-            reason=found,
-            why="audit_unavailable",
-        )
+        advice = "see [secure_ml] audit_inbox and audit_inbox_passfile"
+        return not_durable("audit inbox", self._login.address, found, advice)
 
 
 class InboxLine:
@@ -85,13 +80,14 @@ class InboxLine:
     """
 
     def __init__(self, login: Login, emitter: str, *, patience_s: float = PATIENCE_S) -> None:
-        self._login, self._emitter, self._patience_s = login, emitter, patience_s
+        self._login, self._emitter = login, emitter
+        self._patience = Patience(patience_s, time.monotonic)
         self._session: Connection[Any] | None = None
         self._identity: tuple[int, int] | None = None
         self._pid = 0
         # Set before anything is sent, cleared when it is answered: an exception may strike
         # between, and what the session is then in the middle of nobody knows.
-        self._is_pending = self._is_missed = False
+        self._is_pending = False
 
     def write(self, frames: bytes, *, wait: bool) -> None:
         """Add frames; the same bytes again if it failed. Durable with and without `wait`.
@@ -104,25 +100,24 @@ class InboxLine:
             OSError: They are not taken, or nobody is there to take them.
         """
         rows = [(self._emitter, seq, data) for seq, data in rows_of(frames)]
-        # Who waited in vain once does not wait again: many calls would add up.
-        until = time.monotonic() + (0.0 if self._is_missed or not wait else self._patience_s)
-        while True:
-            try:
-                self._send(rows)
-            except SecureMLError as error:
-                self._drop()
-                is_over = time.monotonic() >= until
-                if is_over or not isinstance(error, ServiceUnavailableError):
-                    self._is_missed = True
-                    raise OSError(errno.EIO, str(error)) from error
+        with self._patience.turn(wait=wait) as until:
+            while not self._is_sent(rows, until):
                 time.sleep(_RETRY_S)
-                continue
-            self._is_missed = False
-            return
 
     def close(self) -> None:
         """End the session; in a forked child the parent's stays as it is."""
         self._drop()
+
+    def _is_sent(self, rows: list[tuple[str, int, bytes]], until: float) -> bool:
+        try:
+            self._send(rows)
+        except SecureMLError as error:
+            self._drop()
+            is_over = time.monotonic() >= until
+            if is_over or not isinstance(error, ServiceUnavailableError):
+                raise OSError(errno.EIO, str(error)) from error
+            return False
+        return True
 
     def _send(self, rows: list[tuple[str, int, bytes]]) -> None:
         if self._is_pending or not self._is_ours():
@@ -182,17 +177,9 @@ def rows_of(frames: bytes) -> Iterator[tuple[int, bytes]]:
     Args:
         frames: Whole frames, each at most 32 KiB, as an emitter wrote them.
     """
-    first, start, at = -1, 0, 0
-    for frame in read_frames(frames).frames:
-        length = FRAME_HEAD_BYTES + len(frame.payload)
-        if at + length - start > MAX_ROW_BYTES:
-            yield max(first, 0), frames[start:at]
-            start, first = at, -1
-        at += length
-        if frame.kind == EVENT and first < 0:
-            first = int(json.loads(frame.payload)["seq"])
-    if at > start:
-        yield max(first, 0), frames[start:at]
+    for found, data in cut_frames(frames, MAX_ROW_BYTES):
+        first = next((frame for frame in found if frame.kind == EVENT), None)
+        yield 0 if first is None else int(json.loads(first.payload)["seq"]), data
 
 
 def _check_durable(session: Connection[Any]) -> None:

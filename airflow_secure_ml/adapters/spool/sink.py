@@ -14,6 +14,7 @@ from typing import Any, Final
 from airflow_secure_ml.adapters.spool.emitting import EmitterSink, mono_ms, now_ms
 from airflow_secure_ml.adapters.spool.parts import Parts
 from airflow_secure_ml.core.audit.event import RunRef
+from airflow_secure_ml.core.audit.lines import not_durable
 from airflow_secure_ml.errors import ServiceUnavailableError
 
 # A long-lived process would otherwise keep the sequencer from ever removing its segment.
@@ -44,15 +45,8 @@ class SpoolLines:
         return Parts(self._system, self._folders, emitter, MAX_SEGMENT_BYTES)
 
     def unavailable(self, found: str) -> ServiceUnavailableError:
-        folders = " and ".join(self._folders)
-        return ServiceUnavailableError(
-            f"audit spool {folders}: expected events to become durable before the work goes on, "
-            f"found: {found}; free space or mend the directory, or set [secure_ml] audit_spare_dir",
-            service="audit spool",
-            action="settle",
-            reason=found,
-            why="audit_unavailable",
-        )
+        advice = "free space or mend the directory, or set [secure_ml] audit_spare_dir"
+        return not_durable("audit spool", " and ".join(self._folders), found, advice)
 
 
 class Spool(EmitterSink):

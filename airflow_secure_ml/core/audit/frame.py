@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_secure_ml.errors import FormatError
@@ -128,6 +129,26 @@ def read_frames(data: bytes, at: int = 0) -> Scan:
             frames.append(frame)
             at += FRAME_HEAD_BYTES + len(frame.payload)
     return Scan(frames=tuple(frames), used=at - start, stop=stop)
+
+
+def cut_frames(frames: bytes, max_bytes: int) -> Iterator[tuple[tuple[Frame, ...], bytes]]:
+    """Cut frames, each whole, into pieces: (a piece's frames, their bytes).
+
+    Args:
+        frames: As an emitter wrote them; what is not whole any more is left out.
+        max_bytes: Of a piece; a frame that is longer is a piece of its own.
+    """
+    piece: list[Frame] = []
+    start = at = 0
+    for frame in read_frames(frames).frames:
+        length = FRAME_HEAD_BYTES + len(frame.payload)
+        if piece and at + length - start > max_bytes:
+            yield tuple(piece), frames[start:at]
+            piece, start = [], at
+        piece.append(frame)
+        at += length
+    if piece:
+        yield tuple(piece), frames[start:at]
 
 
 def _frame_at(data: bytes, at: int) -> tuple[Frame | None, str]:

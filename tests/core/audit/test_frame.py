@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_secure_ml.core.audit.frame import (
     Frame,
     SegmentHeader,
+    cut_frames,
     decode_header,
     encode_frame,
     encode_header,
@@ -121,6 +122,24 @@ def test_reading_says_why_it_stopped(data, stop):
 
     assert scan.frames == (Frame(kind=2, payload=b"aside"),)
     assert (scan.used, scan.stop) == (len(first), stop)
+
+
+def test_pieces_are_cut_between_frames_and_lose_none():
+    frames = [Frame(kind=1, payload=bytes([sign]) * 92) for sign in range(5)]
+
+    pieces = list(cut_frames(encoded(frames) + b"torn", 299))
+
+    assert [len(data) for _, data in pieces] == [200, 200, 100]
+    assert b"".join(data for _, data in pieces) == encoded(frames)
+    assert [frame for found, _ in pieces for frame in found] == frames
+
+
+def test_a_frame_longer_than_a_piece_is_one_of_its_own():
+    frames = [Frame(kind=1, payload=b"x" * 92), Frame(kind=1, payload=b"y")]
+
+    pieces = list(cut_frames(encoded(frames), 50))
+
+    assert [len(data) for _, data in pieces] == [100, 9]
 
 
 @pytest.mark.parametrize("at", range(32), ids="byte={}".format)
