@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.core.manifest import MAX_FILES
 from airflow_secure_ml.services.opening_notes import NOTES
 from airflow_secure_ml.services.sealing_journal import JOURNAL
+from tests.docs.conftest import shell
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "platform-teams.md").read_text(encoding="utf-8")
@@ -21,33 +18,18 @@ SECTION = PAGE.partition("## Bringing existing data in")[2].partition("\n## ")[0
 
 
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "secure-ml"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m airflow_secure_ml.cli "$@"\n')
-    program.chmod(0o755)
-    (tmp_path / "visits" / "2026").mkdir(parents=True)
-    (tmp_path / "visits" / "2026" / "01.csv").write_text("age,visits\n40,2\n")
-    (tmp_path / "visits" / "all.csv").write_text("age,visits\n")
-    yield tmp_path
-    stop_sequencer(tmp_path / "secure_ml" / "audit")
+def folder(home):
+    (home / "visits" / "2026").mkdir(parents=True)
+    (home / "visits" / "2026" / "01.csv").write_text("age,visits\n40,2\n")
+    (home / "visits" / "all.csv").write_text("age,visits\n")
+    return home
 
 
 def test_its_commands_run_in_their_order(folder):
     (block,) = re.findall(r"```console\n(.*?)```", SECTION, re.DOTALL)
     lines = [line.removeprefix("$ ") for line in block.splitlines()]
 
-    answer = subprocess.run(
-        ["sh", "-e", "-c", "\n".join(["secure-ml keys init", *lines])],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={
-            "PATH": f"{folder}/bin:{os.environ['PATH']}",
-            "AIRFLOW_HOME": str(folder),
-            "PYTHONPATH": str(ROOT),
-        },
-    )
+    answer = shell(folder, ["secure-ml keys init", *lines])
 
     assert answer.returncode == 0, answer.stderr
     assert len(lines) == 4

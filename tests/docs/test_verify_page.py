@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from airflow_secure_ml.adapters.sequencer import stop_sequencer
+from tests.docs.conftest import shell
 from tests.verifier.conftest import outsider  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[2]
@@ -24,31 +22,13 @@ BLOCKS = [
 ]
 
 
-def shell(folder, lines):
-    return subprocess.run(
-        ["sh", "-e", "-c", "\n".join(lines)],
-        capture_output=True, text=True, cwd=folder, check=False,
-        env={
-            "PATH": f"{folder}/bin:{os.environ['PATH']}",
-            "AIRFLOW_HOME": str(folder),
-            "PYTHONPATH": str(ROOT),
-        },
-    )  # fmt: skip
-
-
 @pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "secure-ml"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m airflow_secure_ml.cli "$@"\n')
-    program.chmod(0o755)
-    made = shell(tmp_path, ["secure-ml keys init", "secure-ml keys create more --for wrap"])
+def folder(home):
+    made = shell(home, ["secure-ml keys init", "secure-ml keys create more --for wrap"])
     assert made.returncode == 0, made.stderr
-    audit = tmp_path / "secure_ml" / "audit"
-    stop_sequencer(audit)
-    assert shell(tmp_path, ["secure-ml audit sequencer --once"]).returncode == 0
-    yield tmp_path
-    stop_sequencer(audit)
+    stop_sequencer(home / "secure_ml" / "audit")
+    assert shell(home, ["secure-ml audit sequencer --once"]).returncode == 0
+    return home
 
 
 def test_the_commands_of_the_page_run(folder, outsider):  # noqa: F811
