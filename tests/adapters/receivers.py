@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.servers.serving import serving
+
 
 def make_certificate(folder):
     """A self-signed certificate for this machine; (certificate's path, with its key)."""
@@ -101,14 +103,8 @@ def web_hook(both):
 
     server = Server(("127.0.0.1", 0), Handler)
     server.socket = server_context(both).wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield hook, f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextlib.contextmanager

@@ -13,17 +13,14 @@ from airflow_secure_ml.adapters.witness import Door, init_witness, read_witness_
 from airflow_secure_ml.core.audit.add_checkpoint import MAX_REQUEST_BYTES, PATH, Reply
 from airflow_secure_ml.errors import ConfigurationError, FormatError, ServiceUnavailableError
 from airflow_secure_ml.outgoing import HttpPoster
+from tests.servers.serving import serving
 
 
 @pytest.fixture
 def door():
     made = Door(("127.0.0.1", 0), lambda body: Reply(status=200, body="x\n"), deadline_s=1.0)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    with serving(made):
+        yield made
 
 
 def talk(door, data):

@@ -7,7 +7,8 @@ import functools
 import http.server
 import socketserver
 import subprocess
-import threading
+
+from tests.servers.serving import serving
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -27,14 +28,8 @@ def served(folder):
     """The folder's address while the block lasts."""
     handler = functools.partial(_Quiet, directory=str(folder))
     server = _Server(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def fsck(binary, address, vkey, folder):
