@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,12 +34,11 @@ class Desk(Place):
 
 @pytest.fixture
 def desk():
-    made = Desk()
-    made.make_log()
-    for folder in (made.audit, made.run, made.signer, *made.signer.iterdir()):
-        os.chown(folder, os.getuid(), os.getgid())
-    yield made
-    shutil.rmtree(made.base)
+    with Desk() as made:
+        made.make_log()
+        for folder in (made.audit, made.run, made.signer, *made.signer.iterdir()):
+            os.chown(folder, os.getuid(), os.getgid())
+        yield made
 
 
 @NEEDS_ROOT

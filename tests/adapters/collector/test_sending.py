@@ -49,10 +49,8 @@ os._exit(9)
 
 @pytest.fixture
 def place():
-    made = Place()
-    yield made
-    made.stop()
-    shutil.rmtree(made.base)
+    with Place() as made:
+        yield made
 
 
 def sink_to(place, *, patience_s=0.0, **how):

@@ -6,6 +6,7 @@ Needs root: `NEEDS_ROOT` marks what does.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,8 @@ s.close()
 
 
 class Place:
+    """A folder for one test; leaving it ends the collector and takes the folder away."""
+
     def __init__(self):
         # Not below pytest's own directory, which nobody else may enter.
         self.base = Path(tempfile.mkdtemp(prefix="asml-collector-"))
@@ -75,6 +78,13 @@ class Place:
         self.door = self.run / "collector.sock"
         self.process = None
         self.signer = self.base / "signer"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop()
+        shutil.rmtree(self.base)
 
     def start(self, *more):
         command = [sys.executable, DRIVER, str(COLLECTOR), "program", "airflow_secure_ml.collector"]

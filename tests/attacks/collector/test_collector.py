@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,11 +29,9 @@ ROUNDS = 5
 
 @pytest.fixture
 def place():
-    made = Place()
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(made.base)
+    with Place() as made:
+        made.start()
+        yield made
 
 
 def test_what_is_sent_is_stamped_with_who_the_kernel_says_sent_it(place):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 
@@ -49,13 +48,11 @@ def until(found, describe):
 
 @pytest.fixture
 def place():
-    made = Followed()
-    made.start()
-    made.follow()
-    yield made
-    made.stop()
-    made.end()
-    shutil.rmtree(made.base)
+    with Followed() as made:
+        made.start()
+        made.follow()
+        yield made
+        made.end()
 
 
 def test_collector_and_sequencer_are_killed_and_each_event_is_once_in_the_log(place):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -45,10 +44,8 @@ sys.stdin.read()
 
 @pytest.fixture
 def place():
-    made = Place()
-    yield made
-    made.stop()
-    shutil.rmtree(made.base)
+    with Place() as made:
+        yield made
 
 
 def memory_bytes(pid):

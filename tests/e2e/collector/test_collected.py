@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,13 @@ pytestmark = [pytest.mark.airflow, NEEDS_ROOT]
 
 @pytest.fixture
 def place():
-    made = Place()
-    made.make_log()
-    made.start()
-    sequencer = made.sequence()
-    yield made
-    sequencer.terminate()
-    sequencer.wait(DEADLINE_S)
-    made.stop()
-    shutil.rmtree(made.base)
+    with Place() as made:
+        made.make_log()
+        made.start()
+        sequencer = made.sequence()
+        yield made
+        sequencer.terminate()
+        sequencer.wait(DEADLINE_S)
 
 
 def test_what_tasks_listener_and_guardian_say_goes_through_the_collector(
