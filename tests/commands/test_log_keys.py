@@ -222,22 +222,18 @@ def test_the_address_of_the_log_s_key_names_one_key_and_no_secret(desk, address,
 
 @pytest.fixture
 def in_vault(vault, desk):
-    """A desk whose log is to be signed by a key on a mount of a real Vault."""
+    """A desk whose log is signed by a key on a mount of a real Vault."""
     with TransitPlace(vault) as place:
         place.make("log", "ed25519")
         place.make("log2", "ed25519")
-        connection = {
-            "conn_type": "vault_secure_ml",
-            "host": vault.url,
-            "password": vault.root_token,
-            "extra": {"ca": str(vault.ca)},
-        }
         desk.environment |= {
             "AIRFLOW__SECURE_ML__AUDIT_SIGNER": f"vault://{place.mount}?key=log&conn_id=trail",
             "AIRFLOW__SECURE_ML__AUDIT_SIGNER_SOCKET": str(desk.socket),
-            "AIRFLOW_CONN_TRAIL": json.dumps(connection),
+            "AIRFLOW_CONN_TRAIL": place.connection(),
         }
         desk.place = place
+        desk.done("keys", "init")
+        desk.start_signer()
         yield desk
         desk.end()
 
@@ -245,8 +241,6 @@ def in_vault(vault, desk):
 @pytest.mark.vault
 def test_a_log_is_signed_by_a_key_that_never_leaves_vault(in_vault):
     desk = in_vault
-    desk.done("keys", "init")
-    desk.start_signer()
 
     report = desk.verify()
 
@@ -261,8 +255,6 @@ def test_a_log_is_signed_by_a_key_that_never_leaves_vault(in_vault):
 @pytest.mark.vault
 def test_a_newer_version_in_vault_is_not_the_log_s_key_and_stops_nothing(in_vault):
     desk = in_vault
-    desk.done("keys", "init")
-    desk.start_signer()
     first = LogSigner(desk.signer).public
     desk.place.rotate("log")
 
@@ -275,8 +267,6 @@ def test_a_newer_version_in_vault_is_not_the_log_s_key_and_stops_nothing(in_vaul
 @pytest.mark.vault
 def test_a_log_moves_to_another_key_in_vault_and_back_to_a_file(in_vault):
     desk = in_vault
-    desk.done("keys", "init")
-    desk.start_signer()
     desk.verify()
     assert "had a key of that id" in desk.refused(2, "audit", "rotate-key")
     address = desk.environment["AIRFLOW__SECURE_ML__AUDIT_SIGNER"]
@@ -293,8 +283,6 @@ def test_a_log_moves_to_another_key_in_vault_and_back_to_a_file(in_vault):
 @pytest.mark.vault
 def test_while_vault_says_no_the_log_goes_on_unsigned(in_vault):
     desk = in_vault
-    desk.done("keys", "init")
-    desk.start_signer()
     desk.verify()
     desk.place.vault.api("POST", f"{desk.place.mount}/keys/log/config", {"deletion_allowed": True})
     desk.place.vault.api("DELETE", f"{desk.place.mount}/keys/log")

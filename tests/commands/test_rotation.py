@@ -87,16 +87,10 @@ def in_vault(vault, tmp_path):
     with TransitPlace(vault) as place:
         place.make("data")
         place.make("pipeline", "ed25519")
-        connection = {
-            "conn_type": "vault_secure_ml",
-            "host": vault.url,
-            "password": vault.root_token,
-            "extra": {"ca": str(vault.ca)},
-        }
         desk = Desk(
             tmp_path,
             AIRFLOW__SECURE_ML__KEY_SYSTEM=f"vault://{place.mount}?conn_id=prod",
-            AIRFLOW_CONN_PROD=json.dumps(connection),
+            AIRFLOW_CONN_PROD=place.connection(),
         )
         desk.place = place
         yield desk

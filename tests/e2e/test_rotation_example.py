@@ -34,15 +34,9 @@ def place(vault):
 @pytest.fixture
 def home(place, tmp_path):
     """An Airflow of its own whose keys lie on a mount of Vault; its environment."""
-    connection = {
-        "conn_type": "vault_secure_ml",
-        "host": place.vault.url,
-        "password": place.vault.root_token,
-        "extra": {"ca": str(place.vault.ca)},
-    }
     more = {
         "AIRFLOW__SECURE_ML__KEY_SYSTEM": f"vault://{place.mount}?conn_id=prod",
-        "AIRFLOW_CONN_PROD": json.dumps(connection),
+        "AIRFLOW_CONN_PROD": place.connection(),
     }
     with example_home(tmp_path, **more) as environment:
         yield environment

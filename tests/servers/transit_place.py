@@ -78,6 +78,17 @@ class TransitPlace:
         """A key as Vault describes it."""
         return dict(self.vault.api("GET", f"{self.mount}/keys/{name}")["data"])
 
+    def connection(self) -> str:
+        """The text of an Airflow connection to Vault with every right."""
+        return json.dumps(
+            {
+                "conn_type": "vault_secure_ml",
+                "host": self.vault.url,
+                "password": self.vault.root_token,
+                "extra": {"ca": str(self.vault.ca)},
+            }
+        )
+
     def client(
         self, policy: str | None = None, *, url: str | None = None, **server: Any
     ) -> VaultClient:

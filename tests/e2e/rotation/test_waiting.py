@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,9 @@ def place(vault):
 
 @pytest.fixture
 def airflow(own_airflow, place, tmp_path):
-    connection = {
-        "conn_type": "vault_secure_ml",
-        "host": place.vault.url,
-        "password": place.vault.root_token,
-        "extra": {"ca": str(place.vault.ca)},
-    }
     settings = {
         "AIRFLOW__SECURE_ML__KEY_SYSTEM": f"vault://{place.mount}?conn_id=prod",
-        "AIRFLOW_CONN_PROD": json.dumps(connection),
+        "AIRFLOW_CONN_PROD": place.connection(),
     }
     with own_airflow.running(tmp_path, DAGS, settings) as running:
         yield running
