@@ -30,6 +30,7 @@ from airflow_secure_ml.core.audit.stored import (
 from airflow_secure_ml.core.audit.subject import Subjects
 from airflow_secure_ml.core.audit.tiles import prune_steps
 from airflow_secure_ml.core.audit.tree import Edge
+from airflow_secure_ml.durable_files import sync_directory
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 
 HOUR_MS = 3_600_000
@@ -260,8 +261,4 @@ def _create(path: Path, origin: str) -> None:
     finally:
         connection.close()
     aside.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
