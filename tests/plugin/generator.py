@@ -290,6 +290,7 @@ def sequence(audit_dir: Path, signer_dir: Path, now_ms: int) -> int:
         )  # fmt: skip
         while work.step(is_last=True).has_more:
             pass
+        work.close()
         edge = log.edge()
         last, _ = signer.last()
         proof = consistency_proof(last, edge.size, node_reader(log.leaf_hashes, log.tile))
