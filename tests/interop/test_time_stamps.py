@@ -89,7 +89,8 @@ def not_critical(authority, query):
 
 
 def two_signers(authority, query):
-    twin = authority.certificate(usage=ExtendedKeyUsageOID.SERVER_AUTH)
+    # A SET is sorted in DER and openssl leaves the order as it is: the later date puts it behind.
+    twin = authority.certificate(usage=ExtendedKeyUsageOID.SERVER_AUTH, days=(-1, 2))
     return authority.reply(query, more=[twin])
 
 
