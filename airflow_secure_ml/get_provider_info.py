@@ -391,6 +391,13 @@ def _options() -> dict[str, dict[str, object]]:
             "Path of a file, mode 0600, with the bearer token for siem_url, read for each batch.",
             example="/run/secrets/siem_token",
         ),
+        "audit_retention_days": _option(
+            "0",
+            "How many days events keep their bytes at least: what `secure-ml audit prune` takes "
+            "without --older-than; fewer than these are refused. Nothing is removed by itself: "
+            "docs/retention-of-the-trail.md. 0: --older-than has to be given.",
+            kind="integer",
+        ),
         "audit_hide": _option(
             "",
             "Fields of events, separated by commas, whose text is kept aside and can be erased, "

@@ -84,6 +84,8 @@ class Settings:
         siem_syslog: Where they are sent by syslog over TLS; None: nowhere.
         siem_ca: The certificates to trust for both; None: those of the system.
         siem_token_path: A private file with the bearer token for `siem_url`; None: none is sent.
+        audit_retention_days: How long events keep their bytes at least, and what `audit prune`
+            takes where it is not told; 0: it has to be told.
         audit_hide: Dotted names of event fields whose text is kept aside.
         audit_unavailable: `refuse` or `continue`.
         listener: Whether Airflow's callbacks are recorded.
@@ -137,6 +139,7 @@ class Settings:
     siem_syslog: Place | None
     siem_ca: Path | None
     siem_token_path: Path | None
+    audit_retention_days: int
     audit_hide: tuple[str, ...]
     audit_unavailable: str
     listener: bool

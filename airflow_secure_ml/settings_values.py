@@ -20,6 +20,7 @@ from airflow_secure_ml.settings_sources import SECTION
 
 # A message shows the start of what was found, not a whole file pasted into an option.
 _MAX_SHOWN = 60
+MAX_RETENTION_DAYS = 36_500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _CONN_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,250}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -242,6 +243,12 @@ def _seconds_or_never(option: str, text: str) -> int:
     return int(text)
 
 
+def _days_or_none(option: str, text: str) -> int:
+    if not _DIGITS.fullmatch(text) or int(text) > MAX_RETENTION_DAYS:
+        _refuse(option, text, f"0, or whole days from 1 to {MAX_RETENTION_DAYS}")
+    return int(text)
+
+
 PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "key_system": _address,
     "data_key": _name,
@@ -289,6 +296,7 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "siem_syslog": _read_by("siem", "parse_siem_syslog"),
     "siem_ca": _path_or_none,
     "siem_token_path": _path_or_none,
+    "audit_retention_days": _days_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,
     "listener": _switch,

@@ -121,8 +121,8 @@ AUDIT_COMMANDS = (
             "--older-than",
             type=int,
             metavar="DAYS",
-            required=True,
-            help="what was in the log that long ago, by the sequencer's clock",
+            help="what was in the log that long ago, by the sequencer's clock; without: "
+            "audit_retention_days",
         ),
         arg("--archive", metavar="ADDRESS", help="first written there: s3://bucket/prefix, DIR"),
         arg("--because", metavar="TEXT", help="why, for the trail"),

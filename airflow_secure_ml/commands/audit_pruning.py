@@ -41,6 +41,7 @@ from airflow_secure_ml.services.pruning import (
 )
 from airflow_secure_ml.services.sequencing import Sequencer
 from airflow_secure_ml.services.verifying import CANNOT_TELL, TAMPERED, verify_log
+from airflow_secure_ml.settings_values import MAX_RETENTION_DAYS
 
 DAY_MS = 86_400_000
 MAX_BECAUSE_CHARS = 200
@@ -56,9 +57,7 @@ class _Writing(NamedTuple):
 
 def prune(arguments: argparse.Namespace, session: Session) -> Result:
     """Remove the bytes of leaves that are old enough, and that no hold keeps."""
-    days = arguments.older_than
-    if days < 1:
-        raise ConfigurationError(f"--older-than {days}: expected days, at least 1")
+    days = _days(arguments.older_than, session.settings.audit_retention_days)
     check_text(arguments.because)
     session.see("trail.view", more={"page": "cli audit prune"})
     before_ms = time.time_ns() // 1_000_000 - days * DAY_MS
@@ -105,6 +104,22 @@ def hold(arguments: argparse.Namespace, session: Session) -> Result:
         say(sequencer, checkpointer, log, said)
     done = f"keeps all leaves from {from_index} on" if arguments.what == "add" else "is released"
     return Result(data={"name": said.name, "from": from_index}, lines=[f"{said.name}: {done}"])
+
+
+def _days(asked: int | None, retention_days: int) -> int:
+    """How old what goes has to be."""
+    if asked is None and not retention_days:
+        raise ConfigurationError(
+            "audit prune: give --older-than DAYS, or set [secure_ml] audit_retention_days"
+        )
+    days = retention_days if asked is None else asked
+    least = max(retention_days, 1)
+    if not least <= days <= MAX_RETENTION_DAYS:
+        told = " ([secure_ml] audit_retention_days)" if retention_days else ""
+        raise ConfigurationError(
+            f"--older-than {days}: expected days, from {least}{told} to {MAX_RETENTION_DAYS}"
+        )
+    return days
 
 
 def _plan(session: Session, before_ms: int) -> tuple[Survey, int]:

@@ -63,6 +63,39 @@ def test_old_events_are_archived_then_pruned(desk):
     assert intent["more"]["archive"] == shelf.as_uri()
 
 
+def test_retention_of_the_settings_says_how_old_where_nobody_does(desk):
+    desk.environment["AIRFLOW__SECURE_ML__AUDIT_RETENTION_DAYS"] = "5"
+
+    done = desk.done("audit", "prune", "--yes")
+
+    assert done["pruned_below"] == 512
+    [intent, _] = desk.site.events("trail.prune")
+    assert intent["more"]["because"] == "older than 5 days"
+
+
+def test_nothing_goes_before_its_retention_is_over(desk):
+    desk.environment["AIRFLOW__SECURE_ML__AUDIT_RETENTION_DAYS"] = "400"
+
+    said = desk.refused(2, "audit", "prune", "--older-than", 5, "--yes")
+
+    assert said == (
+        "--older-than 5: expected days, from 400 ([secure_ml] audit_retention_days) to 36500"
+    )
+    assert desk.done("audit", "verify")["pruned_below"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "audit prune: give --older-than DAYS, or set [secure_ml] audit_retention_days"),
+        (("--older-than", 0), "--older-than 0: expected days, from 1 to 36500"),
+    ],
+    ids=["untold", "none"],
+)
+def test_nothing_goes_by_an_age_that_nobody_gave(desk, words, said):
+    assert desk.refused(2, "audit", "prune", *words, "--yes") == said
+
+
 def test_nothing_goes_while_a_hold_stands(desk):
     desk.done("audit", "hold", "add", "case 7", "--because", "a court asks")
 
