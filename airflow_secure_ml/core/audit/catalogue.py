@@ -45,6 +45,7 @@ WHYS = frozenset(
         "bug",
         "access_denied",
         "request_invalid",
+        "broken_off",
     ]
 )
 
@@ -222,9 +223,26 @@ ACTIVITIES: Mapping[str, Activity] = {
         ),
     ),
     "alert.raise": _act(
-        "something needs a person", seen="about subject because tis:list emitters:list uses:list"
+        "something needs a person",
+        seen=(
+            "about subject because tis:list emitters:list uses:list "
+            "alert part:int level events:list count:int from_ms:int until_ms:int"
+        ),
     ),
-    "alert.close": _act("an alert is over", seen="about subject because tis:list emitters:list"),
+    "alert.acknowledge": _act(
+        "a person has seen an alert and says why it stays", seen="about subject because alert"
+    ),
+    "alert.close": _act(
+        "an alert is over", seen="about subject because tis:list emitters:list alert"
+    ),
+    "review.assign": _act(
+        "somebody is to review a period", seen="from_ms:int until_ms:int assignee note"
+    ),
+    "review.note": _act("a reviewer writes a note on an event", seen="review note"),
+    "review.sign": _act(
+        "a reviewer signs a period off, over the checkpoint that covers it",
+        seen="from_ms:int until_ms:int size:int root signer note",
+    ),
 }
 
 

@@ -273,6 +273,15 @@ _READ = {
     "run": _RUN,
     "by": is_hidden,
 }
+# What can be asked of an event by name, but for the facts in `more`.
+FIELDS = frozenset(
+    [
+        *(_SHOWN.keys() - {"v", "prev", "mono", "more"}),
+        "by",
+        *(f"{part}.{name}" for part, fields in _PARTS.items() for name in fields),
+        *(f"run.{name}" for name in _RUN),
+    ]
+)
 
 
 def _check_fields(record: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
