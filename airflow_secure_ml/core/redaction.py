@@ -18,6 +18,10 @@ from airflow_secure_ml.errors import ConfigurationError
 
 MAX_SHOWN_BYTES = 1024
 SALT_BYTES = 16
+# People; one salt each, so that what one person did can be found.
+PERSONS = frozenset({"by", "more.assignee"})
+# A reviewer's own words may name somebody: they can be erased as a name can.
+_ALWAYS_HIDDEN = PERSONS | {"more.note"}
 
 # Without these an event could be neither chained, found nor joined.
 NEVER_HIDDEN = frozenset(
@@ -82,7 +86,7 @@ def check_hide(names: Collection[str]) -> frozenset[str]:
 def redact(
     record: Mapping[str, Any], *, names: Collection[str], salt: Callable[[str, str], bytes]
 ) -> tuple[dict[str, Any], list[Aside]]:
-    """Hide what must not stand in the open: `by`, long texts, and the fields in `names`.
+    """Hide what must not stand in the open: people, notes, long texts, the fields in `names`.
 
     An object in a list is hidden whole, as its canonical text: a hidden value inside it would be
     deeper than an event may be.
@@ -109,7 +113,7 @@ def redact(
     def due(path: str, value: Any) -> bool:
         if not isinstance(value, str) or path in NEVER_HIDDEN:
             return False
-        return path == "by" or path in names or _is_long(value)
+        return path in _ALWAYS_HIDDEN or path in names or _is_long(value)
 
     def walk(path: str, value: Any) -> Any:
         if isinstance(value, str):

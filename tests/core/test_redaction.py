@@ -37,6 +37,17 @@ def test_a_persons_name_is_always_hidden():
     }
 
 
+def test_who_reviews_and_what_they_write_is_always_hidden():
+    more = {"assignee": "Zoë", "note": "Zoë knows", "signer": "log"}
+
+    record, asides = redacted({"more": more})
+
+    assert record == {
+        "more": {"assignee": hidden("Zoë"), "note": hidden("Zoë knows"), "signer": "log"}
+    }
+    assert [aside.value for aside in asides] == ["Zoë", "Zoë knows"]
+
+
 def test_a_text_is_measured_in_bytes():
     record, asides = redacted({"object": {"uri": "ä" * 512, "name": "ä" * 513}})
 

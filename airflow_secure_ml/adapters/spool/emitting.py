@@ -22,7 +22,7 @@ from airflow_secure_ml.core import canonical
 from airflow_secure_ml.core.audit import frame
 from airflow_secure_ml.core.audit.event import Fact, RunRef, assemble
 from airflow_secure_ml.core.audit.tree import leaf_hash
-from airflow_secure_ml.core.redaction import SALT_BYTES, check_hide, redact
+from airflow_secure_ml.core.redaction import PERSONS, SALT_BYTES, check_hide, redact
 from airflow_secure_ml.errors import ConfigurationError, ServiceUnavailableError
 
 # In `continue`: what waits in memory for its line to come back.
@@ -314,7 +314,7 @@ class EmitterSink:
             last.before = None
 
     def _salt(self, path: str, value: str) -> bytes:
-        if path != "by":
+        if path not in PERSONS:
             return self._random_bytes(SALT_BYTES)
         return self._salts.setdefault(value, self._random_bytes(SALT_BYTES))
 
