@@ -230,10 +230,10 @@ ACTIVITIES: Mapping[str, Activity] = {
         ),
     ),
     "alert.acknowledge": _act(
-        "a person has seen an alert and says why it stays", seen="about subject because alert"
+        "a person has seen an alert and says why it stays", seen="about subject alert note"
     ),
     "alert.close": _act(
-        "an alert is over", seen="about subject because tis:list emitters:list alert"
+        "an alert is over", seen="about subject because tis:list emitters:list alert note"
     ),
     "review.assign": _act(
         "somebody is to review a period", seen="from_ms:int until_ms:int assignee note"
