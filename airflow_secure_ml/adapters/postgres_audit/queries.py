@@ -5,73 +5,96 @@ Source: AUDIT_TRAIL, Sequencer; PAGES, Events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from airflow_secure_ml.adapters.postgres_audit.schema import MAX_INDEXED, PATHS
+from airflow_secure_ml.adapters.postgres_audit.schema import INDEXED_PATHS, MAX_INDEXED, PATHS
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
 
 NOTHING: Condition = ("false", [])
+# Given singly, in the order in which they narrow a search.
+_SINGLE = (
+    *("dag", "run", "task", "ti", "uri", "digest", "key", "version", "lease", "emitter", "host"),
+    *("of", "by", "text"),
+)
+
+# The hashes that stand for a person.
+HashesBy = Callable[[str], Sequence[str]]
 
 
-def where(query: EventQuery) -> Condition:
-    """The condition that a query stands for, without the word WHERE."""
+def where(query: EventQuery, hashes_by: HashesBy) -> Condition:
+    """The condition that a query stands for, without the word WHERE.
+
+    Args:
+        query: What is asked for.
+        hashes_by: Finds what stands in events for a person.
+    """
     parts: list[Condition] = [("true", [])]
     if query.dags is not None:
         parts.append(_one_of("dag", query.dags))
-    columns = ("dag", "run", "task", "ti", "uri", "key", "emitter")
-    given = [(column, getattr(query, column)) for column in columns]
-    parts += [_one_of(column, [value]) for column, value in given if value is not None]
-    if query.acts:
-        parts.append(any_of(_act(act) for act in query.acts))
-    if query.results:
-        parts.append(any_of(_result(result) for result in query.results))
-    if query.text:
-        parts.append(_contains(query.text))
+    given = [(name, getattr(query, name)) for name in _SINGLE]
+    parts += [_holds(name, value, hashes_by) for name, value in given if value is not None]
+    for name, values in (("act", query.acts), ("result", query.results)):
+        if values:
+            parts.append(any_of(_holds(name, value, hashes_by) for value in values))
     if query.from_ms is not None:
         parts.append(("time >= %s", [query.from_ms]))
     if query.until_ms is not None:
         parts.append(("time < %s", [query.until_ms]))
     if query.above_index is not None:
         parts.append(("idx > %s", [query.above_index]))
+    for name, value in query.excluded:
+        text, got = _holds(name, value, hashes_by)
+        parts.append((f"({text}) IS NOT TRUE", got))
     return " AND ".join(text for text, _ in parts), [value for _, got in parts for value in got]
 
 
-def _one_of(column: str, values: Iterable[str]) -> Condition:
+def column(name: str) -> str:
+    """What a field is called in SQL: a column, or the words of the index over it."""
+    if name in INDEXED_PATHS:
+        return f"left(data::jsonb #>> '{INDEXED_PATHS[name]}', {MAX_INDEXED})"
+    return f'"{name}"'
+
+
+def _holds(name: str, value: str, hashes_by: HashesBy) -> Condition:
+    """The condition that a field has a value."""
+    if not _is_text(value):
+        return NOTHING
+    match name:
+        case "act" if value[-1:] == ".":
+            # "/" is the sign after ".": a range, which the index serves and a pattern would not.
+            return "act >= %s AND act < %s", [value, value[:-1] + "/"]
+        case "act":
+            return "act = %s", [value]
+        case "result" if value == "intent":
+            return "result IS NULL", []
+        case "result":
+            return "result = %s", [value]
+        case "text":
+            return ("data ILIKE %s", [pattern_of(value)]) if value else ("true", [])
+        case "host":
+            text, got = _one_of("host", [value])
+            on_host = f"SELECT emitter FROM asml_trail.leaf WHERE act = 'emitter.open' AND {text}"  # noqa: S608 - no text from outside
+            return f"emitter IN ({on_host})", got
+        case "by":
+            return _one_of("by", hashes_by(value))
+        case _:
+            return _one_of(name, [value])
+
+
+def _one_of(name: str, values: Iterable[str]) -> Condition:
     asked = [value for value in values if _is_text(value)]
     if not asked:
         return NOTHING
     # A column holds the start of a text: where that is all that fits, the event itself decides.
     starts = [value[:MAX_INDEXED] for value in asked]
     if all(len(value) < MAX_INDEXED for value in asked):
-        return f'"{column}" = ANY(%s)', [starts]
+        return f"{column(name)} = ANY(%s)", [starts]
+    path = (PATHS | INDEXED_PATHS)[name]
     return (
-        f"\"{column}\" = ANY(%s) AND data::jsonb #>> '{PATHS[column]}' = ANY(%s)",
+        f"{column(name)} = ANY(%s) AND data::jsonb #>> '{path}' = ANY(%s)",
         [starts, asked],
     )
-
-
-def _act(act: str) -> Condition:
-    if not _is_text(act):
-        return NOTHING
-    # "/" is the sign after ".": a range, which the index serves and a pattern would not.
-    return (
-        ("act = %s", [act])
-        if act[-1:] != "."
-        else ("act >= %s AND act < %s", [act, act[:-1] + "/"])
-    )
-
-
-def _result(result: str) -> Condition:
-    if result == "intent":
-        return "result IS NULL", []
-    return ("result = %s", [result]) if _is_text(result) else NOTHING
-
-
-def _contains(text: str) -> Condition:
-    if not _is_text(text):
-        return NOTHING
-    return "data ILIKE %s", [pattern_of(text)]
 
 
 def _is_text(value: str) -> bool:

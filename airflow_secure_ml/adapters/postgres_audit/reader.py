@@ -8,12 +8,14 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.connecting import IdleSessions, Login, connect
+from airflow_secure_ml.adapters.postgres_audit.counting import count_bars, newest_values
 from airflow_secure_ml.adapters.postgres_audit.failures import (
     SERVICE,
     UNAVAILABLE,
@@ -22,9 +24,12 @@ from airflow_secure_ml.adapters.postgres_audit.failures import (
 )
 from airflow_secure_ml.adapters.postgres_audit.queries import where
 from airflow_secure_ml.adapters.postgres_audit.snapshot import ASIDE, BEGIN, LEAF, Snapshot
+from airflow_secure_ml.core.audit.counting import MAX_NAMES, bars_of, checked_field, values_of
+from airflow_secure_ml.core.audit.people import hashes_by, names_by
 from airflow_secure_ml.core.audit.ports import WholeLog
-from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.query import EventQuery, Histogram, Leaf, ValueField, Values
 from airflow_secure_ml.core.audit.stored import (
+    Condition,
     aside_row,
     event_named,
     keyset,
@@ -32,7 +37,7 @@ from airflow_secure_ml.core.audit.stored import (
     leaf_in,
     page_limit,
 )
-from airflow_secure_ml.core.audit.subject import Subjects, aside_in
+from airflow_secure_ml.core.audit.subject import AsideRow, Subjects, aside_in
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
 
@@ -79,7 +84,7 @@ class PostgresAuditReader:
 
         With `newer_than` alone, the leaves nearest above the bound are taken.
         """
-        condition, values = where(query)
+        condition, values = self._where(query)
         order, bounds = keyset(older_than, newer_than)
         for sign, bound in bounds:
             condition = f"{condition} AND (time, idx) {sign} (%s, %s)"
@@ -94,7 +99,7 @@ class PostgresAuditReader:
 
     def count(self, query: EventQuery, *, at_most: int) -> int:
         """How many leaves match, counting no further than `at_most`."""
-        condition, values = where(query)
+        condition, values = self._where(query)
         sql = (
             f"SELECT count(*) FROM (SELECT 1 FROM {_TABLE} "  # noqa: S608 - as above
             f"WHERE {condition} LIMIT %s) AS found"
@@ -103,12 +108,54 @@ class PostgresAuditReader:
 
     def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
         """(activity, result) of the newest leaves that match; `intent` where there is no result."""
-        condition, values = where(query)
+        condition, values = self._where(query)
         sql = (
             f"SELECT act, result FROM {_TABLE} WHERE {condition} "  # noqa: S608 - as above
             "ORDER BY time DESC, idx DESC LIMIT %s"
         )
         return kinds_in(self._all(sql, [*values, page_limit(limit)]))
+
+    def histogram(
+        self, query: EventQuery, *, from_ms: int, until_ms: int, buckets: int
+    ) -> Histogram:
+        """How many leaves that match fall into each part of a time, and how many were refused.
+
+        Raises:
+            FormatError: A time that is none, or another number of bars.
+        """
+        bars = bars_of(from_ms, until_ms, buckets)
+        condition = self._where(query)
+        with self._asked() as connection:
+            return count_bars(connection, condition, bars)
+
+    def values(self, query: EventQuery, field: ValueField, *, limit: int) -> Values:
+        """The most frequent values of a field among the leaves that match.
+
+        Raises:
+            FormatError: Values of this field are not counted.
+        """
+        name = checked_field(field)
+        condition = self._where(query)
+        with self._asked() as connection:
+            counted, exact = newest_values(connection, condition, name)
+        if name == "by":
+            counted.pop(None, None)
+            frequent = Counter(dict(counted.most_common(MAX_NAMES)))
+            exact = exact and len(frequent) == len(counted)
+            counted = names_by(frequent, self._aside_rows, self._subjects)
+        return values_of(counted, name, limit=limit, exact=exact)
+
+    def span(self, query: EventQuery) -> tuple[int, int] | None:
+        """Time of the first and of the last leaf that matches; None: none does."""
+        condition, values = self._where(query)
+        ends = [
+            self._all(
+                f"SELECT time FROM {_TABLE} WHERE {condition} ORDER BY time {order} LIMIT 1",  # noqa: S608 - as above
+                values,
+            )
+            for order in ("ASC", "DESC")
+        ]
+        return (int(ends[0][0][0]), int(ends[1][0][0])) if all(ends) else None
 
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
@@ -121,7 +168,7 @@ class PostgresAuditReader:
         if named is None:
             return None
         emitter, seq = named
-        condition, values = where(EventQuery(emitter=emitter))
+        condition, values = self._where(EventQuery(emitter=emitter))
         sql = f"SELECT {LEAF} FROM {_TABLE} WHERE {condition} AND seq = %s"  # noqa: S608 - as above
         found = self._leaves(sql, [*values, seq])
         return found[0] if found else None
@@ -172,6 +219,13 @@ class PostgresAuditReader:
         finally:
             connection.close()
 
+    @property
+    def _aside_rows(self) -> _AsideRows:
+        return _AsideRows(self._all)
+
+    def _where(self, query: EventQuery) -> Condition:
+        return where(query, lambda by: hashes_by(by, self._aside_rows, self._subjects))
+
     def _log(self) -> tuple[Any, ...]:
         rows = self._all("SELECT origin, size FROM asml_trail.log", [])
         if rows:
@@ -206,3 +260,34 @@ class PostgresAuditReader:
 
     def _leaves(self, sql: str, values: Sequence[Any]) -> list[Leaf]:
         return [leaf_in(*row) for row in self._all(sql, values)]
+
+
+class _AsideRows:
+    """Table aside, for finding people."""
+
+    def __init__(self, ask: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]) -> None:
+        self._ask = ask
+
+    def one(self, h: str) -> AsideRow | None:
+        found = self._rows("h = %s", h)
+        return found[0] if found else None
+
+    def many(self, hashes: Sequence[str]) -> Sequence[AsideRow]:
+        return self._rows("h = ANY(%s)", list(hashes))
+
+    def of_subject(self, subject: str) -> Sequence[AsideRow]:
+        return self._rows("subject = %s", subject)
+
+    def in_the_open(self, value: str) -> Sequence[AsideRow]:
+        return self._rows("subject IS NULL AND value = %s", value)
+
+    def any_subject(self) -> str | None:
+        found = self._ask("SELECT max(subject) FROM asml_trail.aside", [])
+        return None if found[0][0] is None else str(found[0][0])
+
+    def _rows(self, condition: str, value: object) -> list[AsideRow]:
+        sql = (
+            f"SELECT {ASIDE} FROM asml_trail.aside WHERE value IS NOT NULL AND {condition} "  # noqa: S608 - constants
+            "ORDER BY subject"
+        )
+        return [aside_row(row) for row in self._ask(sql, [value])]

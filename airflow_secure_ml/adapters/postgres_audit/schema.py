@@ -41,6 +41,16 @@ PATHS: Mapping[str, str] = MappingProxyType(
         "lease": "{lease,id}",
     }
 )
+# What an index alone is over; no column holds it.
+INDEXED_PATHS: Mapping[str, str] = MappingProxyType(
+    {
+        "digest": "{object,digest}",
+        "version": "{key,version}",
+        "of": "{of}",
+        "by": "{by,h}",
+        "host": "{more,host}",
+    }
+)
 NUMBERS = ("seq", "time")
 EXPECTED_FILE = Path(__file__).with_name("expected_catalog.txt")
 

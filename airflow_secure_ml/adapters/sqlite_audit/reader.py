@@ -9,18 +9,24 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.adapters.sqlite_audit import schema
+from airflow_secure_ml.adapters.sqlite_audit.counting import count_bars, newest_values
 from airflow_secure_ml.adapters.sqlite_audit.queries import where
+from airflow_secure_ml.core.audit.counting import MAX_NAMES, bars_of, checked_field, values_of
+from airflow_secure_ml.core.audit.people import hashes_by, names_by
 from airflow_secure_ml.core.audit.ports import EmitterRow, WholeLog
-from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.core.audit.query import EventQuery, Histogram, Leaf, ValueField, Values
 from airflow_secure_ml.core.audit.stored import (
+    Condition,
     aside_faults,
     aside_row,
     edge_in,
@@ -31,7 +37,7 @@ from airflow_secure_ml.core.audit.stored import (
     log_in,
     page_limit,
 )
-from airflow_secure_ml.core.audit.subject import Subjects, aside_in
+from airflow_secure_ml.core.audit.subject import AsideRow, Subjects, aside_in
 from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.core.redaction import Aside
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceUnavailableError
@@ -119,34 +125,76 @@ class SqliteAuditReader:
 
         With `newer_than` alone, the leaves nearest above the bound are taken.
         """
-        condition, values = where(query)
         order, bounds = keyset(older_than, newer_than)
-        for sign, bound in bounds:
-            condition = f"{condition} AND (time, idx) {sign} (?, ?)"
-            values = [*values, *bound]
-        # Every word of it comes from `where` and `keyset`; values are parameters.
-        sql = (
-            f"SELECT {_LEAF} FROM leaf WHERE {condition} "  # noqa: S608 - no text from outside
-            f"ORDER BY time {order}, idx {order} LIMIT ?"
-        )
-        found = self._leaves(sql, [*values, page_limit(limit)])
+        with self._opened() as connection:
+            condition, values = self._where(connection, query)
+            for sign, bound in bounds:
+                condition = f"{condition} AND (time, idx) {sign} (?, ?)"
+                values = [*values, *bound]
+            # Every word of it comes from `where` and `keyset`; values are parameters.
+            sql = (
+                f"SELECT {_LEAF} FROM leaf WHERE {condition} "  # noqa: S608 - no text from outside
+                f"ORDER BY time {order}, idx {order} LIMIT ?"
+            )
+            rows = connection.execute(sql, [*values, page_limit(limit)]).fetchall()
+        found = [leaf_in(*row) for row in rows]
         return found if order == "DESC" else found[::-1]
 
     def count(self, query: EventQuery, *, at_most: int) -> int:
         """How many leaves match, counting no further than `at_most`."""
-        condition, values = where(query)
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM leaf WHERE {condition} LIMIT ?)"  # noqa: S608 - as above
-        return int(self._one(sql, [*values, at_most])[0])
+        with self._opened() as connection:
+            condition, values = self._where(connection, query)
+            sql = f"SELECT count(*) FROM (SELECT 1 FROM leaf WHERE {condition} LIMIT ?)"  # noqa: S608 - as above
+            return int(connection.execute(sql, [*values, at_most]).fetchone()[0])
 
     def kinds(self, query: EventQuery, *, limit: int) -> Sequence[tuple[str, str]]:
         """(activity, result) of the newest leaves that match; `intent` where there is no result."""
-        condition, values = where(query)
-        sql = (
-            f"SELECT act, result FROM leaf WHERE {condition} "  # noqa: S608 - as above
-            "ORDER BY time DESC, idx DESC LIMIT ?"
-        )
         with self._opened() as connection:
+            condition, values = self._where(connection, query)
+            sql = (
+                f"SELECT act, result FROM leaf WHERE {condition} "  # noqa: S608 - as above
+                "ORDER BY time DESC, idx DESC LIMIT ?"
+            )
             return kinds_in(connection.execute(sql, [*values, page_limit(limit)]).fetchall())
+
+    def histogram(
+        self, query: EventQuery, *, from_ms: int, until_ms: int, buckets: int
+    ) -> Histogram:
+        """How many leaves that match fall into each part of a time, and how many were refused.
+
+        Raises:
+            FormatError: A time that is none, or another number of bars.
+        """
+        bars = bars_of(from_ms, until_ms, buckets)
+        with open_log(self._path) as connection:
+            return count_bars(connection, self._where(connection, query), bars)
+
+    def values(self, query: EventQuery, field: ValueField, *, limit: int) -> Values:
+        """The most frequent values of a field among the leaves that match.
+
+        Raises:
+            FormatError: Values of this field are not counted.
+        """
+        name = checked_field(field)
+        with open_log(self._path) as connection:
+            counted, exact = newest_values(connection, self._where(connection, query), name)
+            if name == "by":
+                counted.pop(None, None)
+                frequent = Counter(dict(counted.most_common(MAX_NAMES)))
+                exact = exact and len(frequent) == len(counted)
+                counted = names_by(frequent, _AsideRows(connection), self._subjects)
+        return values_of(counted, name, limit=limit, exact=exact)
+
+    def span(self, query: EventQuery) -> tuple[int, int] | None:
+        """Time of the first and of the last leaf that matches; None: none does."""
+        with self._opened() as connection:
+            condition, values = self._where(connection, query)
+            sql = f"SELECT time FROM leaf WHERE {condition} ORDER BY time {{}} LIMIT 1"  # noqa: S608 - as above
+            ends = [
+                connection.execute(sql.format(order), values).fetchone()
+                for order in ("ASC", "DESC")
+            ]
+        return None if None in ends else (int(ends[0][0]), int(ends[1][0]))
 
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""
@@ -204,6 +252,10 @@ class SqliteAuditReader:
             connection.execute("BEGIN")
             yield _Snapshot(connection, self._subjects)
 
+    def _where(self, connection: sqlite3.Connection, query: EventQuery) -> Condition:
+        rows = _AsideRows(connection)
+        return where(query, lambda by: hashes_by(by, rows, self._subjects))
+
     def _opened(self) -> AbstractContextManager[sqlite3.Connection]:
         return open_log(self._path, query_s=self._query_s)
 
@@ -218,6 +270,37 @@ class SqliteAuditReader:
         with self._opened() as connection:
             rows = connection.execute(sql, values).fetchall()
         return [leaf_in(*row) for row in rows]
+
+
+class _AsideRows:
+    """Table aside, for finding people."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def one(self, h: str) -> AsideRow | None:
+        found = self._rows("h = ?", h)
+        return found[0] if found else None
+
+    def many(self, hashes: Sequence[str]) -> Sequence[AsideRow]:
+        return self._rows("h IN (SELECT value FROM json_each(?))", json.dumps(hashes))
+
+    def of_subject(self, subject: str) -> Sequence[AsideRow]:
+        return self._rows("subject = ?", subject)
+
+    def in_the_open(self, value: str) -> Sequence[AsideRow]:
+        return self._rows("subject IS NULL AND value = ?", value)
+
+    def any_subject(self) -> str | None:
+        row = self._connection.execute("SELECT max(subject) FROM aside").fetchone()
+        return None if row[0] is None else str(row[0])
+
+    def _rows(self, condition: str, value: str) -> list[AsideRow]:
+        sql = (
+            f"SELECT {_ASIDE} FROM aside WHERE value IS NOT NULL AND {condition} "  # noqa: S608 - constants
+            "ORDER BY subject"
+        )
+        return [aside_row(row) for row in self._connection.execute(sql, [value])]
 
 
 class _Snapshot:

@@ -114,7 +114,7 @@ def exchanged_rows(rows: Iterable[AsideRow], subjects: Subjects | None) -> list[
         rows: By subject: each key is asked for once.
         subjects: Whose keys open them.
     """
-    keys = _Newest(subjects)
+    keys = Newest(_Here(subjects))
     found = []
     for row in rows:
         try:
@@ -124,23 +124,35 @@ def exchanged_rows(rows: Iterable[AsideRow], subjects: Subjects | None) -> list[
     return found
 
 
-class _Newest:
-    """Asks for each subject once, where one's rows follow each other."""
+class Newest:
+    """Asks for each subject once, where one's rows follow each other.
 
-    def __init__(self, subjects: Subjects | None) -> None:
+    Args:
+        subjects: Who is asked; None: every subject is erased.
+    """
+
+    def __init__(self, subjects: _Finds | None) -> None:
         self._subjects = subjects
         self._last: tuple[str, Subject | None] | None = None
 
     def subject(self, subject_id: str) -> Subject | None:
+        """A subject by its id; None: erased."""
         if self._last is None or self._last[0] != subject_id:
-            self._last = (subject_id, self._ask(subject_id))
+            found = None if self._subjects is None else self._subjects.subject(subject_id)
+            self._last = (subject_id, found)
         return self._last[1]
 
-    def _ask(self, subject_id: str) -> Subject | None:
+
+class _Here:
+    """Subjects whose keys may lie elsewhere: it is for whoever has those to tell."""
+
+    def __init__(self, subjects: Subjects | None) -> None:
+        self._subjects = subjects
+
+    def subject(self, subject_id: str) -> Subject | None:
         try:
             return None if self._subjects is None else self._subjects.subject(subject_id)
         except ConfigurationError:
-            # Not where the keys are: it is for whoever has them to tell.
             return None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.audit.event import Fact
-    from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+    from airflow_secure_ml.core.audit.query import EventQuery, Histogram, Leaf, ValueField, Values
     from airflow_secure_ml.core.redaction import Aside
 
 
@@ -55,6 +55,38 @@ class AuditStore(Protocol):
 
         A leaf may be large: for counting they are not all held.
         """
+
+    def histogram(
+        self, query: EventQuery, *, from_ms: int, until_ms: int, buckets: int
+    ) -> Histogram:
+        """How many leaves that match fall into each part of a time, and how many were refused.
+
+        Answers in a fraction of a second however large the log is: then it is not exact.
+
+        Args:
+            query: What is counted; its own times hold too.
+            from_ms: Where the first bar begins, ms since 1970 UTC.
+            until_ms: Where the last one ends at the earliest; after `from_ms`.
+            buckets: How many bars at most, from 1 to `MAX_BARS`; each is a whole ms at least.
+
+        Raises:
+            FormatError: A time that is none, or another number of bars.
+        """
+
+    def values(self, query: EventQuery, field: ValueField, *, limit: int) -> Values:
+        """The most frequent values of a field among the leaves that match.
+
+        Values that are hidden are left out; those of `by` are names, revealed: who shows them has
+        to record that first. Answers in a fraction of a second however large the log is.
+
+        Args:
+            query: What is counted.
+            field: Whose values; of result, `intent` is one too.
+            limit: How many values at most.
+        """
+
+    def span(self, query: EventQuery) -> tuple[int, int] | None:
+        """Time of the first and of the last leaf that matches, ms since 1970 UTC; None: none."""
 
     def leaf(self, index: int) -> Leaf | None:
         """One leaf by its index from 0."""

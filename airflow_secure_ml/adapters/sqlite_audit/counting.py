@@ -1,0 +1,119 @@
+"""Count what lies in a log's file, within a time that does not grow with the log.
+
+Source: PAGES, Events (histogram, facets).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_secure_ml.adapters.sqlite_audit.queries import COLUMNS
+from airflow_secure_ml.core.audit.counting import (
+    BUDGET_S,
+    MAX_COUNTED,
+    MAX_VALUED,
+    SMALL,
+    Bars,
+    sampled_indices,
+)
+from airflow_secure_ml.core.audit.query import Histogram
+from airflow_secure_ml.core.audit.stored import Condition
+
+# SQLite's steps between two looks at the clock, and those that one leaf takes at most.
+_STEPS, _STEPS_A_LEAF = 1000, 50
+_BAR = "(time - ?) / ?, count(*), sum(result IS 'refused')"
+
+
+def count_bars(connection: sqlite3.Connection, condition: Condition, bars: Bars) -> Histogram:
+    """How many leaves fall into each bar.
+
+    Args:
+        connection: The log, with no look at the clock of its own.
+        condition: Which leaves.
+        bars: The bars.
+    """
+    text, values = condition
+    text = f"{text} AND time >= ? AND time < ?"
+    values = [*values, bars.from_ms, bars.until_ms]
+    sql = (
+        f"SELECT {_BAR} FROM (SELECT time, result FROM leaf WHERE {text} LIMIT ?) "  # noqa: S608 - no text from outside
+        "GROUP BY 1"
+    )
+    with _budget(connection):
+        asked = [bars.from_ms, bars.bucket_ms, *values, MAX_COUNTED + 1]
+        found = connection.execute(sql, asked).fetchall()
+        if sum(row[1] for row in found) <= MAX_COUNTED:
+            return bars.filled(found, exact=True)
+    return _estimated(connection, (text, values), bars)
+
+
+def newest_values(
+    connection: sqlite3.Connection, condition: Condition, field: str
+) -> tuple[Counter[Any], bool]:
+    """What a field holds in the newest leaves that match, and whether those are all.
+
+    Args:
+        connection: As in `count_bars`.
+        condition: Which leaves.
+        field: One of `VALUE_FIELDS`.
+    """
+    text, values = condition
+    sql = (
+        f"SELECT {COLUMNS[field]} FROM leaf WHERE {text} "  # noqa: S608 - no text from outside
+        "ORDER BY time DESC LIMIT ?"
+    )
+    found: Counter[Any] = Counter()
+    exact = False
+    with _budget(connection):
+        rows = connection.execute(sql, [*values, MAX_VALUED + 1])
+        for number, (value,) in enumerate(rows):
+            if number == MAX_VALUED:
+                break
+            found[value] += 1
+        else:
+            exact = True
+    return found, exact
+
+
+def _estimated(connection: sqlite3.Connection, condition: Condition, bars: Bars) -> Histogram:
+    """The same from a part of the leaves."""
+    text, values = condition
+    first, size = connection.execute(
+        "SELECT (SELECT min(idx) FROM leaf), (SELECT size FROM log)"
+    ).fetchone()
+    indices = sampled_indices(first or 0, size)
+    # CROSS: from the sample to the leaves, whatever index the condition would fit.
+    sql = (
+        f"SELECT {_BAR} FROM (SELECT value AS sampled FROM json_each(?)) CROSS JOIN leaf "  # noqa: S608 - no text from outside
+        f"ON idx = sampled WHERE {text} GROUP BY 1"
+    )
+    asked: Sequence[Any] = [bars.from_ms, bars.bucket_ms, json.dumps(indices), *values]
+    found = connection.execute(sql, asked).fetchall()
+    scale = (size - (first or 0)) / max(len(indices), 1)
+    return bars.filled(found, scale=scale, exact=False)
+
+
+@contextmanager
+def _budget(connection: sqlite3.Connection) -> Iterator[None]:
+    """Break off what takes longer than it may; what follows the block then goes on without it."""
+    due_s, looks = time.monotonic() + BUDGET_S, itertools.count()
+    least = SMALL * _STEPS_A_LEAF // _STEPS
+
+    def is_over() -> bool:
+        return next(looks) >= least and time.monotonic() >= due_s
+
+    connection.set_progress_handler(is_over, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+    finally:
+        connection.set_progress_handler(None, 0)
