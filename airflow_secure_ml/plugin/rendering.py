@@ -13,6 +13,7 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse
 
 from airflow_secure_ml import __version__
+from airflow_secure_ml.plugin.access import ignores_dags
 
 FOLDER = Path(__file__).parent
 EVENTS, INTEGRITY = ("Events", "events"), ("Integrity", "integrity")
@@ -54,7 +55,9 @@ def page(name: str, title: str, *, whole: bool, status: int = 200, **values: Any
         values: What the template shows.
     """
     pages = (EVENTS, INTEGRITY) if whole else (EVENTS,)
-    text = fragment(name, page=title, pages=pages, scope_whole=whole, **values)
+    text = fragment(
+        name, page=title, pages=pages, scope_whole=whole, ignores_dags=ignores_dags(), **values
+    )
     return HTMLResponse(text, status_code=status)
 
 
