@@ -26,6 +26,21 @@ def page_airflow(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def asked_airflow(tmp_path_factory):
+    """The same with users of FAB, and a trail with answers to the ten questions, and attacks."""
+    from tests.plugin import hostile, questions
+
+    def also(story, day):
+        questions.tell(story, day)
+        hostile.tell(story, day)
+
+    folder = tmp_path_factory.mktemp("asked")
+    started = _beside("page_airflow").running(folder, days=questions.DAYS, also=also, has_fab=True)
+    with started as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="session")
 def own_airflow():
     """The module that runs a whole Airflow; tests may import it once they asked for this."""
     return _beside("own_airflow")

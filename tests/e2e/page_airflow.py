@@ -2,6 +2,7 @@
 
 `running(folder)` is the whole interface: the page tests and the command that makes the pictures
 use it. It starts no scheduler: nothing runs, the trail and Airflow's tables are filled by hand.
+Who gets in is decided by Airflow's simple auth manager, or by FAB with real users.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -34,6 +35,30 @@ USERS = {
     "olaf": "op:health|billing",
     "bill": "viewer:billing",
     "nora": "viewer:nowhere",
+}
+_LOG_READER = [["can_read", "Audit Logs"], ["can_read", "Website"]]
+_EACH_DAG = ("secure_training", "refusals", "billing_churn")
+# FAB: actions on resources; "DAG:..." is one DAG, "DAGs" every one.
+FAB_ROLES = {
+    "Billing reader": [*_LOG_READER, ["can_read", "DAG:billing_churn"]],
+    "Billing exporter": [
+        *_LOG_READER, ["can_read", "DAG:billing_churn"], ["can_create", "Audit Logs"],
+    ],
+    "Reader of each": [*_LOG_READER, *(["can_read", f"DAG:{dag}"] for dag in _EACH_DAG)],
+    "Reader": [*_LOG_READER, ["can_read", "DAGs"]],
+    "Auditor": [
+        *_LOG_READER, ["can_read", "DAGs"], ["can_create", "Audit Logs"],
+        ["can_edit", "Audit Logs"],
+    ],
+}  # fmt: skip
+FAB_USERS = {
+    "admin": "Admin",
+    "anna": "Auditor",
+    "rudi": "Reader",
+    "rita": "Billing reader",
+    "xena": "Billing exporter",
+    "each": "Reader of each",
+    "vick": "Viewer",
 }
 START_S = 180
 
@@ -75,16 +100,31 @@ def generator():
 
 
 @contextmanager
-def running(folder: Path, *, days: int = 8) -> Iterator[PageAirflow]:
-    """Run an API server in `folder` for as long as the block lasts."""
+def running(
+    folder: Path,
+    *,
+    days: int = 8,
+    also: Callable[..., None] | None = None,
+    has_fab: bool = False,
+) -> Iterator[PageAirflow]:
+    """Run an API server in `folder` for as long as the block lasts.
+
+    Args:
+        folder: Where everything lies.
+        days: How many days the trail tells.
+        also: What else it tells of each, as the generator takes it.
+        has_fab: Whether FAB decides who gets in, and not the simple auth manager.
+    """
     home, audit_dir, signer_dir = folder / "airflow", folder / "audit", folder / "signer"
     home.mkdir(parents=True)
     audit_dir.mkdir()
     generate = generator()
-    size = generate.fill(audit_dir, signer_dir, days=days)
+    size = generate.fill(audit_dir, signer_dir, days=days, also=also or generate.nothing)
     environment = _environment(home, audit_dir, signer_dir)
+    if has_fab:
+        environment |= _FAB_ENVIRONMENT
     port = _free_port()
-    _prepare(home, environment, _tries(audit_dir, generate, days))
+    _prepare(home, environment, _tries(audit_dir, generate, days), has_fab=has_fab)
     log = (folder / "api-server.log").open("wb")
     command = [_tool("airflow"), "api-server", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
@@ -110,7 +150,7 @@ def _environment(home: Path, audit_dir: Path, signer_dir: Path) -> dict[str, str
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MULTI_TEAM": "True",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
-            [_bundle(team) for team in TEAMS]
+            [_bundle(team) | {"team_name": team} for team in TEAMS]
         ),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{r}" for u, r in USERS.items()),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
@@ -122,28 +162,47 @@ def _environment(home: Path, audit_dir: Path, signer_dir: Path) -> dict[str, str
     }
 
 
-def _bundle(team: str) -> dict[str, object]:
+def _bundle(name: str) -> dict[str, object]:
     return {
-        "name": team,
+        "name": name,
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-        "kwargs": {"path": str(DAGS / team)},
-        "team_name": team,
+        "kwargs": {"path": str(DAGS / name)},
     }
 
 
-def _prepare(home: Path, environment: dict[str, str], tries: list[dict[str, object]]) -> None:
+# FAB knows no teams.
+_FAB_ENVIRONMENT = {
+    "AIRFLOW__CORE__AUTH_MANAGER": (
+        "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+    ),
+    "AIRFLOW__CORE__MULTI_TEAM": "False",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "",
+    "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([_bundle(t) for t in TEAMS]),
+}
+
+
+def _prepare(
+    home: Path, environment: dict[str, str], tries: list[dict[str, object]], *, has_fab: bool
+) -> None:
     (home / "passwords.json").write_text(json.dumps({user: f"{user}-pw" for user in USERS}))
+    beside = Path(__file__).parent
+    (home / "plugins").mkdir()
+    shutil.copy(beside / "rights_plugin.py", home / "plugins")
     if not _is_installed():
         # From a source tree without an entry point, the plugins folder says the same.
-        (home / "plugins").mkdir()
         (home / "plugins" / "secure_ml_pages.py").write_text(
             "from airflow_secure_ml.plugin.airflow_plugin import SecureMLPlugin\n"
         )
-    seed = [sys.executable, str(Path(__file__).parent / "seed_runs.py")]
-    teams = [([_tool("airflow"), "teams", "create", team], b"") for team in (*TEAMS, "nowhere")]
+    seed = [sys.executable, str(beside / "seed_runs.py")]
+    if has_fab:
+        given_users = json.dumps({"roles": FAB_ROLES, "users": FAB_USERS}).encode()
+        people = [([sys.executable, str(beside / "fab_users.py")], given_users)]
+    else:
+        teams = (*TEAMS, "nowhere")
+        people = [([_tool("airflow"), "teams", "create", team], b"") for team in teams]
     for command, given in (
         ([_tool("airflow"), "db", "migrate"], b""),
-        *teams,
+        *people,
         ([_tool("airflow"), "dags", "reserialize"], b""),
         (seed, json.dumps(tries).encode()),
     ):
@@ -166,6 +225,8 @@ def _tries(audit_dir: Path, generate, days: int) -> list[dict[str, object]]:
             spans: dict[tuple[str, str], list[dict[str, object]]] = {}
             for leaf in reversed(store.page(query, limit=500)):
                 run = leaf.event["run"]
+                if "task" not in run:
+                    continue
                 spans.setdefault((run["task"], run["ti"]), []).append(leaf.event)
             end = 0
             for (task, ti), events in spans.items():

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -299,7 +299,18 @@ def sequence(audit_dir: Path, signer_dir: Path, now_ms: int) -> int:
         return edge.size
 
 
-def fill(audit_dir: Path, signer_dir: Path, *, days: int = 7, end_ms: int | None = None) -> int:
+def nothing(story: Story, day: int) -> None:
+    """What else a log tells of a day, unless one says."""
+
+
+def fill(
+    audit_dir: Path,
+    signer_dir: Path,
+    *,
+    days: int = 7,
+    end_ms: int | None = None,
+    also: Callable[[Story, int], None] = nothing,
+) -> int:
     """Make a log whose last day ends now.
 
     Args:
@@ -307,6 +318,7 @@ def fill(audit_dir: Path, signer_dir: Path, *, days: int = 7, end_ms: int | None
         signer_dir: Where the log key is, or is to be made.
         days: How many days to tell.
         end_ms: When the last day ends; None: now.
+        also: Tells more of a day, when the rest of it is told.
 
     Returns:
         The log's size.
@@ -326,6 +338,7 @@ def fill(audit_dir: Path, signer_dir: Path, *, days: int = 7, end_ms: int | None
         tell_training(story, day)
         if day % 3 == 0:
             tell_refusals(story, day)
+        also(story, day)
         size = sequence(audit_dir, signer_dir, story.clock.now + 1500)
     return size
 
