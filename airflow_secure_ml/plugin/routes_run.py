@@ -21,7 +21,7 @@ from airflow_secure_ml.plugin.filters import Token
 from airflow_secure_ml.plugin.lanes import Try, lay_out
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import TrailDep
-from airflow_secure_ml.plugin.wording import time_of
+from airflow_secure_ml.plugin.wording import time_of, visible
 
 # A page of a run with more events than this says that it shows the newest only.
 MAX_EVENTS = 5000
@@ -58,8 +58,8 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         checked=checked_run(
             [leaf.event for leaf in checks], [leaf.event for leaf in leaves], tries
         ),
-        dag_id=dag_id,
-        run_id=run_id,
+        dag_id=visible(dag_id),
+        run_id=visible(run_id),
         event_count=f"{len(leaves):,}",
         is_cut=is_cut,
         events_href=href("events", q=q),

@@ -7,6 +7,7 @@ test may name what a page must say.
 from __future__ import annotations
 
 from tests.plugin.generator import (
+    CHURN,
     LAKE,
     REFUSALS,
     TRAINING,
@@ -38,12 +39,17 @@ ALIVE_S = 2 * 86_400
 # 7: who looked, who took something away, who changed something.
 LOOKED, TOOK, CHANGED = "jonas.brandt", "maria.keller", "aisha.rahman"
 EXPORTED = 120
+# Who may read billing_churn alone sees this person's name, and not that others read its data.
+TRIGGERED = "bea.lang"
+SHARED = "file:///srv/billing/part-0.parquet"
 # Days that must be told so that all of it has happened.
 DAYS = 4
 
 
 def tell(story: Story, day: int) -> None:
     """One day's part; the last day is `DAYS - 1`."""
+    if day == 0:
+        _share(story, day)
     if day == ASKED_DAY + 1:
         _export_what_is_not_allowed(story, day)
     if day in RESTORE_DAYS:
@@ -56,6 +62,21 @@ def tell(story: Story, day: int) -> None:
     if day == DAYS - 1:
         _lease(story, day, ALIVE, ALIVE_S, is_killed=True)
         _check_coverage(story, day)
+
+
+def _share(story: Story, day: int) -> None:
+    spool = story.spool("scheduler")
+    spool.record(
+        Fact(
+            act="run.start", phase="seen", result="ok", by=TRIGGERED,
+            run=RunRef(dag=CHURN, run=run_id(day)), more={"type": "manual", "state": "running"},
+        )
+    )  # fmt: skip
+    spool.settle()
+    spool.close()
+    task = SecuredTask.begin(story, EXPORT, run_id(day), "join", reads=[SHARED], writes=[])
+    task.read(SHARED, size=12_582_912, rows=400_000)
+    task.finish(reads=1, writes=0)
 
 
 def _export_what_is_not_allowed(story: Story, day: int) -> None:
