@@ -9,6 +9,7 @@ Source: C2SP tlog-tiles; AUDIT_TRAIL, Tree, checkpoint, signer.
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,10 +22,16 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_note,
 )
 from airflow_secure_ml.core.audit.ports import WholeLog
+from airflow_secure_ml.core.audit.pruning import pruned_to
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH
 from airflow_secure_ml.core.audit.tlog_files import CHECKPOINT_FILE, NamedFile, TileCutter
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, leaf_hash
-from airflow_secure_ml.errors import AuditLogError, ConfigurationError, FormatError
+from airflow_secure_ml.errors import (
+    AuditLogError,
+    ConfigurationError,
+    FormatError,
+    SecureMLError,
+)
 
 # (leaves done, leaves in all)
 Progress = Callable[[int, int], None]
@@ -79,7 +86,7 @@ def export_tiles(
     Raises:
         AuditLogError: The log's leaves do not give the checkpoint's root, or a file of an earlier
             export holds something else than the log does now.
-        ConfigurationError: The folder holds another log, or more of this one.
+        ConfigurationError: The folder holds another log, or more of this one; or it was pruned.
         SignatureError: The checkpoint's signature does not hold.
         PolicyError: It is signed by no known key.
     """
@@ -116,15 +123,14 @@ def tile_files(log: WholeLog, checkpoint: Checkpoint) -> Iterator[tuple[int, Nam
     Raises:
         AuditLogError: A leaf is missing or does not give its stored hash, or the root at the end is
             not the checkpoint's.
+        ConfigurationError: The log was pruned.
     """
     cutter = TileCutter()
     for index, data, stored in log.leaves():
         if index >= checkpoint.size:
             break
         if index != cutter.size:
-            raise AuditLogError(
-                f"audit log: leaf {cutter.size} is missing; it was cut out", index=cutter.size
-            )
+            raise _missing(log, cutter.size, index)
         if not hmac.compare_digest(leaf_hash(data), stored):
             raise AuditLogError(
                 f"audit log: leaf {index} does not give its stored hash; it was changed",
@@ -140,6 +146,20 @@ def tile_files(log: WholeLog, checkpoint: Checkpoint) -> Iterator[tuple[int, Nam
             f"audit log: its first {checkpoint.size} leaves are not those that were signed; "
             "run audit verify"
         )
+
+
+def _missing(log: WholeLog, at: int, index: int) -> SecureMLError:
+    """Why leaf `at` is not there, the next one being `index`."""
+    if at == 0:
+        for said_at, data, _ in log.leaves():
+            event = json.loads(data)
+            if event["act"] == "trail.prune" and pruned_to(event) >= index:
+                return ConfigurationError(
+                    f"export: leaf 0 was pruned, and all below {index} were, as leaf {said_at} "
+                    "says; audit verify tells whether that is signed. A whole log can be exported "
+                    "no more: take its archive, or filters with --pack"
+                )
+    return AuditLogError(f"audit log: leaf {at} is missing; it was cut out", index=at)
 
 
 def _check_folder(folder: ExportFolder, checkpoint: Checkpoint) -> None:

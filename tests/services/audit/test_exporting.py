@@ -10,6 +10,7 @@ from airflow_secure_ml.adapters.export_folder import LocalExportFolder
 from airflow_secure_ml.core.audit.checkpoint import parse_vkey
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, PolicyError
 from airflow_secure_ml.services.exporting import export_tiles
+from airflow_secure_ml.services.pruning import prune_log
 
 from .conftest import ALICE, BOB, chain
 
@@ -122,6 +123,37 @@ def test_a_log_that_was_changed_is_not_given_away_as_whole(signed, tmp_path, sta
 
     assert caught.value.index == index
     assert "checkpoint" not in files(tmp_path / "out")
+
+
+def test_a_pruned_log_is_not_called_tampered_with(signed, tmp_path):
+    signed.sequencer.close()
+    signed.close()
+    signed.opened.clear()
+    signed.start()
+    prune_log(signed.sequencer, signed.checkpointer, signed.log, 256, because="it is old")
+
+    with pytest.raises(ConfigurationError, match="leaf 0 was pruned, and all below 256 were"):
+        give(signed, tmp_path / "out")
+
+    assert files(tmp_path / "out") == {}
+
+
+def test_rows_gone_beyond_what_was_pruned_are_called_cut_out(signed, tmp_path):
+    signed.put(BOB, 0, chain(BOB, 600))
+    signed.run()
+    signed.sequencer.close()
+    signed.close()
+    signed.opened.clear()
+    signed.start()
+    prune_log(signed.sequencer, signed.checkpointer, signed.log, 256, because="it is old")
+    with sqlite3.connect(signed.database) as connection:
+        connection.execute("DELETE FROM leaf WHERE idx < 512")
+    connection.close()
+
+    with pytest.raises(AuditLogError, match="leaf 0 is missing; it was cut out") as caught:
+        give(signed, tmp_path / "out")
+
+    assert caught.value.index == 0
 
 
 def test_an_older_export_shows_a_history_told_anew(signed, tmp_path):
