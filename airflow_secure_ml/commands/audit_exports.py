@@ -19,26 +19,18 @@ from airflow_secure_ml.commands.audit_log import check_text, log_keys, log_reade
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session
-from airflow_secure_ml.core.audit.checkpoint import (
-    LogKey,
-    parse_checkpoint,
-    parse_log_keys,
-    parse_note,
-)
-from airflow_secure_ml.core.audit.cosignature import cosigned_note
+from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
-from airflow_secure_ml.core.audit.relaying import Stamped
 from airflow_secure_ml.core.audit.tlog_proof import MAX_PROOF_BYTES, parse_tlog_proof
-from airflow_secure_ml.errors import ConfigurationError, PolicyError
-from airflow_secure_ml.services.evidence import FORMAT, Beside, Packed, Selection, write_pack
+from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.services.evidence import FORMAT, Packed, Selection, write_pack
+from airflow_secure_ml.services.evidence_beside import beside_events, newest_note
 from airflow_secure_ml.services.exporting import Exported, export_tiles
 from airflow_secure_ml.services.proving import check_leaf_proof, prove_leaf
 
 _FILTERS = ("dag", "run", "task", "act", "result", "uri", "since", "until")
 _MAX_KEYS_CHARS = 1 << 20
-# Hourly ones of four days; an older checkpoint than these goes without.
-_MAX_STAMPS = 100
 
 
 def export(arguments: argparse.Namespace, session: Session) -> Result:
@@ -59,7 +51,7 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
 def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
     folder = Path(arguments.tiles)
     reader, keys = log_reader(), log_keys(session)
-    note, _ = _note(reader, session, arguments.size)
+    note, _ = newest_note(reader, _book(session), size=arguments.size)
     with session.act("trail.export", more={"format": "tlog-tiles"}) as outcome:
         with reader.whole() as log, _bar() as bar:
             found: Exported = export_tiles(
@@ -86,14 +78,13 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
         with_values=arguments.values,
     )
     verifier = resources.files("airflow_secure_ml.verifier").joinpath("verify.py").read_bytes()
-    note, witnesses = _note(reader, session, arguments.size)
-    beside = Beside(
-        note=note,
-        keys=keys,
-        witness_keys="".join(f"{vkey}\n" for vkey in witnesses),
-        verifier=verifier,
+    beside = beside_events(
+        reader,
+        _book(session),
+        keys,
+        verifier,
+        size=arguments.size,
         kept=None if arguments.kept is None else read_note(arguments.kept),
-        stamp=_stamp(session, note),
     )
     more: dict[str, Any] = {"format": FORMAT, "query": selection.words}
     if selection.with_values:
@@ -119,7 +110,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
     """Print the proof of one event."""
     reader = log_reader()
     leaf = _leaf(reader, arguments.event)
-    note, _ = _note(reader, session, arguments.size)
+    note, _ = newest_note(reader, _book(session), size=arguments.size)
     more = {"format": "tlog-proof", "query": arguments.event}
     with session.act("trail.export", more=more) as outcome:
         with reader.whole() as log:
@@ -148,28 +139,8 @@ def check_proof(arguments: argparse.Namespace, session: Session) -> Result:
     return Result(data=data, lines=[line])
 
 
-def _note(reader: AuditReader, session: Session, size: int | None) -> tuple[str, tuple[str, ...]]:
-    """The newest checkpoint, or the newest over at most so many leaves; and who cosigned it.
-
-    Witnesses' lines are kept apart from the log and come along here.
-    """
-    note = reader.checkpoint(at_most=size)
-    if note is None:
-        raise PolicyError(
-            "audit log: no checkpoint is signed yet, so nothing can be proved; try again in a "
-            "moment",
-            why="not_checkable",
-        )
-    book = SqliteBook(session.settings.audit_dir / BOOK_FILE)
-    found = book.cosigned(parse_checkpoint(parse_note(note).text).size)
-    return cosigned_note(note, [each.line for each in found]), tuple(f.witness for f in found)
-
-
-def _stamp(session: Session, note: str) -> Stamped | None:
-    """The newest time stamp over a checkpoint that this one extends, if there is any."""
-    book = SqliteBook(session.settings.audit_dir / BOOK_FILE)
-    size = parse_checkpoint(parse_note(note).text).size
-    return next((each for each in book.stamps(_MAX_STAMPS) if each.size <= size), None)
+def _book(session: Session) -> SqliteBook:
+    return SqliteBook(session.settings.audit_dir / BOOK_FILE)
 
 
 def _leaf(reader: AuditReader, event: str) -> Leaf:

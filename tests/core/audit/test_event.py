@@ -134,7 +134,7 @@ def test_every_activity_and_why_of_the_design_is_there():
         trail.refused trail.beat trail.key trail.adopt trail.verify trail.view trail.export
         trail.prune trail.erase dag.declare run.start run.end user.act coverage.check alert.raise
         alert.close
-        dataset.shred key.protect trail.hold review.assign review.note review.sign
+        dataset.shred key.protect trail.hold alert.acknowledge review.assign review.note review.sign
         """.split()  # noqa: SIM905 - as the design lists them, and what came since
     )
     assert len(WHYS) == 30
