@@ -51,6 +51,9 @@ VERBS = {
     "coverage.check": ("check coverage", "checked coverage"),
     "alert.raise": ("raise an alert", "raised an alert"),
     "alert.close": ("close an alert", "closed an alert"),
+    "review.assign": ("give a period to review", "gave somebody a period to review"),
+    "review.note": ("write a note", "wrote a note in a review"),
+    "review.sign": ("sign off a review", "signed off a review"),
 }
 REASONS = {
     "not_sealed": "it is not sealed",
@@ -76,6 +79,7 @@ REASONS = {
     "task_raised": "task raised an error",
     "access_denied": "Airflow denied access",
     "request_invalid": "Airflow turned the request down as it was",
+    "broken_off": "the receiver went away",
 }
 ENDED = {
     "cut": "without saying so",
@@ -340,6 +344,15 @@ def _trail_verify(event: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _trail_export(event: Mapping[str, Any]) -> str | None:
+    more = fields(event, "more")
+    if event.get("result") != "ok" or "events" not in more:
+        return None
+    return (
+        f"exported {_count(more['events'], 'event', 'events')} as {plain(more.get('format', '?'))}"
+    )
+
+
 def _run_event(event: Mapping[str, Any]) -> str:
     state = fields(event, "more").get("state")
     return "DAG run " + (
@@ -370,6 +383,7 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "emitter.loss": lambda event: "events were lost: they could not be recorded",
     "trail.emitter": _trail_emitter,
     "trail.verify": _trail_verify,
+    "trail.export": _trail_export,
     "trail.beat": lambda event: "the sequencer is at work",
     "trail.refused": lambda event: "the sequencer refused an event",
     "run.start": _run_event,
