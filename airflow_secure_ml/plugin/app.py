@@ -20,6 +20,7 @@ from fastapi.responses import RedirectResponse
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.plugin.ingest import router as ingest_router
 from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
+from airflow_secure_ml.plugin.routes_event import router as event_router
 from airflow_secure_ml.plugin.routes_events import router as events_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
 from airflow_secure_ml.plugin.routes_run import router as run_router
@@ -48,7 +49,7 @@ def create_app() -> FastAPI:
     app.exception_handler(SecureMLError)(_failed)
     app.get("/")(_start)
     app.get("/static/{name}")(_static)
-    for router in (events_router, run_router, integrity_router, ingest_router):
+    for router in (events_router, event_router, run_router, integrity_router, ingest_router):
         app.include_router(router)
     return app
 

@@ -1,15 +1,18 @@
-"""Ways to narrow the list that the reader can click: by status, by activity, by time."""
+"""Ways to narrow the list that the reader can click: by status, by activity, by DAG, by key."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from airflow_secure_ml.core.audit.query import ValueField, Values
 from airflow_secure_ml.plugin.filters import EVERYTHING, STATUSES, Filter
 from airflow_secure_ml.plugin.rendering import href
+from airflow_secure_ml.plugin.wording import visible
 
-STATUS_CHOICES = (("allowed", ""), ("refused", "bad"), ("failed", "bad"), ("intent", ""))
+STATUS_CHOICES = (
+    ("allowed", ""), ("refused", "bad"), ("failed", "bad"), ("unknown", "look"), ("intent", ""),
+)  # fmt: skip
 ACT_CHOICES = (
     ("open", "object.open"),
     ("verify", "object.verify"),
@@ -18,21 +21,41 @@ ACT_CHOICES = (
     ("sign", "object.sign"),
     ("publish", "object.publish"),
     ("rules", "rule."),
+    ("leases", "lease."),
     ("keys", "key."),
+    ("people", "user."),
+    ("alerts", "alert."),
     ("log", "trail."),
 )
 TIME_CHOICES = (("1 h", "1h"), ("24 h", "24h"), ("7 days", "7d"), ("30 days", "30d"))
+# Field of the box: what the store counts, and how many values are looked at.
+COUNTED: Mapping[str, tuple[ValueField, int]] = {
+    "status": ("result", 10),
+    "act": ("act", 100),
+    "dag": ("dag", 6),
+    "key": ("key", 5),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One value to click; a chosen one is clicked away again."""
+    """One value to click; a chosen one is clicked away again.
+
+    Attributes:
+        label: What it is called.
+        href: The list with it, or without it if it is chosen or left out.
+        but: The list with everything else; empty where that makes no sense.
+        count: How many events have it; empty if that is not known.
+        tone: One of the style sheet's meanings; empty for none.
+        state: `chosen`, `left out` or empty.
+    """
 
     label: str
     href: str
+    but: str = ""
     count: str = ""
     tone: str = ""
-    chosen: bool = False
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,46 +66,60 @@ class Facet:
     choices: tuple[Choice, ...]
 
 
-def build(sample: Sequence[tuple[str, str]], found: Filter, *, is_all: bool) -> tuple[Facet, ...]:
-    """The facets beside a filter, counted in what is at hand.
+def build(counted: Mapping[str, Values], found: Filter) -> tuple[Facet, ...]:
+    """The facets beside a filter.
 
     Args:
-        sample: (activity, result) of the newest events that match the filter.
+        counted: For each field of COUNTED, its values among the events that match what the filter
+            says of the other fields.
         found: The filter that the choices change.
-        is_all: Whether the sample is everything that matches; else counts are lower bounds.
     """
-    results = Counter(result for _, result in sample)
-    acts = Counter(act for act, _ in sample)
+    statuses = _numbers(counted["status"])
+    acts = _numbers(counted["act"])
+    rows = [
+        Facet(
+            name="status",
+            choices=tuple(
+                _choice(found, "status", word, _count(counted["status"], n), tone=tone if n else "")
+                for word, tone in STATUS_CHOICES
+                if (n := statuses.get(STATUSES[word], 0)) or word in ("allowed", "refused")
+            ),
+        ),
+        Facet(
+            name="activity",
+            choices=tuple(
+                _choice(found, "act", act, _count(counted["act"], n), label=word)
+                for word, act in ACT_CHOICES
+                if (n := _below(acts, act)) or _is_said(found, "act", act)
+            ),
+        ),
+    ]
+    for field in ("dag", "key"):
+        facet = Facet(name=field, choices=tuple(_named(found, field, counted[field])))
+        if len(facet.choices) > 1 or any(choice.state for choice in facet.choices):
+            rows.append(facet)
+    everything = _choice(found, "show", EVERYTHING, "", label="everything", is_only=True)
+    return (*rows, Facet(name="show", choices=(everything,)))
 
-    def count(field: str, number: int) -> str:
-        # Once a value is chosen, the sample says nothing of its alternatives.
-        if found.value(field):
-            return ""
-        return f"{number:,}" if is_all else f"{number:,}+"
 
-    statuses = tuple(
-        _choice(
-            found, "status", word, word, tone=tone, count=count("status", results[STATUSES[word]])
+def times(found: Filter) -> tuple[Choice, ...]:
+    """How far back the list may go; any time is a choice too."""
+    after = found.value("after")
+    is_any = not after and not found.value("before")
+    anytime = Choice(
+        label="any time",
+        href=href("events", q=found.between("", "")),
+        state="chosen" if is_any else "",
+    )
+    lasts = (
+        Choice(
+            label=label,
+            href=href("events", q=found.between(value, "")),
+            state="chosen" if after == value and not found.value("before") else "",
         )
-        for word, tone in STATUS_CHOICES
+        for label, value in TIME_CHOICES
     )
-    activities = (
-        _choice(found, "act", act, word, count=count("act", _below(acts, act)))
-        for word, act in ACT_CHOICES
-    )
-    times = tuple(_choice(found, "after", value, label) for label, value in TIME_CHOICES)
-    return (
-        Facet(name="status", choices=statuses),
-        Facet(name="activity", choices=tuple(act for act in activities if act.count != "0")),
-        Facet(name="last", choices=times),
-        Facet(name="show", choices=(_choice(found, "show", EVERYTHING, "everything"),)),
-    )
-
-
-def _below(acts: Counter[str], act: str) -> int:
-    return sum(
-        n for name, n in acts.items() if name == act or (act[-1] == "." and name.startswith(act))
-    )
+    return (*lasts, anytime)
 
 
 def ago(seconds: float) -> str:
@@ -95,10 +132,52 @@ def ago(seconds: float) -> str:
     return f"{int(seconds)} s ago"
 
 
+def _numbers(counted: Values) -> Mapping[str, int]:
+    return dict(counted.values)
+
+
+def _below(acts: Mapping[str, int], act: str) -> int:
+    return sum(
+        n for name, n in acts.items() if name == act or (act[-1] == "." and name.startswith(act))
+    )
+
+
+def _count(counted: Values, number: int) -> str:
+    return f"{number:,}" if counted.is_exact else f"{number:,}+"
+
+
+def _is_said(found: Filter, field: str, value: str) -> bool:
+    return value in (found.value(field), *found.excluded(field))
+
+
+def _named(found: Filter, field: str, counted: Values) -> Iterable[Choice]:
+    """The most frequent values, and those that the filter names."""
+    numbers = _numbers(counted)
+    said = [value for value in (found.value(field), *found.excluded(field)) if value]
+    for value in dict.fromkeys([*numbers, *said]):
+        number = numbers.get(value)
+        count = "" if number is None else _count(counted, number)
+        yield _choice(found, field, value, count, label=visible(value, limit=40))
+
+
 def _choice(
-    found: Filter, field: str, value: str, label: str, *, count: str = "", tone: str = ""
+    found: Filter,
+    field: str,
+    value: str,
+    count: str,
+    *,
+    label: str = "",
+    tone: str = "",
+    is_only: bool = False,
 ) -> Choice:
-    chosen = found.value(field) == value
-    text = found.without(field) if chosen else found.narrowed(field, value)
-    shown = tone if count.strip("0+") else ""
-    return Choice(label=label, href=href("events", q=text), count=count, tone=shown, chosen=chosen)
+    if found.value(field) == value:
+        state, text = "chosen", found.without(field)
+    elif value in found.excluded(field):
+        state, text = "left out", found.including(field, value)
+    else:
+        state, text = "", found.narrowed((field, value))
+    but = "" if state or is_only else href("events", q=found.excluding(field, value))
+    return Choice(
+        label=label or value, href=href("events", q=text), but=but, count=count, tone=tone,
+        state=state,
+    )  # fmt: skip

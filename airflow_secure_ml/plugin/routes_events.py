@@ -1,34 +1,32 @@
-"""Events: the list with its filter, one event with its proof, and who did it."""
+"""Events: the list with its filter, its chart and its facets, and what is new in it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
 
-from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
-from airflow_secure_ml.plugin import facets, views
-from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_form, form_token
-from airflow_secure_ml.plugin.filters import FIELDS, Filter, Token, parse_filter
-from airflow_secure_ml.plugin.proofs import Proof, prove_event
-from airflow_secure_ml.plugin.rendering import fragment, href, page
-from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
-from airflow_secure_ml.plugin.wording import fields, is_hidden, time_of, visible
+from airflow_secure_ml.plugin import completion, facets, views
+from airflow_secure_ml.plugin.access import Scope, ScopeDep
+from airflow_secure_ml.plugin.filter_words import MAX_FILTER_CHARS, Token
+from airflow_secure_ml.plugin.filters import Filter, parse_filter
+from airflow_secure_ml.plugin.lookup import visible_leaf
+from airflow_secure_ml.plugin.overview import overview
+from airflow_secure_ml.plugin.rendering import href, page
+from airflow_secure_ml.plugin.routes_event import drawer_values, links, looked
+from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.wording import fields, time_of
 
 PAGE_ROWS = 50
-# Counts come from the newest matches: counting a million events would be felt.
-SAMPLE_ROWS = 1000
-NEIGHBOURS = 2
-# What the trail calls the two files that prove an event.
-_PROOF_FORMS = {"json": "proof", "tlog-proof": "tlog-proof"}
+# Counting a million events would be felt.
+MAX_COUNTED = 1000
 
 router = APIRouter()
 _reads_dag_log = Depends(requires_access_dag("GET", DagAccessEntity.AUDIT_LOG))
@@ -53,29 +51,36 @@ def events(
     newer: str = "",
 ) -> Response:
     """The first page: what happened, newest first."""
-    found = parse_filter(q, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    found = parse_filter(q, now=now)
     signed = trail.signed()
-    values: dict[str, Any] = {"filter": found, "fields": FIELDS, "state": _state(trail, signed)}
-    values |= _links(found, older=older, newer=newer)
+    values: dict[str, Any] = {"filter": found, "state": _state(trail, signed)}
+    values |= links(found, older=older, newer=newer)
+    values["export_href"] = href("export", q=found.text) if scope.may_export else ""
     if found.problems:
         return page("events", "Events", whole=scope.whole, **values)
+    if _names_person(found):
+        # The name is not written down once more: it could not be erased from there.
+        trail.record(looked(scope, "person", f"{found.cleared('by')} by:…".strip()))
     query = scope.limit(found.query)
-    sample = trail.store.kinds(query, limit=SAMPLE_ROWS)
     listing = _listing(trail, scope, query, older=older, newer=newer)
     rows = [
         views.row(leaf, covered_size=signed.size, numbered=scope.whole) for leaf in listing.leaves
     ]
-    is_all = len(sample) < SAMPLE_ROWS
+    is_top = not (newer or older or _names_person(found))
+    newest, known = _watch(trail, query, listing.leaves) if is_top else ("", 0)
     values |= {
         "rows": rows,
-        "facets": facets.build(sample, found, is_all=is_all),
-        "found": _found(len(sample), is_all=is_all),
+        "overview": overview(trail.store, scope, found, now=now),
+        "found": _found(trail.store.count(query, at_most=MAX_COUNTED + 1)),
+        "newest": newest,
+        "known": known,
         "older_href": _turn(found, rows, "older") if listing.has_older else "",
         "newer_href": _turn(found, rows, "newer") if listing.has_newer else "",
         "drawer": None,
     }
     if event:
-        values |= _drawer_values(trail, scope, found, _visible_leaf(trail, scope, event))
+        values |= drawer_values(trail, scope, visible_leaf(trail, scope, event))
         values["close_href"] = href("events", q=q, older=older, newer=newer)
     return page("events", "Events", whole=scope.whole, **values)
 
@@ -95,117 +100,58 @@ def task_tab(dag_id: str, run_id: str, task_id: str, scope: ScopeDep, trail: Tra
     )
 
 
-@router.get("/event")
-def event(scope: ScopeDep, trail: TrailDep, name: str, q: str = "", part: str = "") -> Response:
-    """One event; with `part`, only what the list's drawer shows."""
-    leaf = _visible_leaf(trail, scope, name)
-    return _event_page(trail, scope, leaf, q=q, part=part)
-
-
 @router.get("/newer")
 def newer(scope: ScopeDep, trail: TrailDep, name: str, q: str = "") -> Response:
     """How many events came in since the one named."""
     found = parse_filter(q, now=datetime.now(UTC))
-    leaf = _visible_leaf(trail, scope, name)
-    query = scope.limit(replace(found.query, above_index=leaf.index))
-    count = 0 if found.problems else trail.store.count(query, at_most=1000)
-    return JSONResponse({"count": count})
+    leaf = visible_leaf(trail, scope, name)
+    # Asked again and again, this is not recorded, so it says nothing of a person.
+    if found.problems or _names_person(found):
+        return JSONResponse({"count": 0})
+    return JSONResponse({"count": _newer(trail, scope.limit(found.query), leaf.index)})
 
 
-@router.post("/person")
-def person(
-    request: Request,
-    scope: ScopeDep,
-    trail: TrailDep,
-    name: Annotated[str, Form()],
-    token: Annotated[str, Form()],
-) -> Response:
-    """Show who did something; that this was looked at is recorded first."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
-    leaf = _visible_leaf(trail, scope, name)
-    hidden = leaf.event.get("by")
-    if not is_hidden(hidden):
-        raise HTTPException(404, "This event names no person.")
-    trail.record(_looked(scope, "person", name))
-    value = trail.store.reveal(str(hidden["h"])) if isinstance(hidden, dict) else None
-    shown = "erased: the name is gone, the event stays" if value is None else visible(value)
-    return _event_page(trail, scope, leaf, revealed=shown)
-
-
-@router.post("/proof")
-def proof(
-    request: Request,
-    scope: WholeLogDep,
-    trail: TrailDep,
-    name: Annotated[str, Form()],
-    token: Annotated[str, Form()],
-    form: Annotated[Literal["json", "tlog-proof"], Form()] = "json",
-) -> Response:
-    """A file that proves one event without this server; the export is recorded first."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
-    leaf = _visible_leaf(trail, scope, name)
-    proven = prove_event(trail, leaf)
-    if proven is None:
-        raise HTTPException(409, "No checkpoint covers this event yet; try again in a moment.")
-    trail.record(
-        Fact(
-            act="trail.export",
-            phase="outcome",
-            result="ok",
-            by=scope.user,
-            more={"format": _PROOF_FORMS[form], "query": name, "events": 1},
-        )
+@router.get("/complete")
+def complete(scope: ScopeDep, trail: TrailDep, q: str = "", at: int = 0) -> Response:
+    """What may stand in the filter box behind its first `at` characters."""
+    text = q[:MAX_FILTER_CHARS]
+    place = completion.place(text, at)
+    offers = completion.offers(trail.store, scope, text, place, now=datetime.now(UTC))
+    return JSONResponse(
+        {"start": place.start, "stop": place.stop, "offers": [asdict(offer) for offer in offers]}
     )
-    headers = {"Content-Disposition": f'attachment; filename="proof-{leaf.index}.{form}"'}
-    if form == "tlog-proof":
-        return Response(proven.as_tlog_proof(), media_type="text/plain", headers=headers)
-    body = json.dumps(proven.as_file(), indent=1, ensure_ascii=True)
-    return Response(body, media_type="application/json", headers=headers)
-
-
-def _event_page(
-    trail: Trail, scope: Scope, leaf: Leaf, *, q: str = "", part: str = "", revealed: str = ""
-) -> Response:
-    found = parse_filter(q, now=datetime.now(UTC))
-    values = _links(found, older="", newer="") | _drawer_values(trail, scope, found, leaf)
-    values |= {"revealed": revealed, "close_href": href("events", q=q)}
-    if part:
-        return HTMLResponse(fragment("_drawer", scope_whole=scope.whole, **values))
-    return page("event", "Events", whole=scope.whole, **values)
-
-
-def _visible_leaf(trail: Trail, scope: Scope, name: str) -> Leaf:
-    leaf = trail.store.find(name[:100])
-    # One answer for "not there" and "not yours": which of the two must not be told.
-    if leaf is None or not scope.covers(leaf.event):
-        raise HTTPException(
-            404, f"There is no such event among those that you may read.{_gone(trail, scope)}"
-        )
-    return leaf
-
-
-def _gone(trail: Trail, scope: Scope) -> str:
-    """What a log that was pruned adds to that answer, whatever was asked for."""
-    found = trail.store.page(EventQuery(acts=("trail.prune",)), limit=1)
-    more = fields(found[0].event, "more") if found else {}
-    if "below" not in more:
-        return ""
-    # Where the archive lies is for those who may read all of it.
-    archive = f", archived at {more['archive']}" if scope.whole and "archive" in more else ""
-    return f" Events below leaf {more['below']} were pruned{archive}."
 
 
 def _listing(trail: Trail, scope: Scope, query: EventQuery, *, older: str, newer: str) -> _Listing:
     limit = PAGE_ROWS + 1
     if newer:
-        bound = _bound(_visible_leaf(trail, scope, newer))
+        bound = _bound(visible_leaf(trail, scope, newer))
         found = list(trail.store.page(query, newer_than=bound, limit=limit))
         return _Listing(leaves=found[-PAGE_ROWS:], has_older=True, has_newer=len(found) == limit)
-    below = _bound(_visible_leaf(trail, scope, older)) if older else None
+    below = _bound(visible_leaf(trail, scope, older)) if older else None
     page_of = trail.store.page(query, older_than=below, limit=limit)
     return _Listing(
         leaves=page_of[:PAGE_ROWS], has_older=len(page_of) > PAGE_ROWS, has_newer=bool(older)
     )
+
+
+def _watch(trail: Trail, query: EventQuery, leaves: Sequence[Leaf]) -> tuple[str, int]:
+    """The event to count new ones from, and how many came after it but stand further down.
+
+    A worker's late events have old times: their places in the log are new, their rows are not.
+    """
+    if not leaves or (query.until_ms is not None and query.until_ms <= now_ms()):
+        return "", 0
+    last = max(leaves, key=lambda leaf: leaf.index)
+    return views.event_name(last.event), _newer(trail, query, last.index)
+
+
+def _newer(trail: Trail, query: EventQuery, index: int) -> int:
+    return trail.store.count(replace(query, above_index=index), at_most=MAX_COUNTED)
+
+
+def _names_person(found: Filter) -> bool:
+    return any(token.field == "by" for token in found.tokens)
 
 
 def _bound(leaf: Leaf) -> tuple[int, int]:
@@ -219,54 +165,10 @@ def _turn(found: Filter, rows: Sequence[views.Row], direction: str) -> str:
     return href("events", q=found.text, **{direction: name})
 
 
-def _found(count: int, *, is_all: bool) -> str:
-    if not is_all:
-        return f"more than {count - 1:,} events"
+def _found(count: int) -> str:
+    if count > MAX_COUNTED:
+        return f"more than {MAX_COUNTED:,} events"
     return "1 event" if count == 1 else f"{count:,} events"
-
-
-def _links(found: Filter, *, older: str, newer: str) -> dict[str, Any]:
-    return {
-        "narrow": lambda field, value: href("events", q=found.narrowed(field, value)),
-        "row_href": lambda name: href("events", q=found.text, older=older, newer=newer, event=name),
-    }
-
-
-def _drawer_values(trail: Trail, scope: Scope, found: Filter, leaf: Leaf) -> dict[str, Any]:
-    proven: Proof | None = prove_event(trail, leaf) if scope.whole else None
-    covered = proven.tree_size if proven else 0
-    return {
-        "drawer": views.drawer(leaf, covered_size=covered, numbered=scope.whole),
-        "neighbours": _neighbours(trail, scope, leaf),
-        "proof": proven,
-        "token": form_token(scope.user, now_ms() // HOUR_MS),
-        "revealed": "",
-    }
-
-
-def _neighbours(trail: Trail, scope: Scope, leaf: Leaf) -> list[views.Row]:
-    emitter, seq = leaf.event.get("emitter"), leaf.event.get("seq")
-    if not isinstance(seq, int):
-        return []
-    around = (
-        leaf if at == seq else trail.store.find(f"{emitter}:{at}")
-        for at in range(max(seq - NEIGHBOURS, 0), seq + NEIGHBOURS + 1)
-    )
-    return [
-        views.row(near, covered_size=0, numbered=False)
-        for near in around
-        if near is not None and scope.covers(near.event)
-    ]
-
-
-def _looked(scope: Scope, what: str, name: str) -> Fact:
-    return Fact(
-        act="trail.view",
-        phase="seen",
-        result="ok",
-        by=scope.user,
-        more={"page": what, "query": name},
-    )
 
 
 def _state(trail: Trail, signed: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +68,7 @@ class Row:
         name: `<emitter>:<seq>`, what links carry.
         number: The leaf's index with thousands separators; empty where it must not be told.
         covered: Whether the newest checkpoint covers the leaf.
+        finds: What the filter has to say to find others like it, by field; only what it can say.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Row:
     attempt: str
     object: str
     uri: str
+    finds: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +94,16 @@ class Item:
         label: What it is.
         text: The value for the eye, perhaps shortened.
         full: The whole value, to copy; empty if `text` is all of it.
-        field: The filter's field that finds it; empty if there is none.
+        finds: Fields and values of the filter that find it; empty if there are none.
+        event: The event's name, if it is one.
         person: The hash of the hidden value behind it; empty if it is not hidden.
     """
 
     label: str
     text: str
     full: str = ""
-    field: str = ""
+    finds: tuple[tuple[str, str], ...] = ()
+    event: str = ""
     person: str = ""
     code: bool = False
 
@@ -193,6 +197,15 @@ def row(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Row:
         attempt=attempt,
         object=_object_label(event, obj),
         uri=plain(obj["uri"]) if "uri" in obj else "",
+        finds={
+            field: value
+            for field, value in (
+                ("dag", run.get("dag")),
+                ("task", run.get("task")),
+                ("object", obj.get("uri")),
+            )
+            if isinstance(value, str)
+        },
     )
 
 
@@ -227,10 +240,12 @@ def drawer(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Drawer:
 
 def _item(label: str, value: object, *, field: str = "", code: bool = False) -> Item:
     if is_hidden(value) and isinstance(value, Mapping):
-        return Item(label=label, text=plain(value), person=visible(value["h"]))
+        finds = ((field, str(value["h"])),) if field == "by" else ()
+        return Item(label=label, text=plain(value), person=visible(value["h"]), finds=finds)
     text = plain(value)
     short = shortened(text, keep=14) if code and len(text) > 40 and "/" not in text else text
-    return Item(label=label, text=short, full=text if code else "", field=field, code=code)
+    finds = ((field, value),) if field and isinstance(value, str) else ()
+    return Item(label=label, text=short, full=text if code else "", finds=finds, code=code)
 
 
 def _happened(event: Mapping[str, Any]) -> Iterator[Item]:
@@ -242,7 +257,9 @@ def _happened(event: Mapping[str, Any]) -> Iterator[Item]:
     }
     yield _item("Phase", asked.get(str(event.get("phase")), event.get("phase", "?")))
     if "result" in event:
-        yield Item(label="Result", text=mark(event).word)
+        word, result = mark(event).word, event["result"]
+        finds = (("status", word),) if RESULTS.get(str(result), ("", ""))[1] == word else ()
+        yield Item(label="Result", text=word, finds=finds)
     if "why" in event:
         yield Item(label="Reason", text=f"{reason(event['why'])} ({visible(event['why'])})")
     rule = fields(event, "rule")
@@ -255,7 +272,7 @@ def _happened(event: Mapping[str, Any]) -> Iterator[Item]:
         label = (
             "Lease granted in" if str(event.get("act", "")).startswith("lease.re") else "Asked in"
         )
-        yield _item(label, event["of"], code=True)
+        yield replace(_item(label, event["of"], code=True), event=str(event["of"]))
 
 
 def _object(event: Mapping[str, Any]) -> Iterator[Item]:
@@ -267,7 +284,7 @@ def _object(event: Mapping[str, Any]) -> Iterator[Item]:
         ("digest", "Digest"),
     ):
         if name in obj:
-            field = "object" if name == "uri" and not is_hidden(obj[name]) else ""
+            field = {"uri": "object", "digest": "digest"}.get(name, "")
             yield _item(label, obj[name], field=field, code=name != "name")
     if "bytes" in obj:
         yield Item(label="Size", text=f"{size(obj['bytes'])} ({plain(obj['bytes'])} bytes)")
@@ -278,21 +295,24 @@ def _object(event: Mapping[str, Any]) -> Iterator[Item]:
 def _key_and_lease(event: Mapping[str, Any]) -> Iterator[Item]:
     key, lease = fields(event, "key"), fields(event, "lease")
     if key:
-        field = "key" if isinstance(key.get("name"), str) else ""
-        yield Item(label="Key", text=plain(key.get("name", "?")), field=field)
-        yield Item(label="Version", text=f"{key_label(key)}, in {plain(key.get('system', '?'))}")
+        name = _item("Key", key.get("name", "?"), field="key")
+        version = _item("Version", key.get("version", ""), field="version")
+        yield name
+        text = f"{key_label(key)}, in {plain(key.get('system', '?'))}"
+        is_known = bool(name.finds and version.finds)
+        yield replace(version, text=text, finds=name.finds + version.finds if is_known else ())
     if lease:
         yield _item("Lease", lease.get("path", "?"))
         if "ttl_s" in lease:
             yield Item(label="Lives for", text=duration(lease["ttl_s"]))
         if "id" in lease:
-            yield _item("Lease id (hashed)", lease["id"], code=True)
+            yield _item("Lease id (hashed)", lease["id"], field="lease", code=True)
 
 
 def _who(event: Mapping[str, Any]) -> Iterator[Item]:
     run = fields(event, "run")
     if "by" in event:
-        yield _item("Person", event["by"])
+        yield _item("Person", event["by"], field="by")
     for name, label in (("dag", "DAG"), ("run", "Run"), ("task", "Task")):
         if name in run:
             yield _item(label, run[name], field=name)
@@ -312,7 +332,7 @@ def _more(event: Mapping[str, Any]) -> Iterator[Item]:
             yield Item(label=label, text=", ".join(_one_of_many(item) for item in value[:20]))
         else:
             code = isinstance(value, str) and len(value) > 40
-            yield _item(label, value, code=code)
+            yield _item(label, value, field="host" if name == "host" else "", code=code)
 
 
 def _one_of_many(item: object) -> str:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
+# Chromium says this of every plugin page that Airflow frames.
+KNOWN = "allow-scripts and allow-same-origin"
 
 
 def _beside(name):
@@ -38,6 +44,43 @@ def asked_airflow(tmp_path_factory):
     started = _beside("page_airflow").running(folder, days=questions.DAYS, also=also, has_fab=True)
     with started as airflow:
         yield airflow
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, page_airflow):
+    """Opens a page as a user; at the end, nothing may have been said on the console."""
+    contexts, said = [], []
+
+    def open_page(path, *, user="admin", scheme="light", size=(1280, 800), scripts=True):
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme,
+            java_script_enabled=scripts, accept_downloads=True,
+        )  # fmt: skip
+        contexts.append(context)
+        token = page_airflow.token(user)
+        context.add_cookies([{"name": "_token", "value": token, "url": page_airflow.url}])
+        page = context.new_page()
+        page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(page_airflow.url + path)
+        if scripts and path.startswith("/secure-ml"):
+            page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [text for text in said if KNOWN not in text] == []
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 
 import pytest
@@ -11,48 +10,9 @@ playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
 RUN = "/dags/secure_training/runs/scheduled__day-07/plugin/security-audit-run"
 SIZES = [(1280, 800), (1920, 1080)]
 SCHEMES = ["light", "dark"]
-# Chromium says this of every plugin page that Airflow frames.
-KNOWN = "allow-scripts and allow-same-origin"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium, page_airflow):
-    """Opens a page as a user; at the end, nothing may have been said on the console."""
-    contexts, said = [], []
-
-    def open_page(path, *, user="admin", scheme="light", size=(1280, 800), scripts=True):
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme,
-            java_script_enabled=scripts, accept_downloads=True,
-        )  # fmt: skip
-        contexts.append(context)
-        token = page_airflow.token(user)
-        context.add_cookies([{"name": "_token", "value": token, "url": page_airflow.url}])
-        page = context.new_page()
-        page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(page_airflow.url + path)
-        if scripts and path.startswith("/secure-ml"):
-            page.wait_for_selector("html[data-ready]")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in said if KNOWN not in text] == []
 
 
 def expect(locator):

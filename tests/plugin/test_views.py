@@ -42,7 +42,8 @@ def drawer_html(event, **values):
         "revealed": "",
         "close_href": "events",
         "scope_whole": True,
-        "narrow": lambda field, value: "events?q=x",
+        "narrow": lambda *pairs: "events?q=x",
+        "exclude": lambda field, value: "events?q=-x",
         "row_href": lambda name: "events?event=x",
     }
     return fragment("_drawer", **(given | values))

@@ -15,7 +15,7 @@ export function showZones(root) {
   for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
 }
 
-async function copy(text) {
+export async function copyText(text) {
   if (navigator.clipboard && window.isSecureContext) {
     try {
       await navigator.clipboard.writeText(text);
@@ -38,7 +38,7 @@ export function startCopy() {
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
-    const done = await copy(button.dataset.copy);
+    const done = await copyText(button.dataset.copy);
     button.classList.toggle("done", done);
     say(done ? "Copied" : "This browser does not allow copying; select the text instead.");
     button.focus();

@@ -1,4 +1,4 @@
-// The keyboard: / search, j and k rows, Enter opens, Esc goes back, ? lists the keys.
+// The keyboard: / search, j and k rows, Enter opens, Esc goes back, e exports, ? lists the keys.
 
 function rows() {
   return [...document.querySelectorAll("tr[data-event] a.open")];
@@ -23,6 +23,7 @@ const ACTIONS = {
   },
   j: () => step(1),
   k: () => step(-1),
+  e: () => document.querySelector("[data-export-link]")?.click(),
   "?": () => document.getElementById("keys").showModal(),
   Escape: () => document.querySelector(".drawer a.close")?.click(),
 };

@@ -95,6 +95,7 @@ export function startProof() {
     const box = button.closest("[data-leaf]");
     const verdict = box.parentElement.querySelector("[data-verdict]");
     verdict.className = "verdict";
+    box.parentElement.querySelector(".tree")?.classList.remove("holds");
     if (!globalThis.crypto?.subtle) {
       verdict.textContent =
         "This browser checks nothing on plain http from another machine. Download the proof, or open the page over https.";
@@ -103,6 +104,7 @@ export function startProof() {
     try {
       await check(box);
       verdict.classList.add("good");
+      box.parentElement.querySelector(".tree")?.classList.add("holds");
       verdict.textContent = "✓ Valid: these bytes are in the log that the checkpoint signs.";
     } catch (error) {
       const unable = error.name === "NotSupportedError";
