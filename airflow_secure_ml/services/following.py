@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Sequencer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.frame import ASIDE, EVENT, STAMP, Frame
 from airflow_secure_ml.core.audit.ports import EmitterRow, NewLeaf
 from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
-from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp
+from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp, found_stamp
 from airflow_secure_ml.core.audit.tree import leaf_hash
 from airflow_secure_ml.core.redaction import Aside, gives_hash
 from airflow_secure_ml.errors import FormatError
@@ -98,6 +99,8 @@ class Follower:
         waits_since_ms: Since when an event waits without a lock being held.
         quiet_since_ms: Since when nobody holds a lock and nothing is left to read.
         stamp: Who sent its first event, where a receiver wrote it; an emitter has one sender.
+        is_stamped: Whether a receiver writes its segments; None: nothing of it was read yet.
+        is_cut_off: What it said first was pruned, and who sends for it went with that.
     """
 
     row: EmitterRow
@@ -111,6 +114,8 @@ class Follower:
     waits_since_ms: int | None = None
     quiet_since_ms: int | None = None
     stamp: Stamp | None = None
+    is_stamped: bool | None = None
+    is_cut_off: bool = False
 
     def cursor(self, token: str) -> Cursor:
         """How far a segment was read; a new one from its beginning."""
@@ -182,18 +187,17 @@ class Follower:
             return _refuse(
                 data, "digest_differs", "another event of this name is in the log", event
             )
-        if seq < self.row.next_seq and self._is_pruned():
+        # Only an emitter with a gap has holes that may still be filled.
+        if seq < self.row.next_seq and self.row.state not in {"gap", "gap_ended"}:
             return _refuse(data, "rule_denied", "an event of this name was pruned", event)
+        if self.is_cut_off:
+            return _refuse(data, "rule_denied", "what its emitter said first was pruned", event)
         prev = None if self.row.last is None else self.row.last.hex()
         fits = seq == self.row.next_seq and event.get("prev") == prev
         if not fits and not take_early and seq >= self.row.next_seq:
             return Early(seq=seq)
         self._advance(event, found, fits=fits)
         return NewLeaf(data=data, hash=found, event=event)
-
-    def _is_pruned(self) -> bool:
-        """Whether an older event that is not there was: only an emitter with a gap has holes."""
-        return self.row.state not in {"gap", "gap_ended"} or not self.count
 
     def _advance(self, event: dict[str, Any], found: bytes, *, fits: bool) -> None:
         row, next_seq, last = self.row, self.row.next_seq, self.row.last
@@ -219,6 +223,37 @@ class Follower:
         if self.is_closed:
             return "whole"
         return "torn" if self.torn_bytes else "cut"
+
+
+def follow_on(row: EmitterRow, count: int, found: bytes | None, *, is_pruned: bool) -> Follower:
+    """Follow an emitter that is in the log, as the log alone tells.
+
+    Args:
+        row: Its row.
+        count: How many of its events are in the log.
+        found: The leaf before the first of them.
+        is_pruned: Whether leaves of this log were pruned.
+    """
+    more = _more_of_found(row.id, found)
+    return Follower(
+        row=row,
+        count=count,
+        is_found=True,
+        is_changed=row.state in {"live", "gap"},
+        stamp=None if more is None else found_stamp(more),
+        is_stamped=None if more is None else "via" in more,
+        is_cut_off=more is None and is_pruned and row.next_seq > 0,
+    )
+
+
+def _more_of_found(emitter: str, data: bytes | None) -> dict[str, Any] | None:
+    """What the sequencer said when it found an emitter; None: the leaf is another one."""
+    if data is None:
+        return None
+    event = json.loads(data)
+    more = event.get("more", {})
+    is_it = event["act"] == "trail.emitter" and more.get("state") == "found"
+    return dict(more) if is_it and more.get("emitter") == emitter else None
 
 
 def _refuse(data: bytes, why: str, because: str, event: dict[str, Any] | None = None) -> Refusal:

@@ -34,7 +34,7 @@ class Survey:
         first: The first leaf whose bytes are there.
         size: Number of leaves.
         holds: The holds that stand.
-        live_from: First leaf of an emitter that has not ended; None: all have.
+        live_from: First leaf of, or about, an emitter that has not ended; None: all have.
         older_than: Leaves below it were in the log before the time asked for.
         unfinished: Where a pruning that was broken off was to end; 0: none was.
     """
@@ -76,7 +76,9 @@ def survey(
         if not found.size:
             found.first = index
         found.size = index + 1
-        if found.live_from is None and event["emitter"] in live:
+        # Who sends for an emitter is known by the leaf that says where it was found.
+        about = event["more"]["emitter"] if event["act"] == "trail.emitter" else event["emitter"]
+        if found.live_from is None and about in live:
             found.live_from = index
         if event["act"] not in RESERVED_ACTS:
             continue

@@ -154,6 +154,9 @@ class SegmentReader:
     ) -> None:
         """Put what was decided into the draft."""
         if isinstance(decision, NewLeaf):
+            # Once more before its first event, of which another sequencer knows it by: one that
+            # ended without a word was found before.
+            follower.is_found = follower.is_found and follower.count > 1
             say_found(draft, follower, segment.owner_uid)
             draft.put(decision)
         elif isinstance(decision, Aside):

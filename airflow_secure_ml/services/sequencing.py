@@ -21,7 +21,7 @@ from airflow_secure_ml.core.audit.ports import (
 )
 from airflow_secure_ml.core.canonical import MAX_INTEGER
 from airflow_secure_ml.services.drafts import Draft, Self
-from airflow_secure_ml.services.following import Follower
+from airflow_secure_ml.services.following import Follower, follow_on
 from airflow_secure_ml.services.own_events import Clock, Host, OwnEmitter, seen
 from airflow_secure_ml.services.reading import MAX_REFUSALS, SegmentReader, say_found
 
@@ -142,8 +142,6 @@ class Sequencer:
         self._own: OwnEmitter | None = None
         self._forerunners: list[EmitterRow] = []
         self._followers: dict[str, Follower] = {}
-        # By emitter, of those that were new here: whether a receiver writes its segments.
-        self._is_received: dict[str, bool] = {}
         for row in rows:
             if row.id == self._me.emitter:
                 self._own = OwnEmitter(row=row, opened_ms=self._me.opened_ms)
@@ -192,11 +190,11 @@ class Sequencer:
 
     def _follow_on(self, row: EmitterRow) -> Follower:
         """Follow an emitter that is in the log."""
-        found = self._followers[row.id] = Follower(
-            row=row,
-            count=self._log.event_count(row.id),
-            is_found=True,
-            is_changed=row.state in {"live", "gap"},
+        found = self._followers[row.id] = follow_on(
+            row,
+            self._log.event_count(row.id),
+            self._log.found(row.id),
+            is_pruned=self._log.first_leaf() > 0,
         )
         return found
 
@@ -221,15 +219,13 @@ class Sequencer:
         self, draft: Draft, follower: Follower, group: Sequence[Segment]
     ) -> Sequence[Segment]:
         """The segments that are where the emitter's first were; others could speak in its name."""
-        emitter = follower.row.id
-        if group and not follower.count and not follower.is_found:
+        if group and follower.is_stamped is None:
             # A receiver gives an emitter to one sender; a spool's file may be anybody's.
-            self._is_received[emitter] = any(segment.is_stamped for segment in group)
-        kind = self._is_received.get(emitter)
+            follower.is_stamped = any(segment.is_stamped for segment in group)
         for segment in group:
-            if kind is not None and segment.is_stamped != kind:
+            if segment.is_stamped != follower.is_stamped:
                 self._reader.refuse_whole(draft, segment, "a segment where its emitter's are not")
-        return [segment for segment in group if kind in {None, segment.is_stamped}]
+        return [segment for segment in group if segment.is_stamped == follower.is_stamped]
 
     def _read_on(
         self, draft: Draft, follower: Follower, group: Sequence[Segment], *, is_again: bool
@@ -368,7 +364,6 @@ class Sequencer:
         ]
         for emitter in ended:
             del self._followers[emitter]
-            self._is_received.pop(emitter, None)
 
 
 def _ended(

@@ -98,6 +98,17 @@ class PostgresAuditWriter:
     def has_refused(self, leaf_hash: str) -> bool:
         """Whether a trail.refused names the bytes of this hex leaf hash already."""
         sql = (
+    def found(self, emitter: str) -> bytes | None:
+        """The leaf before an emitter's first; None: there is none."""
+        # OFFSET: min would else be looked for through the whole log.
+        sql = (
+            "SELECT textsend(data) FROM asml_trail.leaf WHERE idx = (SELECT min(idx) FROM "
+            "(SELECT idx FROM asml_trail.leaf WHERE emitter = %s OFFSET 0) AS own) - 1"
+        )
+        with self._working("read") as connection:
+            row = connection.execute(sql, [emitter]).fetchone()
+        return None if row is None else bytes(row[0])
+
             "SELECT EXISTS (SELECT 1 FROM asml_trail.leaf WHERE act = 'trail.refused' "
             "AND data::jsonb #>> '{more,hash}' = %s)"
         )

@@ -128,6 +128,17 @@ class SqliteAuditWriter:
 
     def leaf_data(self, start: int, stop: int) -> Iterator[bytes]:
         """Bytes of the leaves start … stop-1, as stored."""
+    def found(self, emitter: str) -> bytes | None:
+        """The leaf before an emitter's first; None: there is none."""
+        # The sign keeps SQLite from looking for the least index through the whole log.
+        sql = (
+            "SELECT CAST(data AS BLOB) FROM leaf "
+            "WHERE idx = (SELECT min(+idx) FROM leaf WHERE emitter = ?) - 1"
+        )
+        with self._translated("read"):
+            row = self._connection.execute(sql, (emitter,)).fetchone()
+        return None if row is None else bytes(row[0])
+
         sql = "SELECT CAST(data AS BLOB) FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx"
         with self._translated("read"):
             for row in self._connection.execute(sql, (start, stop)):

@@ -115,6 +115,12 @@ class LogWriter(TileSource, Protocol):
     def event_count(self, emitter: str) -> int:
         """How many of an emitter's events are in the log."""
 
+    def found(self, emitter: str) -> bytes | None:
+        """The leaf before an emitter's first, in which a sequencer says where it found it.
+
+        None: no leaf of it is there, or none before; after a pruning it may be any other leaf.
+        """
+
     def has_refused(self, leaf_hash: str) -> bool:
         """Whether a trail.refused names the bytes of this hex leaf hash already."""
 

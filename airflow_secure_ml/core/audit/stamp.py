@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Spool, bytes: frame kind 3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,22 @@ def decode_stamp(payload: bytes) -> Stamp:
     if stamp.via == "inbox" and stamp.login is None:
         raise FormatError("stamp: login belongs to every stamp of an inbox")
     return stamp
+
+
+def found_stamp(more: Mapping[str, Any]) -> Stamp | None:
+    """Who sent an emitter's events, as the sequencer said when it found it; None: a spool's.
+
+    Args:
+        more: Of its trail.emitter, which is a leaf of the log.
+    """
+    via = more.get("via")
+    if via not in WAYS:
+        return None
+    # Where the stamp names no host, the sequencer's own stands there.
+    host = more.get("host") if via == "http" else None
+    return Stamp(
+        via=via, pid=more.get("pid"), uid=more.get("uid"), host=host, login=more.get("login")
+    )
 
 
 def _number(record: dict[str, Any], name: str) -> int | None:

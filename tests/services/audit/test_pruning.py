@@ -15,7 +15,7 @@ from airflow_secure_ml.core.audit.pruning import Hold
 from airflow_secure_ml.core.audit.tiles import node_reader
 from airflow_secure_ml.core.audit.tree import inclusion_path
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
-from airflow_secure_ml.plugin.routes_events import _visible_leaf
+from airflow_secure_ml.plugin.lookup import visible_leaf
 from airflow_secure_ml.services.archiving import archive_leaves
 from airflow_secure_ml.services.proving import check_proof, prove
 from airflow_secure_ml.services.pruning import hold_log, prune_log, release_hold, survey_log
@@ -214,6 +214,23 @@ def test_an_emitter_that_has_not_ended_keeps_its_events(site):
 
     with pytest.raises(ConfigurationError, match="a process that has not ended"):
         prune_log(site.sequencer, site.checkpointer, site.log, 256, because="it is old")
+
+
+def test_the_leaf_that_found_an_emitter_which_has_not_ended_stays(site):
+    site.put(BOB, 0, chain(BOB, 252))
+    site.put(ALICE, 0, chain(ALICE, 10, is_closed=False))
+    site.start(segments=held_by_alice(site))
+    site.times.advance(2000)
+    while site.events("object.open") == [] or site.ends(BOB) != ["found", "whole"]:
+        site.sequencer.step()
+    site.put("c0" * 16, 0, chain("c0" * 16, 600))
+    site.sequencer.step()
+
+    with site.reader().whole() as log:
+        found = survey_log(log)
+
+    assert site.reader().find(f"{ALICE}:0").index == found.live_from + 1
+    assert site.reader().leaf(found.live_from).event["act"] == "trail.emitter"
 
 
 def held_by_alice(site):
@@ -447,7 +464,7 @@ def test_a_page_says_that_older_events_were_pruned(long, dags, told):
     scope = SimpleNamespace(whole=dags is None, covers=lambda event: True)
 
     with pytest.raises(HTTPException) as raised:
-        _visible_leaf(trail, scope, f"{ALICE}:5")
+        visible_leaf(trail, scope, f"{ALICE}:5")
 
     assert raised.value.status_code == 404
     assert raised.value.detail.endswith(told)
@@ -458,6 +475,6 @@ def test_a_page_of_a_log_that_was_never_pruned_says_nothing_of_it(long):
     scope = SimpleNamespace(whole=True, covers=lambda event: True)
 
     with pytest.raises(HTTPException) as raised:
-        _visible_leaf(trail, scope, f"{ALICE}:5000")
+        visible_leaf(trail, scope, f"{ALICE}:5000")
 
     assert "pruned" not in raised.value.detail

@@ -17,13 +17,20 @@ OTHER = Stamp(via="socket", pid=4712, uid=1001)
 VECTOR_EMITTER = "00112233445566778899aabbccddeeff"
 
 
+def start(site):
+    """A new sequencer process, which knows what the log tells."""
+    site.close()
+    folder = site.path / "collected"
+    source = SpoolSegments([site.spool], site.path / "refused", stamped=[folder])
+    site.opened[:] = [source]
+    site.start(segments=source)
+
+
 @pytest.fixture
 def collected(site):
     folder = site.path / "collected"
     folder.mkdir(mode=0o700)
-    source = SpoolSegments([site.spool], site.path / "refused", stamped=[folder])
-    site.opened.append(source)
-    site.start(segments=source)
+    start(site)
     return folder
 
 
@@ -167,4 +174,108 @@ def test_who_sends_to_a_receiver_takes_no_emitter_of_a_spool(site, collected):
     site.run()
 
     assert site.of(ALICE) == [0, 1, 2, 3]
+    assert refusals(site) == ["a segment where its emitter's are not"]
+
+
+def step(site):
+    """Taken in, and its emitter has not ended."""
+    site.sequencer.step()
+
+
+def end(site):
+    """Taken in, and its emitter has ended."""
+    site.run()
+
+
+def go_on(site):
+    """The same sequencer."""
+
+
+# When somebody may try: while the emitter lives or later, at this sequencer or the next.
+MOMENTS = pytest.mark.parametrize(
+    ("taken", "then"),
+    [(step, start), (end, go_on), (end, start)],
+    ids=["a new sequencer", "it ended", "it ended, a new sequencer"],
+)
+
+
+@MOMENTS
+def test_nobody_carries_on_a_received_emitter_from_a_spool(site, collected, taken, then):
+    events = chain(ALICE, 2, is_closed=False)
+    put(collected, 0, TASK, events)
+    taken(site)
+    then(site)
+
+    site.put(ALICE, 1, [forged(2, events[1])])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+    assert refusals(site) == ["a segment where its emitter's are not"]
+
+
+@MOMENTS
+def test_nobody_carries_on_a_spools_emitter_by_a_receiver(site, collected, taken, then):
+    events = chain(ALICE, 2, is_closed=False)
+    site.put(ALICE, 0, events)
+    taken(site)
+    then(site)
+
+    put(collected, 1, OTHER, [forged(2, events[1])])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+    assert refusals(site) == ["a segment where its emitter's are not"]
+
+
+@MOMENTS
+def test_nobody_else_carries_on_by_the_same_receiver(site, collected, taken, then):
+    events = chain(ALICE, 2, is_closed=False)
+    path = put(collected, 0, TASK, events)
+    taken(site)
+    path.unlink(missing_ok=True)
+    then(site)
+
+    put(collected, 1, OTHER, [forged(2, events[1])])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+    assert refusals(site) == ["another sender than the emitter's", "no stamp says who sent it"]
+
+
+@MOMENTS
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        TASK,
+        Stamp(via="http", host="10.0.0.7"),
+        Stamp(via="inbox", login="asml_worker"),
+    ],
+    ids=lambda stamp: stamp.via,
+)
+def test_its_own_sender_carries_on(site, collected, taken, then, stamp):
+    events = chain(ALICE, 4)
+    put(collected, 0, stamp, events[:2])
+    taken(site)
+    then(site)
+
+    put(collected, 1, stamp, events[2:])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1, 2, 3]
+    assert refusals(site) == []
+
+
+def test_an_emitter_that_ended_without_a_word_is_known_from_its_first(site, collected):
+    put(collected, 0, TASK, [])
+    site.run()
+    events = chain(ALICE, 2, is_closed=False)
+    put(collected, 1, TASK, events)
+    site.run()
+    start(site)
+
+    site.put(ALICE, 2, [forged(2, events[1])])
+    site.run()
+
+    assert site.of(ALICE) == [0, 1]
+    assert site.ends(ALICE) == ["found", "cut", "found", "cut"]
     assert refusals(site) == ["a segment where its emitter's are not"]
