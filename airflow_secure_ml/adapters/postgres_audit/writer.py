@@ -18,6 +18,7 @@ from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
+from airflow_secure_ml.adapters.postgres_audit.pruned_asides import unused_asides
 from airflow_secure_ml.core.audit.stored import (
     EMITTER_COLUMNS,
     aside_rows,
@@ -170,19 +171,21 @@ class PostgresAuditWriter:
             AuditLogError: A tile is not there; nothing is removed.
             ConfigurationError: This login may not remove leaves; the tables' owner may.
         """
-        right = "SELECT has_table_privilege('asml_trail.leaf', 'DELETE')"
+        rights = "SELECT bool_and(has_table_privilege(t, 'DELETE')) FROM unnest(%s::text[]) AS t"
         first = self.first_leaf()
         with self._working("prune") as connection:
-            if not _one(connection, right)[0]:
+            if not _one(connection, rights, [["asml_trail.leaf", "asml_trail.aside"]])[0]:
                 raise ConfigurationError(
                     f"audit log {self._login.address}: this login may not remove leaves; prune as "
                     "the owner of its tables"
                 )
             schema.require_tiles(connection, first, below)
             # Whole tiles a transaction: what a killed process leaves is a shorter pruning.
-            for stop in prune_steps(first, below):
-                with connection.transaction():
-                    connection.execute("DELETE FROM asml_trail.leaf WHERE idx < %s", [stop])
+            with unused_asides(connection, below) as unused:
+                for stop in prune_steps(first, below):
+                    with connection.transaction():
+                        connection.execute("DELETE FROM asml_trail.leaf WHERE idx < %s", [stop])
+                        unused.remove(stop)
 
     def close(self) -> None:
         """Let go of the log and its lock; may be called twice."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from airflow_secure_ml.adapters.sqlite_audit import schema
+from airflow_secure_ml.adapters.sqlite_audit import pruned_asides, schema
 from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.stored import (
     EMITTER_COLUMNS,
@@ -199,11 +199,14 @@ class SqliteAuditWriter:
 
     def close(self) -> None:
         """Let go of the file; may be called twice."""
+            if first < below:
+                pruned_asides.find_last_uses(self._connection, below)
         self._connection.close()
 
     def __enter__(self) -> Self:
         return self
 
+                    pruned_asides.remove_unused(self._connection, stop)
     def __exit__(
         self,
         kind: type[BaseException] | None,

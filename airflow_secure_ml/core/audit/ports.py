@@ -141,7 +141,9 @@ class LogWriter(TileSource, Protocol):
         """Index of the first leaf whose bytes are there; 0 unless the log was pruned."""
 
     def prune(self, below: int) -> None:
-        """Remove the bytes of the leaves below an index; hashes stay in full tiles.
+        """Remove the bytes of the leaves below an index, and what lies aside of them alone.
+
+        Hashes stay in full tiles; a hidden value that a leaf which stays names stays as well.
 
         Broken off at any point, it leaves a beginning of whole tiles removed, and may be repeated.
 
