@@ -65,6 +65,17 @@ def _lines(settings: Settings) -> Lines:
     return SpoolLines(settings.audit_dir, settings.audit_spare_dir)
 
 
+def segment_folders(settings: Settings) -> list[Path]:
+    """Where segments of this machine lie until they are in the log."""
+    from airflow_secure_ml.core.audit.collecting import COLLECTED_DIRECTORY
+    from airflow_secure_ml.core.audit.ingesting import INGESTED_DIRECTORY
+
+    spare = settings.audit_spare_dir
+    names = ("spool", COLLECTED_DIRECTORY, INGESTED_DIRECTORY)
+    folders = [settings.audit_dir / name for name in names]
+    return folders if spare is None else [*folders, spare]
+
+
 def _check_lasting(folder: Path) -> None:
     from airflow_secure_ml.adapters.spool.lasting import check_lasting
 

@@ -391,6 +391,18 @@ def _options() -> dict[str, dict[str, object]]:
             "Path of a file, mode 0600, with the bearer token for siem_url, read for each batch.",
             example="/run/secrets/siem_token",
         ),
+        "audit_rules_dir": _option(
+            "",
+            "A directory of alert rules of your own, Sigma files (`*.yml`), beside those that come "
+            "with the package; one of the same name takes its place. Empty: none.",
+            example="/etc/airflow/alert_rules",
+        ),
+        "audit_rules_off": _option(
+            "",
+            "Names of alert rules that are not evaluated, separated by commas; `all`: none is, and "
+            "no alert is raised by a rule. `secure-ml audit rules` lists them.",
+            example="recordings_cut, new_dag_for_key",
+        ),
         "audit_retention_days": _option(
             "0",
             "How many days events keep their bytes at least: what `secure-ml audit prune` takes "

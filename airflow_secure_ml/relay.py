@@ -1,6 +1,7 @@
-"""The relay as a program: what goes out after the fact, each receiver in a thread of its own.
+"""The relay as a program: what is done after the fact, each job in a thread of its own.
 
 It reads the log and never writes it; a receiver that is slow or gone holds up its own job alone.
+An alert is an event like any other, over the spool.
 Imports Airflow only where a connection of it is asked for.
 
 Source: AUDIT_TRAIL, What it proves.
@@ -16,10 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.adapters.relay import RelayLock
     from airflow_secure_ml.core.audit.event import Fact
     from airflow_secure_ml.core.audit.log_key import LogKey
     from airflow_secure_ml.core.audit.ports import AuditReader
@@ -109,7 +112,7 @@ def _serve(made: Deployment, options: argparse.Namespace) -> int:
             for runner in runners:
                 runner.once()
             return 0 if all(runner.is_done for runner in runners) else 1
-        _run(runners, stopped, options.idle_s)
+        _run(runners, stopped, lock, options.idle_s)
         return 0
     finally:
         teller.close()
@@ -132,7 +135,39 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
         )
         for witness in made.settings.audit_witnesses
     ]
-    return [*witnesses, *_keeping_jobs(made, reader, book), *_siem_jobs(made, reader, book)]
+    return [
+        *witnesses,
+        *_keeping_jobs(made, reader, book),
+        *_alert_jobs(made, reader, book),
+        *_siem_jobs(made, reader, book),
+    ]
+
+
+def _alert_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
+    """The one that holds events against alert rules."""
+    from airflow_secure_ml.adapters.relay import AlertRecorder
+    from airflow_secure_ml.audit_sinks import open_emitter, segment_folders
+    from airflow_secure_ml.relay_ports import alert_rules
+    from airflow_secure_ml.services.alerting import AlertJob
+
+    # Whatever tasks do without a trail: an alert that was not recorded was not raised.
+    settings = replace(made.settings, audit_unavailable="refuse")
+    if not settings.has_alert_rules:
+        return []
+    recorder = AlertRecorder(
+        lambda: open_emitter(settings, None, "relay", airflow=None),
+        segment_folders(settings),
+        made.ensure_sequencer,
+    )
+    return [
+        AlertJob(
+            rules=lambda: alert_rules(settings),
+            reader=reader,
+            book=book,
+            recorder=recorder,
+            now_ms=_now_ms,
+        )
+    ]
 
 
 def _siem_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
@@ -230,8 +265,13 @@ def _runner(job: Job, book: RelayBook, teller: _Teller) -> JobRunner:
     )
 
 
-def _run(runners: Sequence[JobRunner], stopped: threading.Event, idle_s: float | None) -> None:
-    """Run every job in its thread until told to end, or until all have rested for long enough."""
+def _run(
+    runners: Sequence[JobRunner], stopped: threading.Event, lock: RelayLock, idle_s: float | None
+) -> None:
+    """Run every job in its thread until told to end, or until all have rested for long enough.
+
+    Where the log's directory is gone, there is nothing to wait for either.
+    """
     for runner in runners:
         # A daemon: one that waits for an answer does not hold up the end.
         threading.Thread(target=_run_one, args=(runner, stopped), daemon=True).start()
@@ -240,7 +280,7 @@ def _run(runners: Sequence[JobRunner], stopped: threading.Event, idle_s: float |
         now_s = time.monotonic()
         if not all(runner.is_done for runner in runners):
             busy_s = now_s
-        if idle_s is not None and now_s - busy_s >= idle_s:
+        if not lock.is_there() or (idle_s is not None and now_s - busy_s >= idle_s):
             stopped.set()
 
 

@@ -1,4 +1,4 @@
-"""What the settings say of anchors and time stamps, as ports.
+"""What the settings say of anchors, time stamps, receivers and alert rules, as ports.
 
 S3 is reached as everywhere: the bucket's connection of s3_connections, else aws_conn_id. Where
 Airflow is not loaded, a connection is its variable `AIRFLOW_CONN_…`; with an empty aws_conn_id
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_secure_ml.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from airflow_secure_ml.core.alerts.rule import AlertRule
     from airflow_secure_ml.core.audit.relaying import AnchorStore, Stamper
     from airflow_secure_ml.core.audit.siem import Receiver
     from airflow_secure_ml.settings import Settings
@@ -74,3 +75,14 @@ def siem_receivers(settings: Settings) -> list[Receiver]:
     if settings.siem_syslog is not None:
         found.append(SyslogReceiver(settings.siem_syslog, ca=ca))
     return found
+
+
+def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
+    """The alert rules in force.
+
+    Raises:
+        ConfigurationError: One cannot be read, or is not evaluated as it stands.
+    """
+    from airflow_secure_ml.adapters.alert_rules import read_rules
+
+    return read_rules(settings.audit_rules_dir, settings.audit_rules_off)

@@ -84,6 +84,8 @@ class Settings:
         siem_syslog: Where they are sent by syslog over TLS; None: nowhere.
         siem_ca: The certificates to trust for both; None: those of the system.
         siem_token_path: A private file with the bearer token for `siem_url`; None: none is sent.
+        audit_rules_dir: Alert rules of the deployment's own; None: none.
+        audit_rules_off: Names of alert rules that are not evaluated; `all`: none is.
         audit_retention_days: How long events keep their bytes at least, and what `audit prune`
             takes where it is not told; 0: it has to be told.
         audit_hide: Dotted names of event fields whose text is kept aside.
@@ -139,6 +141,8 @@ class Settings:
     siem_syslog: Place | None
     siem_ca: Path | None
     siem_token_path: Path | None
+    audit_rules_dir: Path | None
+    audit_rules_off: tuple[str, ...]
     audit_retention_days: int
     audit_hide: tuple[str, ...]
     audit_unavailable: str
@@ -155,7 +159,12 @@ class Settings:
     def has_relay_work(self) -> bool:
         """Whether something goes out after the fact."""
         asked = (self.audit_witnesses, self.audit_anchor, self.audit_timestamp_url)
-        return any((*asked, self.siem_url, self.siem_syslog))
+        return any((*asked, self.siem_url, self.siem_syslog, self.has_alert_rules))
+
+    @property
+    def has_alert_rules(self) -> bool:
+        """Whether alert rules are evaluated."""
+        return "all" not in self.audit_rules_off
 
     @property
     def takes_ingest(self) -> bool:

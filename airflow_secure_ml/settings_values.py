@@ -296,6 +296,8 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "siem_syslog": _read_by("siem", "parse_siem_syslog"),
     "siem_ca": _path_or_none,
     "siem_token_path": _path_or_none,
+    "audit_rules_dir": _path_or_none,
+    "audit_rules_off": _names,
     "audit_retention_days": _days_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,

@@ -28,6 +28,7 @@ def start(log, tmp_path, *words, **options):
     section = {
         "AUDIT_DIR": str(log.path),
         "AUDIT_SIGNER_DIR": str(tmp_path / "nowhere"),
+        "AUDIT_RULES_OFF": "all",
         **{name.upper(): str(value) for name, value in options.items()},
     }
     names = {f"AIRFLOW__SECURE_ML__{name}": value for name, value in section.items()}

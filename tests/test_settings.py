@@ -90,6 +90,8 @@ def test_without_anything_set_the_declared_defaults_hold(home):
         siem_syslog=None,
         siem_ca=None,
         siem_token_path=None,
+        audit_rules_dir=None,
+        audit_rules_off=(),
         audit_retention_days=0,
         audit_hide=(),
         audit_unavailable="refuse",

@@ -33,7 +33,8 @@ class RelayLock:
     def __init__(self, audit_dir: Path) -> None:
         audit_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(audit_dir / LOCK_FILE, flags, 0o600)
+        self._path = audit_dir / LOCK_FILE
+        self._descriptor = os.open(self._path, flags, 0o600)
 
     def acquire(self) -> bool:
         """Take the lock; False: another one has it."""
@@ -42,6 +43,14 @@ class RelayLock:
         except BlockingIOError:
             return False
         return True
+
+    def is_there(self) -> bool:
+        """Whether its file is the one that others would ask; else the directory is gone."""
+        try:
+            found = os.lstat(self._path)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Let another one have it."""
