@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 DIRECTORY = Path(__file__).parent
-REVISIONS = ("trail_0001",)
+REVISIONS = ("trail_0001", "trail_0002")
 HEAD = REVISIONS[-1]
 # "asmlmigr", as a number: two that migrate at once go one after the other.
 _LOCK = int.from_bytes(b"asmlmigr", "big")

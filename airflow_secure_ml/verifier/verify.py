@@ -37,8 +37,11 @@ CHUNK, WIDTH, HASH = 1024, 256, 32
 MAX_LEAF, MAX_NOTE, MAX_PROOF, MAX_VALUES = 32768, 16384, 65536, 1 << 28
 ED25519, COSIGNATURE, ML_DSA = b"\x01", b"\x04", b"\xffasml/v1/ml-dsa-65\x00"
 KEY_BYTES = {ED25519: 32, COSIGNATURE: 32, ML_DSA: 1952}
-# Of the tables, indices, views and triggers of format 1: kind, name and SQL of each, sorted.
-SCHEMA = "ff8a54657a28aa5ea31f8dec9da15b1725a1448f9414fdb0cca0f2e3350e2f4f"
+# Of the tables, indices, views and triggers of each format: kind, name and SQL of each, sorted.
+SCHEMAS = {
+    1: "ff8a54657a28aa5ea31f8dec9da15b1725a1448f9414fdb0cca0f2e3350e2f4f",
+    2: "2449f46f6a4f86198a99a0d223213b5ea747304bf78e1e7045e9099e3f88194c",
+}
 STATISTICS = {"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
 # The file may be whole and cannot be read now: busy, locked, read-only, I/O, full, no memory …
 UNAVAILABLE = {5, 6, 7, 8, 9, 10, 13, 14}
@@ -654,12 +657,13 @@ class Database:
     def __init__(self, connection: sqlite3.Connection, report: Report) -> None:
         self.connection = connection
         # Of a number in its place, `bytes` would make as many zeros.
-        sql = "SELECT origin, size, CAST(edge AS BLOB) FROM log"
+        sql = "SELECT origin, size, CAST(edge AS BLOB), format FROM log"
         rows = connection.execute(sql).fetchall()
         if len(rows) != 1:
             raise Fault(TAMPERED, f"{len(rows)} rows in table log, expected 1")
         report.origin = str(rows[0][0])
         self.size, edge = int(rows[0][1]), bytes(rows[0][2])
+        self.format = rows[0][3]
         self.nodes = [edge[at : at + HASH] for at in range(0, len(edge), HASH)]
         if self.size < 0 or len(self.nodes) != self.size.bit_count() or len(edge) % HASH:
             raise Fault(TAMPERED, "the edge in table log does not fit the size beside it")
@@ -693,8 +697,11 @@ class Database:
         found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check(10)")]
         if found != ["ok"]:
             raise Fault(TAMPERED, f"SQLite's own check says: {'; '.join(found)}")
-        if schema_digest(self.connection) != SCHEMA:
-            raise Fault(TAMPERED, "tables, indices or triggers are not those of format 1")
+        if self.format not in SCHEMAS:
+            raise Fault(TAMPERED, f"table log says format {self.format!r}, known are 1 and 2")
+        if schema_digest(self.connection) != SCHEMAS[self.format]:
+            text = f"tables, indices or triggers are not those of format {self.format}"
+            raise Fault(TAMPERED, text)
         # What is sealed is checked by whoever has the key that opens it.
         sql = (
             "SELECT h, CAST(salt AS BLOB), value FROM aside WHERE value IS NOT NULL "

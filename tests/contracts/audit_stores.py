@@ -18,6 +18,8 @@ COLUMNS = (
     *("emitter", "seq", "time", "act", "result", "dag"),
     *("run", "task", "ti", "uri", "key", "lease"),
 )
+# Indices over what a leaf's text says: none could be kept while it is no text.
+WRITTEN_OUT = ("leaf_digest", "leaf_version", "leaf_of", "leaf_by", "leaf_host")
 
 
 def leaf(seq, *, time, act="object.open", result="ok", dag="churn", **fields):
@@ -52,15 +54,16 @@ class SqliteStore:
     """A log in a file."""
 
     leaves = "leaf"
+    subjects = None
 
     def __init__(self, path):
         self.path = path / "trail.db"
 
     def writer(self, origin):
-        return SqliteAuditWriter(self.path, origin)
+        return SqliteAuditWriter(self.path, origin, subjects=self.subjects)
 
     def reader(self, query_s=None):
-        return SqliteAuditReader(self.path, query_s=query_s)
+        return SqliteAuditReader(self.path, query_s=query_s, subjects=self.subjects)
 
     def edit(self, sql, *values):
         connection = sqlite3.connect(self.path, isolation_level=None)
@@ -97,15 +100,17 @@ class PostgresStore:
     """A log in a database."""
 
     leaves = "asml_trail.leaf"
+    subjects = None
 
     def __init__(self, place):
         self.place = place
 
     def writer(self, origin):
-        return PostgresAuditWriter(self.place.login(), origin)
+        return PostgresAuditWriter(self.place.login(), origin, subjects=self.subjects)
 
     def reader(self, query_s=None):
-        return PostgresAuditReader(self.place.login("trail_reader"), query_s=query_s)
+        login = self.place.login("trail_reader")
+        return PostgresAuditReader(login, query_s=query_s, subjects=self.subjects)
 
     def edit(self, sql, *values):
         for word in ("UPDATE", "FROM", "INTO"):
@@ -114,6 +119,8 @@ class PostgresStore:
 
     def put_bytes(self, index, data, digest=None):
         """Exchange a leaf's bytes, and its hash if one is given, whatever they are."""
+        for name in WRITTEN_OUT:
+            self.place.query(f"DROP INDEX IF EXISTS asml_trail.{name}")
         for column in COLUMNS:
             self.place.query(
                 f"ALTER TABLE asml_trail.leaf ALTER {column} DROP EXPRESSION IF EXISTS"

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_secure_ml.adapters.postgres_audit import Login, parse_address
 from airflow_secure_ml.adapters.postgres_audit.connecting import connect
-from airflow_secure_ml.adapters.postgres_audit.schema import differing
+from airflow_secure_ml.adapters.postgres_audit.schema import FORMATS, differing
 from airflow_secure_ml.migrations.applying import migrate
 from dags_examples.demo.postgres_server import RunningPostgres, find_postgres
 
@@ -97,7 +97,7 @@ class TrailServer:
         )
         # Making a database takes a hundred times as long.
         connection = connect(place.login("trail_owner"), writes=True)
-        is_whole = not differing(connection)
+        is_whole = not differing(connection, FORMATS[-1])
         connection.close()
         if is_whole:
             place.query("".join(f"DELETE FROM asml_trail.{name};" for name in TABLES))

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_secure_ml.adapters.postgres_audit.failures import psycopg
 from airflow_secure_ml.adapters.postgres_audit.queries import column
-from airflow_secure_ml.core.audit.counting import (
-    BUDGET_S,
-    MAX_COUNTED,
-    MAX_VALUED,
-    SMALL,
-    Bars,
-    sampled_indices,
-)
+from airflow_secure_ml.core.audit import counting
+from airflow_secure_ml.core.audit.counting import Bars, sampled_indices
 from airflow_secure_ml.core.audit.query import Histogram
 from airflow_secure_ml.core.audit.stored import Condition
 
@@ -26,7 +20,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _SIZE = "SELECT (SELECT min(idx) FROM asml_trail.leaf), (SELECT size FROM asml_trail.log)"
-_BAR = "(time - %s) / %s, count(*), count(*) FILTER (WHERE result = 'refused')"
+_BAR = "(time - %s) / %s"
+_COUNTS = f"{_BAR}, count(*), count(*) FILTER (WHERE result = 'refused')"
 
 
 def count_bars(connection: Connection[Any], condition: Condition, bars: Bars) -> Histogram:
@@ -40,20 +35,21 @@ def count_bars(connection: Connection[Any], condition: Condition, bars: Bars) ->
     text, values = condition
     text = f"{text} AND time >= %s AND time < %s"
     values = [*values, bars.from_ms, bars.until_ms]
-    sql = (
-        f"SELECT {_BAR} FROM (SELECT time, result FROM asml_trail.leaf WHERE {text} LIMIT %s) "  # noqa: S608 - no text from outside
-        "AS found GROUP BY 1"
-    )
     first, size = _extent(connection)
-    asked = [bars.from_ms, bars.bucket_ms, *values, MAX_COUNTED + 1]
-    found = _soon(connection, sql, asked, is_small=size - first <= SMALL)
-    if found is not None and sum(row[1] for row in found) <= MAX_COUNTED:
-        return bars.filled(found, exact=True)
+    is_small = size - first <= counting.SMALL
+    found = _counted(connection, _COUNTS, (text, values), bars, is_small=is_small)
+    if found is not None:
+        return bars.exact(found)
+    refused = (f"{text} AND result = 'refused'", values)
     indices = sampled_indices(first, size)
-    sql = f"SELECT {_BAR} FROM asml_trail.leaf WHERE idx = ANY(%s) AND {text} GROUP BY 1"  # noqa: S608 - no text from outside
+    sql = f"SELECT {_COUNTS} FROM asml_trail.leaf WHERE idx = ANY(%s) AND {text} GROUP BY 1"  # noqa: S608 - no text from outside
     asked = [bars.from_ms, bars.bucket_ms, indices, *values]
-    found = connection.execute(sql, asked).fetchall()
-    return bars.filled(found, scale=(size - first) / max(len(indices), 1), exact=False)
+    sampled = connection.execute(sql, asked).fetchall()
+    return bars.estimate(
+        sampled,
+        (size - first) / max(len(indices), 1),
+        _counted(connection, f"{_BAR}, count(*)", refused, bars, is_small=is_small),
+    )
 
 
 def newest_values(
@@ -67,16 +63,39 @@ def newest_values(
         field: One of `VALUE_FIELDS`.
     """
     text, values = condition
+    named = column(field)
+    # Few events name a person: those are found by their own index, which has no order of time.
+    which = f"{named} IS NOT NULL" if field == "by" else "true ORDER BY time DESC, idx DESC"
     sql = (
-        f"SELECT value, count(*) FROM (SELECT {column(field)} AS value FROM asml_trail.leaf "  # noqa: S608 - no text from outside
-        f"WHERE {text} ORDER BY time DESC LIMIT %s) AS found GROUP BY 1"
+        f"SELECT value, count(*) FROM (SELECT {named} AS value FROM asml_trail.leaf "  # noqa: S608 - no text from outside
+        f"WHERE {text} AND {which} LIMIT %s) AS found GROUP BY 1"
     )
     first, size = _extent(connection)
-    rows = _soon(connection, sql, [*values, MAX_VALUED + 1], is_small=size - first <= SMALL)
-    found: Counter[Any] = Counter()
-    for value, count in rows or ():
-        found[value] += count
-    return found, rows is not None and found.total() <= MAX_VALUED
+    # One more tells whether there are more; it is counted only if there are not.
+    limit = counting.MAX_VALUED
+    is_small = size - first <= counting.SMALL
+    rows = _soon(connection, sql, [*values, limit + 1], is_small=is_small)
+    found = Counter(dict(rows or ()))
+    if found.total() > limit:
+        found = Counter(dict(_soon(connection, sql, [*values, limit], is_small=is_small) or ()))
+        return found, False
+    return found, rows is not None
+
+
+def _counted(
+    connection: Connection[Any], counts: str, condition: Condition, bars: Bars, *, is_small: bool
+) -> list[tuple[Any, ...]] | None:
+    """Rows of bars; None: there are too many leaves, or it takes longer than it may."""
+    text, values = condition
+    sql = (
+        f"SELECT {counts} FROM (SELECT time, result FROM asml_trail.leaf "  # noqa: S608 - no text from outside
+        f"WHERE {text} LIMIT %s) AS found GROUP BY 1"
+    )
+    asked = [bars.from_ms, bars.bucket_ms, *values, counting.MAX_COUNTED + 1]
+    found = _soon(connection, sql, asked, is_small=is_small)
+    if found is None or sum(row[1] for row in found) > counting.MAX_COUNTED:
+        return None
+    return found
 
 
 def _extent(connection: Connection[Any]) -> tuple[int, int]:
@@ -94,7 +113,8 @@ def _soon(
         return connection.execute(sql, values).fetchall()
     try:
         with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {round(BUDGET_S * 1000)}")
+            limit_ms = max(round(counting.BUDGET_S * 1000), 1)
+            connection.execute(f"SET LOCAL statement_timeout = {limit_ms}")
             return connection.execute(sql, values).fetchall()
     except psycopg().errors.QueryCanceled:
         return None

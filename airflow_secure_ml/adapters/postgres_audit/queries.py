@@ -52,7 +52,7 @@ def where(query: EventQuery, hashes_by: HashesBy) -> Condition:
 def column(name: str) -> str:
     """What a field is called in SQL: a column, or the words of the index over it."""
     if name in INDEXED_PATHS:
-        return f"left(data::jsonb #>> '{INDEXED_PATHS[name]}', {MAX_INDEXED})"
+        return f"(left(data::jsonb #>> '{INDEXED_PATHS[name]}', {MAX_INDEXED}) COLLATE \"C\")"
     return f'"{name}"'
 
 
@@ -90,7 +90,7 @@ def _one_of(name: str, values: Iterable[str]) -> Condition:
     starts = [value[:MAX_INDEXED] for value in asked]
     if all(len(value) < MAX_INDEXED for value in asked):
         return f"{column(name)} = ANY(%s)", [starts]
-    path = (PATHS | INDEXED_PATHS)[name]
+    path = {**PATHS, **INDEXED_PATHS}[name]
     return (
         f"{column(name)} = ANY(%s) AND data::jsonb #>> '{path}' = ANY(%s)",
         [starts, asked],

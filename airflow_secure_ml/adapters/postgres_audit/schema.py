@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 NAME = "asml_trail"
-FORMAT = 1
+# Formats differ by their indices alone: a log of each is read and written in the same words.
+FORMATS = (1, 2)
 VERSION_TABLE = "version"
 # A text column holds so many characters of what it is about; more would not fit an index.
 MAX_INDEXED = 300
@@ -52,7 +54,6 @@ INDEXED_PATHS: Mapping[str, str] = MappingProxyType(
     }
 )
 NUMBERS = ("seq", "time")
-EXPECTED_FILE = Path(__file__).with_name("expected_catalog.txt")
 
 _OBJECTS = """
 WITH ours AS (
@@ -103,16 +104,29 @@ def objects(connection: Connection[Any]) -> frozenset[str]:
     return frozenset(" ".join(_NOISE.sub(" ", str(line)).split()) for (line,) in rows)
 
 
-def expected_objects() -> frozenset[str]:
-    """What `objects` gives for a log that nobody changed."""
-    return frozenset(EXPECTED_FILE.read_text(encoding="utf-8").splitlines())
+@cache
+def expected_objects(number: int) -> frozenset[str]:
+    """What `objects` gives for a log of a format that nobody changed."""
+    file = Path(__file__).with_name(f"expected_catalog_{number}.txt")
+    return frozenset(file.read_text(encoding="utf-8").splitlines())
 
 
-def differing(connection: Connection[Any]) -> list[str]:
-    """What is not as this release makes it, in words; nothing: all is."""
-    stored, expected = objects(connection), expected_objects()
+def differing(connection: Connection[Any], number: int) -> list[str]:
+    """What is not as a format has it, in words; nothing: all is."""
+    if number not in FORMATS:
+        return [f"format {number} is not known, expected one of {FORMATS}"]
+    stored, expected = objects(connection), expected_objects(number)
     named = sorted({" ".join(line.split()[:3]) for line in stored ^ expected})
     return [f"{name} is not as this release makes it" for name in named[:10]]
+
+
+def stored_format(connection: Connection[Any]) -> int:
+    """The format that a log says it has; of one that is not begun, the format of its tables."""
+    row = connection.execute("SELECT format FROM asml_trail.log").fetchone()
+    if row is not None:
+        return row[0] if isinstance(row[0], int) else 0
+    stored = objects(connection)
+    return next((n for n in FORMATS if stored == expected_objects(n)), FORMATS[-1])
 
 
 _DIFFERS = [

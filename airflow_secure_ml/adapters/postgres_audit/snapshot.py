@@ -102,7 +102,8 @@ class Snapshot:
     def faults(self) -> Sequence[str]:
         """What the store finds wrong with its own structure; nothing: sound."""
         with translated("read"):
-            found = schema.differing(self._connection)
+            number = schema.stored_format(self._connection)
+            found = schema.differing(self._connection, number)
         # The check of columns is for columns that are there.
         if found:
             return found

@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Sequencer; PostgreSQL, "Advisory Locks" and "Write Ahead Lo
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 from airflow_secure_ml.adapters.postgres_audit import schema
 from airflow_secure_ml.adapters.postgres_audit.connecting import Login, connect
 from airflow_secure_ml.adapters.postgres_audit.failures import SERVICE, UNAVAILABLE, translated
-from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.adapters.postgres_audit.pruned_asides import unused_asides
+from airflow_secure_ml.core.audit.ports import Batch, EmitterRow
 from airflow_secure_ml.core.audit.stored import (
     EMITTER_COLUMNS,
     aside_rows,
@@ -35,6 +36,7 @@ from airflow_secure_ml.errors import AuditLogError, ConfigurationError, ServiceU
 if TYPE_CHECKING:
     from psycopg import Connection
 
+log = logging.getLogger(__name__)
 # "asmltrai", as a number: one sequencer a database.
 SEQUENCER_LOCK = int.from_bytes(b"asmltrai", "big")
 _CHUNK = 1000
@@ -96,9 +98,6 @@ class PostgresAuditWriter:
         with self._working("read") as connection:
             return int(_one(connection, sql, [emitter])[0])
 
-    def has_refused(self, leaf_hash: str) -> bool:
-        """Whether a trail.refused names the bytes of this hex leaf hash already."""
-        sql = (
     def found(self, emitter: str) -> bytes | None:
         """The leaf before an emitter's first; None: there is none."""
         # OFFSET: min would else be looked for through the whole log.
@@ -110,6 +109,9 @@ class PostgresAuditWriter:
             row = connection.execute(sql, [emitter]).fetchone()
         return None if row is None else bytes(row[0])
 
+    def has_refused(self, leaf_hash: str) -> bool:
+        """Whether a trail.refused names the bytes of this hex leaf hash already."""
+        sql = (
             "SELECT EXISTS (SELECT 1 FROM asml_trail.leaf WHERE act = 'trail.refused' "
             "AND data::jsonb #>> '{more,hash}' = %s)"
         )
@@ -180,6 +182,8 @@ class PostgresAuditWriter:
                     "the owner of its tables"
                 )
             schema.require_tiles(connection, first, below)
+            if below <= first:
+                return
             # Whole tiles a transaction: what a killed process leaves is a shorter pruning.
             with unused_asides(connection, below) as unused:
                 for stop in prune_steps(first, below):
@@ -229,7 +233,8 @@ class PostgresAuditWriter:
         return self._open
 
     def _prepare(self, connection: Connection[Any]) -> None:
-        differing = schema.differing(connection)
+        number = schema.stored_format(connection)
+        differing = schema.differing(connection, number)
         if differing:
             raise AuditLogError(f"audit log {self._login.address}: {'; '.join(differing)}")
         # Only where nothing stands at all: a log that lost this row is not a new one.
@@ -238,16 +243,20 @@ class PostgresAuditWriter:
             "WHERE NOT EXISTS (SELECT 1 FROM asml_trail.log) "
             "AND NOT EXISTS (SELECT 1 FROM asml_trail.leaf) "
             "AND NOT EXISTS (SELECT 1 FROM asml_trail.checkpoint)",
-            [self._origin, schema.FORMAT],
+            [self._origin, number],
         )
-        row = connection.execute("SELECT origin, format FROM asml_trail.log").fetchone()
-        found, number = row or ("", 0)
-        if (found, number) != (self._origin, schema.FORMAT):
+        row = connection.execute("SELECT origin FROM asml_trail.log").fetchone()
+        found = "" if row is None else row[0]
+        if found != self._origin:
             raise AuditLogError(
-                f"audit log {self._login.address}: log {found!r} of format {number}, the signer is "
-                f"for {self._origin!r} of format {schema.FORMAT}; give each log a database of its "
-                "own"
+                f"audit log {self._login.address}: log {found!r}, the signer is for "
+                f"{self._origin!r}; give each log a database of its own"
             )
+        if number != schema.FORMATS[-1]:
+            log.warning(
+                "audit log %s: format %d, pages would be faster with %d; run `airflow db migrate` "
+                "or `secure-ml audit migrate`", self._login.address, number, schema.FORMATS[-1],
+            )  # fmt: skip
 
 
 def _insert(connection: Connection[Any], batch: Batch, subjects: Subjects | None) -> None:

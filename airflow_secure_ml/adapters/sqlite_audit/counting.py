@@ -10,25 +10,20 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_secure_ml.adapters.sqlite_audit.queries import COLUMNS
-from airflow_secure_ml.core.audit.counting import (
-    BUDGET_S,
-    MAX_COUNTED,
-    MAX_VALUED,
-    SMALL,
-    Bars,
-    sampled_indices,
-)
+from airflow_secure_ml.core.audit import counting
+from airflow_secure_ml.core.audit.counting import Bars, sampled_indices
 from airflow_secure_ml.core.audit.query import Histogram
 from airflow_secure_ml.core.audit.stored import Condition
 
 # SQLite's steps between two looks at the clock, and those that one leaf takes at most.
 _STEPS, _STEPS_A_LEAF = 1000, 50
-_BAR = "(time - ?) / ?, count(*), sum(result IS 'refused')"
+_BAR = "(time - ?) / ?"
+_COUNTS = f"{_BAR}, count(*), sum(result IS 'refused')"
 
 
 def count_bars(connection: sqlite3.Connection, condition: Condition, bars: Bars) -> Histogram:
@@ -42,16 +37,12 @@ def count_bars(connection: sqlite3.Connection, condition: Condition, bars: Bars)
     text, values = condition
     text = f"{text} AND time >= ? AND time < ?"
     values = [*values, bars.from_ms, bars.until_ms]
-    sql = (
-        f"SELECT {_BAR} FROM (SELECT time, result FROM leaf WHERE {text} LIMIT ?) "  # noqa: S608 - no text from outside
-        "GROUP BY 1"
-    )
-    with _budget(connection):
-        asked = [bars.from_ms, bars.bucket_ms, *values, MAX_COUNTED + 1]
-        found = connection.execute(sql, asked).fetchall()
-        if sum(row[1] for row in found) <= MAX_COUNTED:
-            return bars.filled(found, exact=True)
-    return _estimated(connection, (text, values), bars)
+    found = _counted(connection, _COUNTS, (text, values), bars)
+    if found is not None:
+        return bars.exact(found)
+    refused = (f"{text} AND result = 'refused'", values)
+    sampled, scale = _sampled(connection, (text, values), bars)
+    return bars.estimate(sampled, scale, _counted(connection, f"{_BAR}, count(*)", refused, bars))
 
 
 def newest_values(
@@ -65,16 +56,16 @@ def newest_values(
         field: One of `VALUE_FIELDS`.
     """
     text, values = condition
-    sql = (
-        f"SELECT {COLUMNS[field]} FROM leaf WHERE {text} "  # noqa: S608 - no text from outside
-        "ORDER BY time DESC LIMIT ?"
-    )
+    column = COLUMNS[field]
+    # Few events name a person: those are found by their own index, which has no order of time.
+    which = f"{column} IS NOT NULL" if field == "by" else "1 ORDER BY time DESC"
+    sql = f"SELECT {column} FROM leaf WHERE {text} AND {which} LIMIT ?"  # noqa: S608 - no text from outside
     found: Counter[Any] = Counter()
     exact = False
     with _budget(connection):
-        rows = connection.execute(sql, [*values, MAX_VALUED + 1])
+        rows = connection.execute(sql, [*values, counting.MAX_VALUED + 1])
         for number, (value,) in enumerate(rows):
-            if number == MAX_VALUED:
+            if number == counting.MAX_VALUED:
                 break
             found[value] += 1
         else:
@@ -82,8 +73,28 @@ def newest_values(
     return found, exact
 
 
-def _estimated(connection: sqlite3.Connection, condition: Condition, bars: Bars) -> Histogram:
-    """The same from a part of the leaves."""
+def _counted(
+    connection: sqlite3.Connection, counts: str, condition: Condition, bars: Bars
+) -> list[tuple[Any, ...]] | None:
+    """Rows of bars; None: there are too many leaves, or it takes longer than it may."""
+    text, values = condition
+    sql = (
+        f"SELECT {counts} FROM (SELECT time, result FROM leaf WHERE {text} LIMIT ?) "  # noqa: S608 - no text from outside
+        "GROUP BY 1"
+    )
+    found = None
+    with _budget(connection):
+        asked = [bars.from_ms, bars.bucket_ms, *values, counting.MAX_COUNTED + 1]
+        found = connection.execute(sql, asked).fetchall()
+    if found is None or sum(row[1] for row in found) > counting.MAX_COUNTED:
+        return None
+    return found
+
+
+def _sampled(
+    connection: sqlite3.Connection, condition: Condition, bars: Bars
+) -> tuple[list[tuple[Any, ...]], float]:
+    """Rows of bars from a part of the leaves, and how many leaves one of them stands for."""
     text, values = condition
     first, size = connection.execute(
         "SELECT (SELECT min(idx) FROM leaf), (SELECT size FROM log)"
@@ -91,20 +102,19 @@ def _estimated(connection: sqlite3.Connection, condition: Condition, bars: Bars)
     indices = sampled_indices(first or 0, size)
     # CROSS: from the sample to the leaves, whatever index the condition would fit.
     sql = (
-        f"SELECT {_BAR} FROM (SELECT value AS sampled FROM json_each(?)) CROSS JOIN leaf "  # noqa: S608 - no text from outside
+        f"SELECT {_COUNTS} FROM (SELECT value AS sampled FROM json_each(?)) CROSS JOIN leaf "  # noqa: S608 - no text from outside
         f"ON idx = sampled WHERE {text} GROUP BY 1"
     )
-    asked: Sequence[Any] = [bars.from_ms, bars.bucket_ms, json.dumps(indices), *values]
-    found = connection.execute(sql, asked).fetchall()
-    scale = (size - (first or 0)) / max(len(indices), 1)
-    return bars.filled(found, scale=scale, exact=False)
+    asked = [bars.from_ms, bars.bucket_ms, json.dumps(indices), *values]
+    rows = connection.execute(sql, asked).fetchall()
+    return rows, (size - (first or 0)) / max(len(indices), 1)
 
 
 @contextmanager
 def _budget(connection: sqlite3.Connection) -> Iterator[None]:
     """Break off what takes longer than it may; what follows the block then goes on without it."""
-    due_s, looks = time.monotonic() + BUDGET_S, itertools.count()
-    least = SMALL * _STEPS_A_LEAF // _STEPS
+    due_s, looks = time.monotonic() + counting.BUDGET_S, itertools.count()
+    least = counting.SMALL * _STEPS_A_LEAF // _STEPS
 
     def is_over() -> bool:
         return next(looks) >= least and time.monotonic() >= due_s

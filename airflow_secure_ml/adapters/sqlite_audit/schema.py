@@ -1,7 +1,7 @@
 """The audit log's tables, and what tells a changed schema from this release's.
 
-Every column that pages filter by is computed from the event's bytes: there is no second copy of a
-fact that could be edited.
+Every column that pages filter by, and every index, is computed from the event's bytes: there is no
+second copy of a fact that could be edited. A format differs from the one before by its indices.
 
 Source: AUDIT_TRAIL, Sequencer.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from types import MappingProxyType
 
 from airflow_secure_ml.core.audit.ports import EmitterRow
 from airflow_secure_ml.core.audit.stored import EMITTER_COLUMNS, emitter_in
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH, hashes_in
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
 
-FORMAT = 1
+FORMAT = 2
 
-SCHEMA = """
+_FIRST = """
 CREATE TABLE log(origin TEXT, format INT, size INT, edge BLOB) STRICT;
 CREATE TABLE leaf(idx INTEGER PRIMARY KEY, data TEXT NOT NULL, hash BLOB NOT NULL,
   emitter TEXT AS (data->>'$.emitter'), seq INT AS (data->>'$.seq'),
@@ -45,6 +47,28 @@ CREATE TABLE checkpoint(size INTEGER PRIMARY KEY, note TEXT NOT NULL, signed_ms 
 CREATE TABLE aside(h TEXT PRIMARY KEY, subject TEXT, salt BLOB, value TEXT) STRICT;
 CREATE TABLE tally(hour INT, result TEXT, n INT, PRIMARY KEY(hour,result)) STRICT;
 """
+_SECOND = """
+DROP INDEX leaf_time;
+CREATE INDEX leaf_time ON leaf(time, result, act, dag);
+DROP INDEX leaf_dag;
+CREATE INDEX leaf_dag ON leaf(dag, time, result, act);
+CREATE INDEX leaf_refused ON leaf(time, act, dag) WHERE result = 'refused';
+CREATE INDEX leaf_digest ON leaf(data->>'$.object.digest', time)
+  WHERE data->>'$.object.digest' IS NOT NULL;
+CREATE INDEX leaf_version ON leaf("key", data->>'$.key.version', time)
+  WHERE "key" IS NOT NULL;
+CREATE INDEX leaf_of ON leaf(data->>'$.of') WHERE data->>'$.of' IS NOT NULL;
+CREATE INDEX leaf_by ON leaf(data->>'$.by.h', time) WHERE data->>'$.by.h' IS NOT NULL;
+CREATE INDEX leaf_host ON leaf(data->>'$.more.host', emitter) WHERE act = 'emitter.open';
+CREATE INDEX aside_subject ON aside(subject);
+"""
+# What makes each format out of the one before, the first one out of nothing.
+STEPS: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        number: tuple(filter(None, (statement.strip() for statement in text.split(";"))))
+        for number, text in ((1, _FIRST), (2, _SECOND))
+    }
+)
 
 
 # The file may be whole, and cannot be used now. Extended codes have more bits above these eight.
@@ -87,14 +111,33 @@ def objects(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str | No
     return {(kind, name): sql for kind, name, sql in rows}
 
 
-def expected_objects() -> Mapping[tuple[str, str], str | None]:
-    """What `objects` gives for a log that nobody changed."""
-    connection = sqlite3.connect(":memory:")
+def format_of(found: Mapping[tuple[str, str], str | None]) -> int | None:
+    """The format whose tables and indices these are; None: they are of none."""
+    return next((number for number in STEPS if expected_objects(number) == found), None)
+
+
+@cache
+def expected_objects(number: int) -> Mapping[tuple[str, str], str | None]:
+    """What `objects` gives for a log of a format that nobody changed."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        connection.executescript(SCHEMA)
+        make(connection, number)
         return objects(connection)
     finally:
         connection.close()
+
+
+def make(connection: sqlite3.Connection, number: int, *, found: int = 0) -> None:
+    """Make the tables and indices of a format.
+
+    Args:
+        connection: A database; its transaction is the caller's.
+        number: The format.
+        found: The format that it has; 0: it is empty.
+    """
+    for step in range(found + 1, number + 1):
+        for statement in STEPS[step]:
+            connection.execute(statement)
 
 
 def read_emitters(

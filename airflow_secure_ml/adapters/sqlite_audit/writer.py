@@ -8,6 +8,7 @@ Source: AUDIT_TRAIL, Sequencer.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections import Counter
@@ -33,6 +34,7 @@ from airflow_secure_ml.core.audit.tree import Edge
 from airflow_secure_ml.durable_files import sync_directory
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 
+log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 BUSY_S = 10.0
 
@@ -72,14 +74,25 @@ class SqliteAuditWriter:
             )
         # NORMAL does not sync the commit: a batch could be lost after its segments are unlinked.
         execute("PRAGMA synchronous = FULL")
-        if schema.objects(self._connection) != schema.expected_objects():
+        made = schema.format_of(schema.objects(self._connection))
+        if made is None:
             raise AuditLogError(f"audit log {self._path}: its tables are not this release's")
         found, number = execute("SELECT origin, format FROM log").fetchone() or ("", 0)
-        if (found, number) != (origin, schema.FORMAT):
+        if (found, number) != (origin, made):
             raise AuditLogError(
                 f"audit log {self._path}: log {found!r} of format {number}, the signer is for "
-                f"{origin!r} of format {schema.FORMAT}; give each log a signer directory of its own"
+                f"{origin!r} of format {made}; give each log a signer directory of its own"
             )
+        if made != schema.FORMAT:
+            self._upgrade(made)
+
+    def _upgrade(self, made: int) -> None:
+        log.info("audit log %s: from format %d to %d", self._path, made, schema.FORMAT)
+        # One transaction: a killed process leaves the format that there was.
+        with self._transaction():
+            schema.make(self._connection, schema.FORMAT, found=made)
+            self._connection.execute("UPDATE log SET format = ?", (schema.FORMAT,))
+        log.info("audit log %s: it has format %d", self._path, schema.FORMAT)
 
     def origin(self) -> str:
         """The log's name."""
@@ -115,6 +128,17 @@ class SqliteAuditWriter:
         with self._translated("read"):
             return int(self._connection.execute(sql, (emitter,)).fetchone()[0])
 
+    def found(self, emitter: str) -> bytes | None:
+        """The leaf before an emitter's first; None: there is none."""
+        # The sign keeps SQLite from looking for the least index through the whole log.
+        sql = (
+            "SELECT CAST(data AS BLOB) FROM leaf "
+            "WHERE idx = (SELECT min(+idx) FROM leaf WHERE emitter = ?) - 1"
+        )
+        with self._translated("read"):
+            row = self._connection.execute(sql, (emitter,)).fetchone()
+        return None if row is None else bytes(row[0])
+
     def has_refused(self, leaf_hash: str) -> bool:
         """Whether a trail.refused names the bytes of this hex leaf hash already."""
         sql = "SELECT 1 FROM leaf WHERE act = 'trail.refused' AND data->>'$.more.hash' = ?"
@@ -128,17 +152,6 @@ class SqliteAuditWriter:
 
     def leaf_data(self, start: int, stop: int) -> Iterator[bytes]:
         """Bytes of the leaves start … stop-1, as stored."""
-    def found(self, emitter: str) -> bytes | None:
-        """The leaf before an emitter's first; None: there is none."""
-        # The sign keeps SQLite from looking for the least index through the whole log.
-        sql = (
-            "SELECT CAST(data AS BLOB) FROM leaf "
-            "WHERE idx = (SELECT min(+idx) FROM leaf WHERE emitter = ?) - 1"
-        )
-        with self._translated("read"):
-            row = self._connection.execute(sql, (emitter,)).fetchone()
-        return None if row is None else bytes(row[0])
-
         sql = "SELECT CAST(data AS BLOB) FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx"
         with self._translated("read"):
             for row in self._connection.execute(sql, (start, stop)):
@@ -186,11 +199,14 @@ class SqliteAuditWriter:
         first = self.first_leaf()
         with self._translated("prune"):
             schema.require_tiles(self._connection, first, below)
+            if first < below:
+                pruned_asides.find_last_uses(self._connection, below)
             self._connection.execute("PRAGMA secure_delete = ON")
             # Whole tiles a transaction: what a killed process leaves is a shorter pruning.
             for stop in prune_steps(first, below):
                 with self._transaction():
                     self._connection.execute("DELETE FROM leaf WHERE idx < ?", (stop,))
+                    pruned_asides.remove_unused(self._connection, stop)
             # The journal beside the file holds pages as they were; while somebody reads those, it
             # does until it is written over.
             self._connection.execute("PRAGMA busy_timeout = 0")
@@ -199,14 +215,11 @@ class SqliteAuditWriter:
 
     def close(self) -> None:
         """Let go of the file; may be called twice."""
-            if first < below:
-                pruned_asides.find_last_uses(self._connection, below)
         self._connection.close()
 
     def __enter__(self) -> Self:
         return self
 
-                    pruned_asides.remove_unused(self._connection, stop)
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -268,8 +281,7 @@ def _create(path: Path, origin: str) -> None:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
-        for statement in schema.SCHEMA.split(";"):
-            connection.execute(statement)
+        schema.make(connection, schema.FORMAT)
         connection.execute("INSERT INTO log VALUES (?, ?, 0, x'')", (origin, schema.FORMAT))
         connection.execute("COMMIT")
     finally:

@@ -1,7 +1,7 @@
 """What a store counts for a reader, made of what its rows say.
 
-How much of a log is counted, and for how long, is each store's own business; nothing that was read
-is believed to be well-formed.
+Each store asks in its own words, within these bounds; nothing that was read is believed to be
+well-formed.
 
 Source: PAGES, Events (histogram, facets).
 """
@@ -19,7 +19,7 @@ from airflow_secure_ml.errors import FormatError
 
 # So many leaves are counted exactly, if that takes no longer than this; else parts are looked at.
 MAX_COUNTED = 250_000
-BUDGET_S = 0.15
+BUDGET_S = 0.1
 # A log with at most so many leaves is counted exactly however slow the machine is.
 SMALL = 20_000
 # Newest leaves that values are counted in.
@@ -30,6 +30,9 @@ MAX_NAMES = 500
 SAMPLED, RUN = 4096, 16
 # An event's times are within these.
 _FIRST_MS, _LAST_MS = -(2**53), 2**53
+
+# (number of the bar, events).
+BarRow = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +54,44 @@ class Bars:
         """Where the last one ends."""
         return self.from_ms + self.count * self.bucket_ms
 
-    def filled(self, rows: Iterable[Sequence[Any]], *, scale: float = 1, exact: bool) -> Histogram:
-        """The histogram that rows (number of the bar, events, refused among them) make.
+    def exact(self, rows: Iterable[BarRow]) -> Histogram:
+        """The histogram of rows (bar, events, refused among them) that are all there is."""
+        found = list(rows)
+        events = self._sums((bar, n) for bar, n, _ in found)
+        refused = self._sums((bar, n) for bar, _, n in found)
+        return self._made(events, refused, exact=True)
+
+    def estimate(
+        self, rows: Iterable[BarRow], scale: float, refused: Iterable[BarRow] | None
+    ) -> Histogram:
+        """The histogram of rows of a sample.
 
         Args:
-            rows: Several may be of one bar; what is of none is left out.
-            scale: How many leaves one that was looked at stands for.
-            exact: Whether every leaf was looked at.
+            rows: As in `exact`, of the leaves that were looked at.
+            scale: How many leaves one of them stands for.
+            refused: (bar, events) of all that was refused; None: that is estimated too.
         """
-        found = [[0, 0] for _ in range(self.count)]
-        for number, events, refused in rows:
-            if isinstance(number, int) and 0 <= number < self.count:
-                found[number][0] += events
-                found[number][1] += refused
-        bars = tuple((round(n * scale), round(refused * scale)) for n, refused in found)
-        return Histogram(from_ms=self.from_ms, bucket_ms=self.bucket_ms, bars=bars, is_exact=exact)
+        found = list(rows)
+        events = self._sums((bar, n * scale) for bar, n, _ in found)
+        sampled = ((bar, n * scale) for bar, _, n in found)
+        return self._made(events, self._sums(sampled if refused is None else refused), exact=False)
+
+    def _sums(self, rows: Iterable[BarRow]) -> list[int]:
+        sums = [0.0] * self.count
+        for bar, n in rows:
+            # Of a leaf whose time is no number it is something else.
+            if isinstance(bar, int) and 0 <= bar < self.count:
+                sums[bar] += n
+        return [round(n) for n in sums]
+
+    def _made(self, events: Sequence[int], refused: Sequence[int], *, exact: bool) -> Histogram:
+        pairs = zip(events, refused, strict=True)
+        return Histogram(
+            from_ms=self.from_ms,
+            bucket_ms=self.bucket_ms,
+            bars=tuple((max(n, no), no) for n, no in pairs),
+            is_exact=exact,
+        )
 
 
 def bars_of(from_ms: int, until_ms: int, buckets: int) -> Bars:
@@ -82,7 +108,8 @@ def bars_of(from_ms: int, until_ms: int, buckets: int) -> Bars:
     if not 1 <= buckets <= MAX_BARS:
         raise FormatError(f"histogram: {buckets} bars, expected 1 to {MAX_BARS}")
     bucket_ms = -(-(until_ms - from_ms) // buckets)
-    return Bars(from_ms=from_ms, bucket_ms=bucket_ms, count=-(-(until_ms - from_ms) // bucket_ms))
+    count = -(-(until_ms - from_ms) // bucket_ms)
+    return Bars(from_ms=from_ms, bucket_ms=bucket_ms, count=count)
 
 
 def sampled_indices(first: int, size: int) -> list[int]:

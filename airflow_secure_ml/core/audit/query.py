@@ -125,8 +125,8 @@ class Values:
 
     Attributes:
         values: (value, events) by falling number, then by value.
-        is_exact: Whether every event that matches was counted; else only the newest were: numbers
-            are lower bounds, and a value may be missing.
+        is_exact: Whether every event that matches was counted; else a part was, the newest ones but
+            of persons: numbers are lower bounds, and a value may be missing.
     """
 
     values: tuple[tuple[str, int], ...]

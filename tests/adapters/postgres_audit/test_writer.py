@@ -86,7 +86,7 @@ def test_what_a_release_expects_is_what_its_steps_make(trail_place):
     found = schema.objects(connection)
     connection.close()
 
-    assert found == schema.expected_objects()
+    assert found == schema.expected_objects(schema.FORMATS[-1])
 
 
 def test_a_login_that_asks_for_no_sync_gets_it_all_the_same(trail_place):
