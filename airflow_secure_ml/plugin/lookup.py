@@ -34,6 +34,8 @@ def _gone(trail: Trail, scope: Scope) -> str:
     more = fields(found[0].event, "more") if found else {}
     if "below" not in more:
         return ""
-    # Where the archive lies is for those who may read all of it.
-    archive = f", archived at {more['archive']}" if scope.whole and "archive" in more else ""
+    # How many there were, and where they lie, is for those who may read all of them.
+    if not scope.whole:
+        return " Older events were pruned."
+    archive = f", archived at {more['archive']}" if "archive" in more else ""
     return f" Events below leaf {more['below']} were pruned{archive}."
