@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Protocol
 
 from airflow_secure_ml.adapters.collector.peer import Peer, has_ended, receive
 from airflow_secure_ml.adapters.collector.talk import Talk
+from airflow_secure_ml.adapters.collector.writing import Writing
 from airflow_secure_ml.core.audit.collecting import Answer
 from airflow_secure_ml.core.audit.frame import STAMP, encode_frame
 from airflow_secure_ml.core.audit.receiving import Place, Refused, Sender
@@ -42,8 +42,7 @@ class Caller:
 
     Attributes:
         segment: Where its emitter's frames go; None before there are any.
-        job: The writing that is under way.
-        writing: How far the emitter is once that is done.
+        writing: What is being written; None: nothing.
         is_known: Whether its emitter's place is kept already.
         is_closing: Whether it is not listened to any more.
         is_reading: Whether the loop waits for its bytes.
@@ -55,7 +54,6 @@ class Caller:
         "is_closing",
         "is_known",
         "is_reading",
-        "job",
         "line",
         "peer",
         "segment",
@@ -74,8 +72,7 @@ class Caller:
         self.line, self.peer, self.since_s = line, peer, since_s
         self.talk = Talk(lambda emitter: find_place(emitter, self))
         self.segment: Segment | None = None
-        self.job: Future[None] | None = None
-        self.writing: Place | None = None
+        self.writing: Writing | None = None
         self.is_known = self.is_closing = self.is_reading = self.has_ended = False
 
     @property
@@ -91,7 +88,7 @@ class Caller:
     @property
     def is_idle(self) -> bool:
         """Whether it may be read: nothing of it is being written, and it was not let go of."""
-        return self.job is None and not self.is_closing and not self.talk.is_waiting
+        return self.writing is None and not self.is_closing and not self.talk.is_waiting
 
     @property
     def stamp(self) -> bytes:

@@ -39,6 +39,7 @@ class Places:
         self._database = sqlite3.connect(path, isolation_level=None)
         run = self._database.execute
         run("PRAGMA journal_mode = WAL")
+        self._is_full: bool | None = None
         found = run("PRAGMA user_version").fetchone()[0]
         if found not in {0, FORMAT}:
             raise FormatError(f"{path}: format {found}, this release reads {FORMAT}")
@@ -69,7 +70,9 @@ class Places:
             has_new: One of them was not here before: then it survives a power loss, too.
         """
         run = self._database.execute
-        run(f"PRAGMA synchronous = {'FULL' if has_new else 'NORMAL'}")
+        if has_new is not self._is_full:
+            run(f"PRAGMA synchronous = {'FULL' if has_new else 'NORMAL'}")
+            self._is_full = has_new
         rows = [
             (
                 emitter,

@@ -15,8 +15,7 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from airflow_secure_ml.adapters.collector.caller import Caller, Segment, say
 from airflow_secure_ml.adapters.collector.peer import Peer, peer_of
 from airflow_secure_ml.adapters.collector.places import Places
 from airflow_secure_ml.adapters.collector.usage import Usage
+from airflow_secure_ml.adapters.collector.writing import Writers, Writing
 from airflow_secure_ml.core.audit.collecting import DURABLE, REFUSED, UNAVAILABLE, Answer
 from airflow_secure_ml.core.audit.receiving import Place, Refused, Sender
 
@@ -80,10 +80,11 @@ class Collector:
         self._limits, self._boot = limits, boot
         self._callers: set[Caller] = set()
         self._live: dict[str, Caller] = {}
-        self._done: deque[Caller] = deque()
-        self._is_stopped = False
+        self._begun: list[Writing] = []
+        self._done: deque[Writing] = deque()
+        self._is_stopped = self._is_roused = False
         self._ticked_s = 0.0
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sync")
+        self._writers = Writers(WORKERS, self._is_done)
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
@@ -106,31 +107,47 @@ class Collector:
             self._hear(caller)
             if caller in self._callers:
                 self._end(caller)
+        self._hand_over()
         while self._callers:
             self._turn()
-        self._pool.shutdown()
+        self._writers.close()
         self._selector.close()
         self._wake.close()
         self._waker.close()
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(_TICK_S):
-            self._handle(key.data)
-        self._finish_jobs()
+            self._handle(key.fd, key.data)
+        # Before others are answered: the disk works meanwhile.
+        self._hand_over()
+        self._finish_writings()
         now_s = time.monotonic()
         if now_s - self._ticked_s >= _TICK_S:
             self._ticked_s = now_s
             self._tick(now_s)
+        self._hand_over()
 
-    def _handle(self, what: Any) -> None:
+    def _hand_over(self) -> None:
+        """Have written what was begun; all of it at once."""
+        if self._begun:
+            begun, self._begun = self._begun, []
+            self._writers.add(begun)
+
+    def _handle(self, descriptor: int, what: Any) -> None:
         if what == _DOOR:
             self._accept()
         elif what == _WAKE:
             self._wake.recv(4096)
+            # Before what is done is looked at: what comes after that look rouses again.
+            self._is_roused = False
         elif what in self._callers:
-            if what.look_whether_ended():
+            if descriptor == what.peer.pidfd and what.look_whether_ended():
                 self._selector.unregister(what.peer.pidfd)
-            self._hear(what)
+            if what.is_idle:
+                self._hear(what)
+            else:
+                # It sends on while it is written: not listened to until that is done.
+                self._listen(what, is_reading=False)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS):
@@ -205,7 +222,7 @@ class Collector:
     def _go_on(self, caller: Caller) -> None:
         """Look at what a sender has sent, as far as that goes without waiting."""
         talk = caller.talk
-        while caller.job is None and not caller.is_closing:
+        while caller.writing is None and not caller.is_closing:
             talk.go_on()
             if talk.refused is not None:
                 self._refuse(caller, talk.refused)
@@ -215,7 +232,8 @@ class Collector:
                 self._answer(caller)
                 continue
             break
-        if caller in self._callers and not caller.is_closing:
+        # Who waits for its answer says nothing: not to listen meanwhile would be work for nothing.
+        if caller in self._callers and not caller.is_closing and caller.writing is None:
             self._listen(caller, is_reading=caller.is_idle)
 
     def _answer(self, caller: Caller) -> None:
@@ -232,7 +250,7 @@ class Collector:
         self._end(caller)
 
     def _write(self, caller: Caller) -> None:
-        """Write what was taken, in another thread; until then its sender is not read."""
+        """Have what was taken written, by another thread; its sender is not read meanwhile."""
         reception, frames = caller.talk.reception, caller.talk.taken
         if reception is None:
             return
@@ -240,34 +258,36 @@ class Collector:
             caller.segment = self._open_segment(reception.emitter, caller.stamp)
             self._usage.opened(reception.emitter, caller.sender.uid)
         self._usage.written(caller.sender.uid, len(frames))
-        caller.writing = reception.place
-        caller.job = self._pool.submit(caller.segment.write, frames, wait=True)
-        caller.job.add_done_callback(lambda _: self._is_done(caller))
+        caller.writing = Writing(caller, caller.segment, frames, reception.place)
+        self._begun.append(caller.writing)
 
-    def _is_done(self, caller: Caller) -> None:
-        self._done.append(caller)
-        self._rouse()
+    def _is_done(self, writings: Sequence[Writing]) -> None:
+        self._done.extend(writings)
+        if not self._is_roused:
+            self._rouse()
 
     def _rouse(self) -> None:
+        self._is_roused = True
         try:
             self._waker.send(b"\0")
         except BlockingIOError:
             # As many wake-ups as it can hold are on their way.
             return
 
-    def _finish_jobs(self) -> None:
+    def _finish_writings(self) -> None:
         """Keep where emitters are now, for all at once, and only then say so."""
         written: list[Caller] = []
+        places: dict[str, Place] = {}
         while self._done:
-            caller = self._done.popleft()
-            error = None if caller.job is None else caller.job.exception()
-            if error is None:
-                written.append(caller)
-            else:
+            writing = self._done.popleft()
+            caller, error = writing.caller, writing.error
+            if error is not None:
                 self._fail(caller, error)
+            elif caller.emitter is not None:
+                written.append(caller)
+                places[caller.emitter] = writing.place
         if not written:
             return
-        places = {c.emitter: c.writing for c in written if c.emitter and c.writing}
         try:
             self._places.save(places, has_new=not all(c.is_known for c in written))
         except sqlite3.Error as error:
@@ -278,7 +298,7 @@ class Collector:
             self._finish(caller)
 
     def _finish(self, caller: Caller) -> None:
-        caller.job, caller.is_known = None, True
+        caller.writing, caller.is_known = None, True
         caller.talk.written()
         if caller.talk.is_at_point:
             self._answer(caller)
@@ -294,7 +314,7 @@ class Collector:
         log.error("emitter %s cannot be written: %s", caller.emitter, error)
         reason = error.strerror if isinstance(error, OSError) else None
         caller.say(Answer(status=UNAVAILABLE, text=reason or type(error).__name__))
-        caller.job = None
+        caller.writing = None
         caller.talk.written()
         self._end(caller)
 
@@ -302,9 +322,9 @@ class Collector:
         """Listen no more; let go once what was taken is written."""
         caller.is_closing = True
         self._listen(caller, is_reading=False)
-        if caller.job is None and caller.talk.taken:
+        if caller.writing is None and caller.talk.taken:
             self._write(caller)
-        if caller.job is None and caller in self._callers:
+        if caller.writing is None and caller in self._callers:
             self._let_go(caller)
 
     def _let_go(self, caller: Caller) -> None:
@@ -327,7 +347,7 @@ class Collector:
     def _tick(self, now_s: float) -> None:
         """See to those that wait for room, for their own earlier line, or say nothing at all."""
         for caller in list(self._callers):
-            if caller.is_closing or caller.is_reading or caller.job is not None:
+            if caller.is_closing or caller.is_reading or caller.writing is not None:
                 is_mute = caller.is_reading and caller.talk.reception is None
                 if is_mute and now_s - caller.since_s > HELLO_S:
                     self._end(caller)
