@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import stat
 import threading
@@ -10,6 +12,7 @@ import time
 import pytest
 
 from airflow_secure_ml.adapters.witness import Door, init_witness, read_witness_key
+from airflow_secure_ml.adapters.witness.door import MAX_CONNECTIONS
 from airflow_secure_ml.core.audit.add_checkpoint import MAX_REQUEST_BYTES, PATH, Reply
 from airflow_secure_ml.errors import ConfigurationError, FormatError, ServiceUnavailableError
 from airflow_secure_ml.outgoing import HttpPoster
@@ -86,6 +89,38 @@ def test_who_says_nothing_is_sent_away_while_others_are_served(door):
     for client in silent:
         assert client.recv(1) == b""
         client.close()
+
+
+def _fails(kind):
+    """What a system without descriptors or threads says, of connections and their clocks alone."""
+    if kind == "no descriptor":
+
+        def dup(self):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        return socket.socket, "dup", dup
+    real = threading.Thread.start
+    wanted = threading.Timer if kind == "no thread for its clock" else threading.Thread
+
+    def start(self):
+        if type(self) is wanted:
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    return threading.Thread, "start", start
+
+
+@pytest.mark.parametrize("kind", ["no descriptor", "no thread", "no thread for its clock"])
+def test_a_connection_for_which_nothing_is_left_takes_no_place_from_later_ones(
+    door, monkeypatch, kind
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(*_fails(kind))
+        for _ in range(MAX_CONNECTIONS + 1):
+            assert talk(door, b"POST ") == b""
+
+    url = f"http://127.0.0.1:{door.server_port}"
+    assert HttpPoster("witness", url).post(PATH, b"x", "text/plain").status == 200
 
 
 def test_a_whole_request_of_the_largest_size_is_taken(door):

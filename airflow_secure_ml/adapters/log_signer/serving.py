@@ -84,10 +84,19 @@ class SignerServer:
             except OSError:
                 self._places.release()
                 continue
-            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+            self._begin(connection)
         # Whoever signs now is let finish.
         with self._turn:
             return
+
+    def _begin(self, connection: socket.socket) -> None:
+        try:
+            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+        except RuntimeError as error:
+            # No thread that would give the place back; whoever asked asks again.
+            log.warning("a client is sent away: %s", error)
+            connection.close()
+            self._places.release()
 
     def _attend(self, connection: socket.socket) -> None:
         try:

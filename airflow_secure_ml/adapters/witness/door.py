@@ -14,7 +14,7 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -76,19 +76,22 @@ class Door(socketserver.ThreadingMixIn, http.server.HTTPServer):
         if not self._free.acquire(timeout=self.deadline_s):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # No thread began that would give the place back.
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        other = request.dup()
-        timer = threading.Timer(self.deadline_s, _end, [other])
-        timer.daemon = True
-        timer.start()
         try:
-            super().process_request_thread(request, client_address)
+            with _ended_after(self.deadline_s, request):
+                super().process_request_thread(request, client_address)
+        except (OSError, RuntimeError) as error:
+            # No descriptor or no thread for its clock: without one nobody is served.
+            log.warning("a connection of %s is dropped: %s", client_address[0], error)
+            self.shutdown_request(request)
         finally:
-            timer.cancel()
-            timer.join()
-            other.close()
             self._free.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -163,6 +166,21 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
 def _no_password() -> str:
     # Else OpenSSL asks at the terminal of whoever started it.
     return ""
+
+
+@contextlib.contextmanager
+def _ended_after(deadline_s: float, request: socket.socket) -> Iterator[None]:
+    """End a connection after a time, whatever its other end does."""
+    # A second descriptor: TLS takes the first one, and the reading thread sees the end of both.
+    with request.dup() as other:
+        timer = threading.Timer(deadline_s, _end, [other])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _end(other: socket.socket) -> None:

@@ -22,7 +22,12 @@ from airflow_secure_ml.adapters.log_signer import (
     wire,
 )
 from airflow_secure_ml.adapters.log_signer.client import SocketSigner
-from airflow_secure_ml.adapters.log_signer.serving import SignerServer, listening, only_program
+from airflow_secure_ml.adapters.log_signer.serving import (
+    MAX_CONNECTIONS,
+    SignerServer,
+    listening,
+    only_program,
+)
 from airflow_secure_ml.adapters.log_signer.wire import Answer, Request, parse_answer, parse_request
 from airflow_secure_ml.core.audit.checkpoint import open_checkpoint, parse_log_keys
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, consistency_proof, leaf_hash, root_of
@@ -224,6 +229,19 @@ def test_the_silent_and_the_slow_are_left_alone_and_do_not_stop_others(tmp_path)
             connection.close()
     finally:
         served.stop()
+
+
+def test_a_client_for_whom_no_thread_is_left_takes_no_place_from_later_ones(served, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        for _ in range(MAX_CONNECTIONS + 1):
+            with served.raw() as client:
+                assert client.recv(1) == b""
+
+    assert served.client().last() == (0, EMPTY_ROOT)
 
 
 def test_another_user_is_refused(tmp_path):
