@@ -7,6 +7,7 @@ Source: Sigma 2.1, Rules, File Structure.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,7 @@ def read_rules(directory: Path | None, off: Collection[str]) -> tuple[AlertRule,
     return tuple(found[name] for name in sorted(found) if name not in off)
 
 
+@functools.cache
 def shipped_rules() -> tuple[AlertRule, ...]:
     """The rules that come with the package."""
     folder = resources.files("airflow_secure_ml").joinpath(SHIPPED)

@@ -22,6 +22,7 @@ from airflow_secure_ml.core.audit.checkpoint import (
     parse_log_keys,
 )
 from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.relaying import RelayBook
 from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import (
     ConfigurationError,
@@ -70,6 +71,11 @@ class Trail:
         self.settings = settings
         self.store = Deployment(settings).audit_reader(query_s=QUERY_S)
         self.verifying = threading.Lock()
+
+    @property
+    def book(self) -> RelayBook:
+        """What the relay beside this log remembers; nothing, where it runs elsewhere."""
+        return Deployment(self.settings).relay_book
 
     def log_keys(self) -> tuple[LogKey, ...]:
         """The log keys that checkpoints are believed by.

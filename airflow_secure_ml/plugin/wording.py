@@ -50,6 +50,7 @@ VERBS = {
     "trail.adopt": ("adopt the log", "adopted the log"),
     "coverage.check": ("check coverage", "checked coverage"),
     "alert.raise": ("raise an alert", "raised an alert"),
+    "alert.acknowledge": ("acknowledge an alert", "acknowledged an alert"),
     "alert.close": ("close an alert", "closed an alert"),
     "review.assign": ("give a period to review", "gave somebody a period to review"),
     "review.note": ("write a note", "wrote a note in a review"),
@@ -372,6 +373,16 @@ def _user_act(event: Mapping[str, Any]) -> str:
     return f"{how}: {action}{about}{often}"
 
 
+def _alert(event: Mapping[str, Any]) -> str | None:
+    more = fields(event, "more")
+    _, past = VERBS[str(event.get("act"))]
+    # A check's reason is long, and its own subject says it all; a rule's is its title.
+    title = plain(more["because"]) if "alert" in more and "because" in more else ""
+    about = ", ".join(filter(None, [title, plain(more.get("subject", ""))]))
+    again = " again" if more.get("part") else ""
+    return f"{past}{again}: {about}" if about else None
+
+
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "task.secure": _task_secure,
     "task.start": _task_start,
@@ -390,4 +401,7 @@ _SPECIAL: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "run.end": _run_event,
     "dag.declare": lambda event: "DAG declared which tasks are secured",
     "user.act": _user_act,
+    "alert.raise": _alert,
+    "alert.acknowledge": _alert,
+    "alert.close": _alert,
 }
