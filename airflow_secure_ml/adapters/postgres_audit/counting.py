@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _SIZE = "SELECT (SELECT min(idx) FROM asml_trail.leaf), (SELECT size FROM asml_trail.log)"
+_NO_TEXT = "''"
 _BAR = "(time - %s) / %s"
 _COUNTS = f"{_BAR}, count(*), count(*) FILTER (WHERE result = 'refused')"
 
@@ -77,9 +78,35 @@ def newest_values(
     rows = _soon(connection, sql, [*values, limit + 1], is_small=is_small)
     found = Counter(dict(rows or ()))
     if found.total() > limit:
-        found = Counter(dict(_soon(connection, sql, [*values, limit], is_small=is_small) or ()))
-        return found, False
-    return found, rows is not None
+        rows = _soon(connection, sql, [*values, limit], is_small=is_small)
+        found = Counter(dict(rows or ()))
+    elif rows is not None:
+        return found, True
+    if field in counting.LISTED:
+        for value in _listed(connection, condition, named, is_small=is_small):
+            found[value] = max(found[value], 1)
+    return found, False
+
+
+def _listed(
+    connection: Connection[Any], condition: Condition, named: str, *, is_small: bool
+) -> list[str]:
+    """Values of a column in their own order, from one to the next by its index."""
+    text, values = condition
+
+    def after(value: str) -> str:
+        return (
+            f"SELECT {named} FROM asml_trail.leaf WHERE {text} AND {named} > {value} "  # noqa: S608 - no text from outside
+            "ORDER BY 1 LIMIT 1"
+        )
+
+    sql = (
+        f"WITH RECURSIVE listed(value) AS (SELECT ({after(_NO_TEXT)}) UNION ALL "  # noqa: S608 - as above
+        f"SELECT ({after('listed.value')}) FROM listed WHERE listed.value IS NOT NULL) "
+        "SELECT value FROM listed WHERE value IS NOT NULL LIMIT %s"
+    )
+    asked = [*values, *values, counting.MAX_LISTED]
+    return [value for (value,) in _soon(connection, sql, asked, is_small=is_small) or ()]
 
 
 def _counted(

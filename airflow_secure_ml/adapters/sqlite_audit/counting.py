@@ -22,6 +22,7 @@ from airflow_secure_ml.core.audit.stored import Condition
 
 # SQLite's steps between two looks at the clock, and those that one leaf takes at most.
 _STEPS, _STEPS_A_LEAF = 1000, 50
+_NO_TEXT = "''"
 _BAR = "(time - ?) / ?"
 _COUNTS = f"{_BAR}, count(*), sum(result IS 'refused')"
 
@@ -70,7 +71,30 @@ def newest_values(
             found[value] += 1
         else:
             exact = True
+    if not exact and field in counting.LISTED:
+        for value in _listed(connection, condition, column):
+            found[value] = max(found[value], 1)
     return found, exact
+
+
+def _listed(connection: sqlite3.Connection, condition: Condition, column: str) -> list[Any]:
+    """Values of a column in their own order, from one to the next by its index."""
+    text, values = condition
+
+    def after(value: str) -> str:
+        return f"SELECT {column} FROM leaf WHERE {text} AND {column} > {value} ORDER BY 1 LIMIT 1"  # noqa: S608 - no text from outside
+
+    sql = (
+        f"WITH RECURSIVE listed(value) AS (SELECT ({after(_NO_TEXT)}) UNION ALL "  # noqa: S608 - as above
+        f"SELECT ({after('value')}) FROM listed WHERE value IS NOT NULL) "
+        "SELECT value FROM listed WHERE value IS NOT NULL LIMIT ?"
+    )
+    found: list[Any] = []
+    with _budget(connection):
+        for (value,) in connection.execute(sql, [*values, *values, counting.MAX_LISTED]):
+            # Not all at once: what was found before it is broken off counts.
+            found.append(value)
+    return found
 
 
 def _counted(
