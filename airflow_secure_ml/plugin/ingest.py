@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hmac
 import logging
 import os
 import re
@@ -18,8 +17,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from airflow_secure_ml.adapters.ingest.line import read_token
 from airflow_secure_ml.adapters.ingest.receiver import Full, Receiver, Unwanted
+from airflow_secure_ml.adapters.ingest.tokens import Sender, read_tokens
 from airflow_secure_ml.adapters.spool.parts import Parts
 from airflow_secure_ml.core.audit.ingesting import (
     DURABLE,
@@ -29,7 +28,7 @@ from airflow_secure_ml.core.audit.ingesting import (
     MEDIA_TYPE,
 )
 from airflow_secure_ml.deployment import deployment
-from airflow_secure_ml.errors import SecureMLError
+from airflow_secure_ml.errors import FormatError, SecureMLError
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,9 @@ class _Door:
         self.inside = 0
         self._ensured_s = float("-inf")
 
-    def take(self, emitter: str, body: bytes, host: str) -> None:
+    def take(self, emitter: str, body: bytes, host: str, team: str | None) -> None:
         """Take frames durably, and see to it that somebody sequences them."""
-        self.receiver.take(emitter, body, host)
+        self.receiver.take(emitter, body, host, team)
         now_s = time.monotonic()
         if now_s - self._ensured_s < _SEQUENCER_S:
             return
@@ -81,6 +80,9 @@ def shared_door() -> _Door:
 @router.post("/ingest")
 async def ingest(request: Request) -> Response:
     """Take one emitter's frames; 200 says that they would survive a power loss."""
+    sender = _sender(request)
+    if isinstance(sender, Response):
+        return sender
     refusal = _refusal(request)
     if refusal is not None:
         return refusal
@@ -89,12 +91,12 @@ async def ingest(request: Request) -> Response:
         return _later("too many at once", 1)
     door.inside += 1
     try:
-        return await _take(request, door)
+        return await _take(request, door, sender)
     finally:
         door.inside -= 1
 
 
-async def _take(request: Request, door: _Door) -> Response:
+async def _take(request: Request, door: _Door, sender: Sender) -> Response:
     try:
         async with asyncio.timeout(BODY_S):
             body = await _body(request)
@@ -105,7 +107,7 @@ async def _take(request: Request, door: _Door) -> Response:
     host = request.client.host if request.client is not None else "unknown"
     emitter = request.headers[EMITTER_HEADER]
     try:
-        await run_in_threadpool(door.take, emitter, body, host[:255])
+        await run_in_threadpool(door.take, emitter, body, host[:255], sender.team)
     except Full as error:
         return _later(str(error), 5)
     except Unwanted as error:
@@ -128,20 +130,23 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(chunks)
 
 
-def _refusal(request: Request) -> Response | None:
-    """What is wrong with a request, from its head alone; who it is comes first."""
+def _sender(request: Request) -> Sender | Response:
+    """Who sends; or why nobody is let in."""
     path = deployment().settings.audit_ingest_token_path
     if path is None:
         return _say(404, "not found")
     try:
-        token = read_token(path)
-    except OSError as error:
-        log.warning("[secure_ml] audit_ingest_token_path: %s", error.strerror)
+        tokens = read_tokens(path)
+    except (OSError, FormatError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        log.warning("[secure_ml] audit_ingest_token_path: %s", said)
         return _say(503, "not set up")
-    given = request.headers.get("Authorization", "")
-    expected = f"Bearer {token}"
-    if not hmac.compare_digest(given.encode("utf-8"), expected.encode()):
-        return _say(401, "not accepted")
+    found = tokens.sender(request.headers.get("Authorization", ""))
+    return found if found is not None else _say(401, "not accepted")
+
+
+def _refusal(request: Request) -> Response | None:
+    """What is wrong with a request, from its head alone."""
     # A form or a script of another site cannot send this without asking first.
     if request.headers.get("Content-Type") != MEDIA_TYPE:
         return _say(415, f"expected {MEDIA_TYPE}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import http.client
 import os
-import ssl
 import stat
 import time
 from pathlib import Path
@@ -28,8 +27,10 @@ from airflow_secure_ml.core.audit.ingesting import (
 )
 from airflow_secure_ml.core.audit.lines import FINAL, Patience, not_durable
 from airflow_secure_ml.errors import ServiceUnavailableError
+from airflow_secure_ml.outgoing import connected, context_of
 
 PATIENCE_S: Final = 30.0
+# Of one request, from the first byte out to the last one in.
 _ANSWER_S: Final = 30.0
 _CLOSE_S: Final = 3.0
 _RETRY_S: Final = 0.2
@@ -113,26 +114,25 @@ class IngestLine:
             "Content-Type": MEDIA_TYPE,
             EMITTER_HEADER: self._emitter,
         }
-        connection = self._connect(timeout_s)
-        try:
+        host, context = self._url.hostname or "", None
+        if self._url.scheme == "https":
+            # The system's certificates, and the host's name; SSL_CERT_FILE adds to them.
+            context = context_of("audit ingest", "")
+        port = self._url.port or (80 if context is None else 443)
+        limits = {"timeout_s": timeout_s, "deadline_s": timeout_s}
+        with connected(host, port, context, **limits) as line:
+            connection = http.client.HTTPConnection(host, self._url.port)
+            connection.sock = line
             connection.request("POST", self._url.path or "/", body, headers)
             answer = connection.getresponse()
             said = answer.read(_MAX_ANSWER)
-        finally:
-            connection.close()
+        if answer.length and len(said) < _MAX_ANSWER:
+            raise OSError(errno.ECONNABORTED, f"its answer ends {answer.length} bytes early")
         if answer.status == 200 and said == DURABLE:
             return None
         if answer.status in {429, 502, 503, 504}:
             return _retry_after(answer.getheader("Retry-After"))
         raise OSError(errno.EPROTO, f"status {answer.status}: {_shown(said)}")
-
-    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
-        host, port = self._url.hostname or "", self._url.port
-        if self._url.scheme == "https":
-            # The system's certificates, and the host's name; SSL_CERT_FILE adds to them.
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-        return http.client.HTTPConnection(host, port, timeout=timeout_s)
 
 
 def read_token(path: Path) -> str:
@@ -141,16 +141,30 @@ def read_token(path: Path) -> str:
     Raises:
         OSError: It is not there, others can read it, or it holds no token.
     """
+    data = read_private(path, 1000).strip()
+    if not is_token(data):
+        raise OSError(errno.EINVAL, f"{path}: no token of `secure-ml audit ingest-token`")
+    return data.decode("ascii")
+
+
+def is_token(data: bytes) -> bool:
+    """Whether these are a token's hex digits."""
+    return len(data) == 2 * TOKEN_BYTES and all(sign in b"0123456789abcdef" for sign in data)
+
+
+def read_private(path: Path, limit: int) -> bytes:
+    """A file's first bytes, if others can neither read nor change it.
+
+    Raises:
+        OSError: It is not there, or they can.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o037:
             # A group may: that is how a cluster's secret gets to a pod's user.
             raise OSError(errno.EPERM, f"{path}: others can read it; expected mode 0600 or 0440")
-        data = file.read(1000).strip()
-    if len(data) != 2 * TOKEN_BYTES or not all(sign in b"0123456789abcdef" for sign in data):
-        raise OSError(errno.EINVAL, f"{path}: no token of `secure-ml audit ingest-token`")
-    return data.decode("ascii")
+        return file.read(limit)
 
 
 def _retry_after(text: str | None) -> float:

@@ -78,16 +78,17 @@ class Receiver:
         self._folder, self._open_segment = folder, open_segment
         self._high_water_bytes, self._now_s = high_water_bytes, now_s
         self._lock = threading.Lock()
-        self._emitters: dict[str, _Emitter] = {}
+        self._emitters: dict[tuple[str, str | None], _Emitter] = {}
         self._counted_s, self._waiting_bytes = now_s() - _COUNT_S, 0
 
-    def take(self, emitter: str, body: bytes, host: str) -> None:
+    def take(self, emitter: str, body: bytes, host: str, team: str | None = None) -> None:
         """Take one request's frames; returns when they would survive a power loss.
 
         Args:
             emitter: 32 hex digits.
             body: Whole frames, of events and of what lies aside.
             host: The address they came from.
+            team: Whose token it was; None: the one that all have.
 
         Raises:
             Full: Too much waits, or the disk has no room.
@@ -97,14 +98,14 @@ class Receiver:
         scan = read_frames(body)
         if scan.stop or not scan.frames:
             raise Unwanted("not whole frames")
-        found = self._entry(emitter, host)
+        found = self._entry(emitter, host, team)
         with found.lock:
             place, frames = _decide(emitter, found.place, scan.frames)
             if frames:
                 found.segment.write(frames, wait=True)
             found.place = place
         if place.is_closed:
-            self._let_go(emitter, found)
+            self._let_go((emitter, team), found)
 
     def close(self) -> None:
         """Let go of every emitter."""
@@ -114,29 +115,31 @@ class Receiver:
             with each.lock:
                 each.segment.close()
 
-    def _entry(self, emitter: str, host: str) -> _Emitter:
+    def _entry(self, emitter: str, host: str, team: str | None) -> _Emitter:
         now_s = self._now_s()
         with self._lock:
             self._count(now_s)
+            # By team, too: whose the emitter is, the sequencer knows from its first event.
+            key = (emitter, team)
             idle = [n for n, e in self._emitters.items() if now_s - e.used_s >= IDLE_S]
-            old = [self._emitters.pop(name) for name in idle if name != emitter]
-            found = self._emitters.get(emitter)
+            old = [self._emitters.pop(name) for name in idle if name != key]
+            found = self._emitters.get(key)
             if found is None:
                 if len(self._emitters) >= MAX_EMITTERS:
                     raise Full("too many emitters at once")
-                stamp = encode_frame(STAMP, Stamp(via="http", host=host).encode())
-                segment = self._open_segment(emitter, stamp)
-                found = self._emitters[emitter] = _Emitter(segment=segment, used_s=now_s)
+                stamp = Stamp(via="http", host=host, login=team).encode()
+                segment = self._open_segment(emitter, encode_frame(STAMP, stamp))
+                found = self._emitters[key] = _Emitter(segment=segment, used_s=now_s)
             found.used_s = now_s
         for each in old:
             with each.lock:
                 each.segment.close()
         return found
 
-    def _let_go(self, emitter: str, found: _Emitter) -> None:
+    def _let_go(self, key: tuple[str, str | None], found: _Emitter) -> None:
         with self._lock:
-            if self._emitters.get(emitter) is found:
-                del self._emitters[emitter]
+            if self._emitters.get(key) is found:
+                del self._emitters[key]
         with found.lock:
             found.segment.close()
 

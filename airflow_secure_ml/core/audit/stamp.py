@@ -29,7 +29,7 @@ class Stamp:
         pid: The sender's process id as its receiver sees it; None where nothing tells.
         uid: The sender's user id; None where nothing tells.
         host: The machine it sent from; None: the receiver's own.
-        login: Who it logged in as at the inbox's database; None elsewhere.
+        login: Who it logged in as: at the inbox's database, or by a team's token; None elsewhere.
     """
 
     via: str
@@ -41,7 +41,7 @@ class Stamp:
     def is_sender_of(self, first: Stamp) -> bool:
         """Whether this is who sent an emitter's first event."""
         # By HTTP it is the token that is known; an address changes with what stands between.
-        return self == first or self.via == first.via == "http"
+        return self == first or (self.via == first.via == "http" and self.login == first.login)
 
     def encode(self) -> bytes:
         """The frame's payload."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import socket
@@ -21,7 +22,7 @@ TOKEN = "0123456789abcdef" * 4
 class Server:
     """uvicorn over the route, in a thread."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         import uvicorn
         from fastapi import FastAPI
 
@@ -33,8 +34,14 @@ class Server:
         door.bind(("127.0.0.1", 0))
         door.listen(128)
         self.port = door.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/secure-ml/ingest"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        scheme, tls = "http", {}
+        if certificate is not None:
+            files = (str(certificate.file), str(certificate.key_file))
+            scheme, tls = "https", dict(zip(("ssl_certfile", "ssl_keyfile"), files, strict=True))
+        self.url = f"{scheme}://127.0.0.1:{self.port}/secure-ml/ingest"
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", lifespan="off", **tls)
+        )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [door]})
         self._thread.start()
 
@@ -92,15 +99,24 @@ def settings(site, token_path):
     )
 
 
-@pytest.fixture
-def server(settings):
+@contextlib.contextmanager
+def serving(settings, certificate=None):
+    """An end point with these settings, for as long as the block lasts."""
     from airflow_secure_ml.plugin.ingest import shared_door
 
     use_deployment(Deployment(settings))
     shared_door.cache_clear()
-    running = Server()
-    yield running
-    running.stop()
-    shared_door().receiver.close()
-    shared_door.cache_clear()
-    use_deployment(None)
+    running = Server(certificate)
+    try:
+        yield running
+    finally:
+        running.stop()
+        shared_door().receiver.close()
+        shared_door.cache_clear()
+        use_deployment(None)
+
+
+@pytest.fixture
+def server(settings):
+    with serving(settings) as running:
+        yield running

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
 import time
+from hashlib import sha256
 
 import pytest
 
+from airflow_secure_ml.adapters.ingest import line, tokens
 from airflow_secure_ml.adapters.ingest.line import IngestLines
 from airflow_secure_ml.adapters.spool import EmitterSink
 from airflow_secure_ml.core.audit.event import Fact
@@ -67,14 +70,14 @@ def test_nobody_gets_in_without_the_token(site, server, token):
 
 def test_the_token_is_compared_in_constant_time(server, monkeypatch):
     compared = []
-    real = ingest.hmac.compare_digest
+    real = tokens.hmac.compare_digest
     monkeypatch.setattr(
-        ingest.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b)
+        tokens.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b)
     )
 
     server.post(b"x", emitter=ALICE, token="f" * 64)
 
-    assert compared == [(b"Bearer " + b"f" * 64, b"Bearer " + TOKEN.encode())]
+    assert compared == [tuple(sha256(each).digest() for each in (b"f" * 64, TOKEN.encode()))]
 
 
 def test_a_cookie_is_no_token_and_a_form_is_no_frames(site, server):
@@ -172,9 +175,9 @@ def _head(length):
 
 def test_a_slow_body_is_let_go_of(server, monkeypatch):
     monkeypatch.setattr(ingest, "BODY_S", 0.3)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
-        line.sendall(_head(1000) + b"x")
-        answer = http.client.HTTPResponse(line)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow:
+        slow.sendall(_head(1000) + b"x")
+        answer = http.client.HTTPResponse(slow)
         answer.begin()
 
         assert answer.status == 408
@@ -182,16 +185,16 @@ def test_a_slow_body_is_let_go_of(server, monkeypatch):
 
 def test_too_many_at_once_are_told_to_come_again(server, monkeypatch):
     monkeypatch.setattr(ingest, "MAX_AT_ONCE", 2)
-    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
-    for line in lines:
-        line.sendall(_head(1000) + b"x")
+    held = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
+    for each in held:
+        each.sendall(_head(1000) + b"x")
     deadline = time.monotonic() + 20
     while ingest.shared_door().inside < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
 
     refused = server.post(framed(chain(ALICE, 2)), emitter=ALICE)
-    for line in lines:
-        line.close()
+    for each in held:
+        each.close()
     while ingest.shared_door().inside and time.monotonic() < deadline:
         time.sleep(0.01)
     taken = server.post(framed(chain(ALICE, 2)), emitter=ALICE)
@@ -256,3 +259,42 @@ def test_a_sender_behind_another_address_goes_on_with_its_emitter(site, server):
 
     assert site.of(ALICE) == [0, 1, 2, 3]
     assert site.events("trail.refused") == []
+
+
+DRIPPING = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX-Slow: ",
+    b"",
+)
+
+
+@pytest.mark.parametrize("begins", DRIPPING, ids=["body", "head", "silence"])
+def test_an_end_point_that_drips_is_left_after_a_set_time(token_path, monkeypatch, begins):
+    monkeypatch.setattr(line, "_ANSWER_S", 0.5)
+    done = threading.Event()
+
+    def drip(client):
+        with client, contextlib.suppress(OSError):
+            client.recv(1 << 16)
+            client.sendall(begins)
+            while not done.wait(0.02):
+                client.sendall(b"x" * bool(begins))
+
+    def serve(door):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = door.accept()
+                threading.Thread(target=drip, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=serve, args=(door,), daemon=True).start()
+        url = f"http://127.0.0.1:{door.getsockname()[1]}/secure-ml/ingest"
+        sink = EmitterSink("task", IngestLines(url, token_path, patience_s=0.0))
+        sink.record(fact("value"))
+        began_s = time.monotonic()
+
+        with pytest.raises(ServiceUnavailableError):
+            sink.settle()
+
+        assert time.monotonic() - began_s < 10
+        done.set()

@@ -31,23 +31,30 @@ def test_a_stamp_is_written_as_in_the_vector():
 
 
 def test_stamps_of_other_ways_are_those_of_the_vectors():
-    inbox, http = (VECTORS / "ways.txt").read_bytes().splitlines()
+    inbox, http, team = (VECTORS / "ways.txt").read_bytes().splitlines()
 
     assert Stamp(via="inbox", login="trail_worker").encode() == inbox
     assert decode_stamp(inbox) == Stamp(via="inbox", login="trail_worker")
     assert Stamp(via="http", host="10.0.0.7").encode() == http
     assert decode_stamp(http) == Stamp(via="http", host="10.0.0.7")
+    assert Stamp(via="http", host="10.0.0.7", login="red").encode() == team
+    assert decode_stamp(team) == Stamp(via="http", host="10.0.0.7", login="red")
 
 
 @pytest.mark.parametrize(
     ("first", "now", "same"),
     [
         (Stamp(via="http", host="a"), Stamp(via="http", host="b"), True),
+        (Stamp(via="http", login="a"), Stamp(via="http", login="b"), False),
+        (Stamp(via="http", login="a"), Stamp(via="http"), False),
         (Stamp(via="inbox", login="a"), Stamp(via="inbox", login="b"), False),
         (Stamp(via="inbox", login="a"), Stamp(via="http", host="a"), False),
         (Stamp(via="socket", pid=1, uid=2), Stamp(via="socket", pid=3, uid=2), False),
     ],
-    ids=["another address", "another login", "another way", "another process"],
+    ids=[
+        *("another address", "another team", "no team"),
+        *("another login", "another way", "another process"),
+    ],
 )
 def test_who_sent_first_sends_what_follows(first, now, same):
     assert now.is_sender_of(first) is same
