@@ -295,7 +295,8 @@ def _options() -> dict[str, dict[str, object]]:
         "audit_ingest_token_path": _option(
             "",
             "Path of a file, mode 0600 or 0440, with the token that `secure-ml audit ingest-token` "
-            "made; the API server lets in who has the same. Empty: nobody.",
+            "made; the API server lets in who has the same, or its file has a line for each team. "
+            "Empty: nobody.",
             example="/run/secrets/ingest_token",
         ),
         "audit_signer_socket": _option(

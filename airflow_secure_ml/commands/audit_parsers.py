@@ -60,6 +60,8 @@ AUDIT_COMMANDS = (
         "ingest-token",
         "make the token by which workers hand events over to an API server",
         "audit_ingest.ingest_token",
+        arg("--team", metavar="NAME", help="only this team's; its name goes with what it sends"),
+        arg("--to", metavar="FILE", help="where a team's token is written"),
     ),
     command(
         "collector",

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from airflow_secure_ml.adapters.ingest.line import IngestLines, read_token
+from airflow_secure_ml.adapters.ingest.tokens import Sender, read_tokens
 from airflow_secure_ml.adapters.spool import EmitterSink
 from airflow_secure_ml.core.audit.event import Fact
 
@@ -52,6 +53,41 @@ def test_a_token_without_a_place_is_not_made(command):
 
     assert status == 2
     assert "audit_ingest_token_path" in said
+
+
+def test_a_teams_token_lies_in_a_file_of_its_own_and_is_let_in_by_a_line(command, tmp_path):
+    path = tmp_path / "teams"
+
+    for team in ("red", "blue"):
+        status, said = command(
+            "ingest-token", "--team", team, "--to", str(tmp_path / team),
+            audit_ingest_token_path=path,
+        )  # fmt: skip
+        assert status == 0, said
+        assert read_token(tmp_path / team) not in said + path.read_text()
+
+    tokens = read_tokens(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for team in ("red", "blue"):
+        assert tokens.sender(f"Bearer {read_token(tmp_path / team)}") == Sender(team=team)
+    again = ("--team", "red", "--to", str(tmp_path / "other"))
+    assert command("ingest-token", *again, audit_ingest_token_path=path)[0] == 2
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_team_is_not_added_to_a_file_with_one_token_for_all(command, tmp_path):
+    path = tmp_path / "made"
+    command("ingest-token", audit_ingest_token_path=path)
+    token = path.read_text()
+
+    status, said = command(
+        "ingest-token", "--team", "red", "--to", str(tmp_path / "red"), audit_ingest_token_path=path
+    )
+
+    assert status == 2
+    assert "one token for all" in said
+    assert path.read_text() == token
+    assert not (tmp_path / "red").exists()
 
 
 @pytest.mark.parametrize("is_set", [True, False], ids=["with the option", "without"])
