@@ -152,8 +152,14 @@ AUDIT_COMMANDS = (
         arg("--yes", action="store_true", help="do not ask"),
     ),
     command(
+        "rules",
+        "list the alert rules in force; one that is not evaluated as it stands is an error",
+        "audit_rules.rules",
+        arg("--dir", metavar="DIR", help="check the rules of this directory; else audit_rules_dir"),
+    ),
+    command(
         "relay",
-        "have checkpoints cosigned by the witnesses of the settings, until stopped",
+        "hold events against the alert rules, hand them and checkpoints on, until stopped",
         "audit_witnesses.relay",
         arg("--once", action="store_true", help="ask each once, then end"),
     ),

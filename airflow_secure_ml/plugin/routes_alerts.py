@@ -21,6 +21,7 @@ from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import is_hidden, visible
 from airflow_secure_ml.relay_ports import alert_rules
 from airflow_secure_ml.services.alert_states import (
+    ACKNOWLEDGED,
     ACTS,
     CLOSED,
     OPEN,
