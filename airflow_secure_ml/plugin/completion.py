@@ -36,24 +36,24 @@ FROM_LOG: Mapping[str, ValueField] = {
     "act": "act",
 }
 HINTS = {
-    "dag": "DAG",
-    "task": "task",
-    "run": "DAG run",
-    "status": "how it ended",
-    "act": "activity",
-    "object": "address of an object",
-    "key": "key",
-    "version": "version of a key, beside key:",
-    "digest": "digest of an object, sha256:…",
-    "lease": "id of a lease",
-    "by": "person",
-    "host": "worker",
-    "emitter": "process that recorded it",
-    "ti": "task instance",
-    "of": "event that others are about",
-    "after": "from then on",
+    "dag": "a DAG’s id",
+    "task": "a task’s id",
+    "run": "a DAG run’s id",
+    "status": "allowed, refused, failed …",
+    "act": "what was done, such as object.open",
+    "object": "the address of data",
+    "key": "a key’s name",
+    "version": "a version of that key",
+    "digest": "what data hashes to, sha256:…",
+    "lease": "the id of a lease, sha256:…",
+    "by": "who did it; asking is recorded",
+    "host": "the machine it was recorded on",
+    "emitter": "the process that recorded it",
+    "ti": "a task instance’s id",
+    "of": "the event that it is about",
+    "after": "from then on: a day, a moment, 7d",
     "before": "until then",
-    "show": "what the log says of itself too",
+    "show": "everything, the log’s own work too",
 }
 TIMES = (
     ("1h", "an hour ago"), ("24h", "a day ago"), ("7d", "a week ago"), ("30d", "30 days ago"),
@@ -170,7 +170,7 @@ def _fields(found: Place) -> Iterable[Offer]:
     sign = "-" if found.is_excluded else ""
     for field in FIELDS:
         if field.startswith(found.typed) and not (sign and field in NEVER_EXCLUDED):
-            hint = f"leave out: {HINTS[field]}" if sign else HINTS[field]
+            hint = f"all but {HINTS[field]}" if sign else HINTS[field]
             yield Offer(insert=f"{sign}{field}:", label=f"{sign}{field}:", hint=hint)
 
 

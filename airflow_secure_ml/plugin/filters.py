@@ -236,7 +236,8 @@ class _Meaning:
     def _unknown(self, token: Token) -> None:
         near = difflib.get_close_matches(token.field, FIELDS, n=1)
         meant = [replace(token, field=name) for name in near]
-        said = f'"{token.field}:" is not a field; fields are {", ".join(FIELDS)}'
+        known = f"did you mean {near[0]}?" if near else f"fields are {', '.join(FIELDS)}"
+        said = f'"{token.field}:" is not a field; {known}'
         self.wrong(token, said, joined(meant))
 
     def _exclude(self, token: Token) -> None:

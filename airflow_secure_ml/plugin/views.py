@@ -243,7 +243,7 @@ def _item(label: str, value: object, *, field: str = "", code: bool = False) -> 
         finds = ((field, str(value["h"])),) if field == "by" else ()
         return Item(label=label, text=plain(value), person=visible(value["h"]), finds=finds)
     text = plain(value)
-    short = shortened(text, keep=14) if code and len(text) > 40 and "/" not in text else text
+    short = shortened(text, keep=12) if code and "/" not in text else text
     finds = ((field, value),) if field and isinstance(value, str) else ()
     return Item(label=label, text=short, full=text if code else "", finds=finds, code=code)
 

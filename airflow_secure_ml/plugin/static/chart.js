@@ -21,6 +21,11 @@ function zoomed(chart, first, last) {
   return `events?${new URLSearchParams({ q })}`;
 }
 
+function moment(chart, number) {
+  const { from, step } = steps(chart);
+  return stamp(from + number * step).replace("T", " ");
+}
+
 function stepAt(chart, bars, x) {
   const { left, width } = bars.getBoundingClientRect();
   const { count } = steps(chart);
@@ -29,6 +34,7 @@ function stepAt(chart, bars, x) {
 
 function startDrag(chart, bars) {
   const dragged = bars.querySelector("[data-dragged]");
+  const readout = chart.querySelector("[data-readout]");
   const { count } = steps(chart);
   let first = null;
   let last = null;
@@ -37,12 +43,15 @@ function startDrag(chart, bars) {
     dragged.setAttribute("x", `${(100 * low) / count}%`);
     dragged.setAttribute("width", `${(100 * (high - low + 1)) / count}%`);
     dragged.setAttribute("visibility", first === last ? "hidden" : "visible");
+    readout.textContent = `${moment(chart, low)} to ${moment(chart, high + 1)} UTC`;
   };
   const stop = () => {
     first = last = null;
     dragged.setAttribute("visibility", "hidden");
+    readout.textContent = "";
   };
-  bars.addEventListener("dragstart", (event) => event.preventDefault());
+  // Neither drags the link itself nor marks text.
+  bars.addEventListener("mousedown", (event) => event.preventDefault());
   bars.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     first = last = stepAt(chart, bars, event.clientX);
@@ -88,6 +97,7 @@ export function startChart() {
   const readout = chart.querySelector("[data-readout]");
   const links = [...bars.querySelectorAll("a")];
   const tell = (event) => {
+    if (event.buttons) return;
     readout.textContent = event.target.closest("a")?.getAttribute("aria-label") ?? "";
   };
   for (const name of ["pointerover", "focusin"]) bars.addEventListener(name, tell);

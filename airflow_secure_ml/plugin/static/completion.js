@@ -57,11 +57,22 @@ class Offers {
     }
   }
 
+  // Under the word it would replace: the box is in one width of character.
+  place(start) {
+    const box = getComputedStyle(this.box);
+    const ruler = document.createElement("canvas").getContext("2d");
+    ruler.font = box.font;
+    const left = parseFloat(box.paddingLeft) + ruler.measureText("0").width * start;
+    const room = this.box.offsetWidth - this.list.offsetWidth;
+    this.list.style.left = `${Math.max(Math.min(left - this.box.scrollLeft - 14, room), 0)}px`;
+  }
+
   show(found) {
     this.found = found;
     this.at = -1;
     this.list.replaceChildren(...found.offers.map((offer, at) => this.line(offer, at)));
     this.list.hidden = !found.offers.length;
+    this.place(found.start);
     this.box.setAttribute("aria-expanded", String(Boolean(found.offers.length)));
     this.box.removeAttribute("aria-activedescendant");
     if (found.offers.length) say(`${found.offers.length} offers`);
