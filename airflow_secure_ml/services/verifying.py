@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.event import parse_event
+from airflow_secure_ml.core.audit.handing_over import HandOvers
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.pruning import Holds, pruned_to
 from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
@@ -149,6 +150,7 @@ class _Run:
     signed_last: Checkpoint | None = None
     pruned_below: int = 0
     holds: Holds = field(default_factory=Holds)
+    hand_overs: HandOvers = field(default_factory=HandOvers)
     prunings: list[tuple[int, int]] = field(default_factory=list)
 
     def verify(self, kept: str | None, signed_last: str | None, progress: Progress) -> Report:
@@ -166,6 +168,9 @@ class _Run:
             self.signed_last = self._open_last(signed_last)
         self._derive(progress)
         self._check_pruned()
+        self.hand_overs.check(
+            self.keys, origin=self.origin, size=self.edge.size, pruned_below=self.pruned_below
+        )
         self._check_structure(stored)
         hole = self._check_chains()
         if hole is not None:
@@ -375,6 +380,7 @@ class _Run:
             self._end(at, str(more.get("emitter")), str(more.get("state")))
         self.refused += act == "trail.refused"
         self.holds.note(at, event)
+        self.hand_overs.note(at, event)
         if act == "trail.prune" and event["phase"] == "intent":
             below = pruned_to(event)
             if below > self.holds.lowest(otherwise=at):

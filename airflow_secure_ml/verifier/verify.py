@@ -17,13 +17,17 @@ import hashlib
 import heapq
 import json
 import re
+import shutil
 import sqlite3
+import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ SCHEMAS = {
     2: "2449f46f6a4f86198a99a0d223213b5ea747304bf78e1e7045e9099e3f88194c",
 }
 STATISTICS = {"sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # The file may be whole and cannot be read now: busy, locked, read-only, I/O, full, no memory …
 UNAVAILABLE = {5, 6, 7, 8, 9, 10, 13, 14}
 SEQUENCERS_OWN = {
@@ -85,6 +90,7 @@ class Report:
     cosigned_by: list[str] = field(default_factory=list)
     values: int = 0
     pruned_below: int = 0
+    stamp: str = ""
 
 
 # ---- hashes: RFC 6962, 2.1
@@ -204,6 +210,10 @@ class Key:
     def id(self) -> bytes:
         text = self.name.encode() + b"\n" + self.algorithm + self.raw
         return hashlib.sha256(text).digest()[:4]
+
+    def vkey(self) -> str:
+        packed = base64.b64encode(self.algorithm + self.raw).decode()
+        return f"{self.name}+{self.id.hex()}+{packed}"
 
     def public(self) -> Any:
         if self.algorithm != ML_DSA:
@@ -480,6 +490,7 @@ class Walk:
         self.tiles = 0
         self.holds: dict[str, int] = {}
         self.prunings: list[tuple[int, int]] = []
+        self.handed_over: dict[int, dict[str, Any]] = {}
 
     def run(self, kept: Note | None, last: Note | None) -> None:
         report = self.report
@@ -488,6 +499,7 @@ class Walk:
             said = [below for at, below in self.prunings if at < report.signed_size]
             if report.pruned_below > max(said, default=0):
                 raise _bad(0, "is missing, and no signed trail.prune says so; it was cut out")
+            self.check_keys()
             self.log.check_end(self)
             self.check_chains()
         finally:
@@ -608,6 +620,8 @@ class Walk:
             self.sequencers.add(event["emitter"])
         if act == "trail.emitter" and more.get("state") != "found":
             self.ends[str(more.get("emitter"))] = (str(more.get("state")), at)
+        if act == "trail.key":
+            self.handed_over[at] = more
         self.note_pruning(at, event)
         self.see(at, event)
 
@@ -632,6 +646,23 @@ class Walk:
             if below > min([*self.holds.values(), at]):
                 raise _bad(at, f"prunes below {below}, which a hold forbids")
             self.prunings.append((at, below))
+
+    def check_keys(self) -> None:
+        """Each key that follows another is named by the last leaf before its sizes."""
+        new = [key for key in self.keys if key.name == self.report.origin and key.first]
+        for key in sorted(new, key=lambda key: key.first):
+            last = key.first - 1
+            if self.tree.size < last:
+                if not self.log.is_all:
+                    return
+                text = f"{self.tree.size} leaves, and a key signs from {key.first} on"
+                raise Fault(TAMPERED, f"{text}; the log was cut or rolled back", self.tree.size)
+            said = self.handed_over.get(last - 1, {})
+            digest = f"sha256:{hashlib.sha256(key.raw).hexdigest()}"
+            is_named = key.vkey() == said.get("vkey") or digest == said.get("second")
+            sizes = (said.get("from_size"), said.get("to_size"))
+            if last > self.report.pruned_below and not (is_named and sizes == (last + 1, last)):
+                raise _bad(last - 1, f"does not hand over to the key {key.id.hex()}")
 
     def check_chains(self) -> None:
         gaps, holes = self.log.gaps(), []
@@ -863,6 +894,7 @@ class Asked:
     event: bytes | None
     witnesses: list[Key]
     quorum: int
+    stamp_ca: Path | None
     see: Callable[[int, dict[str, Any]], None]
 
 
@@ -951,7 +983,75 @@ def verify_files(asked: Asked, report: Report) -> None:
     else:
         verify_selection(files, pack, asked, report)
     values.check(report)
+    check_stamp(files, asked, report)
     require_witnesses(asked, report)
+
+
+def check_stamp(files: Files, asked: Asked, report: Report) -> None:
+    """A pack's time stamp, by openssl and the authority's certificates from elsewhere."""
+    text = files.text("timestamp/note", MAX_NOTE)
+    if text is None:
+        if asked.stamp_ca is not None:
+            raise Fault(CANNOT_TELL, "it holds no time stamp")
+        return
+    response = files.read("timestamp/response.tsr", MAX_PROOF)
+    proof = files.text("timestamp/consistency", MAX_PROOF)
+    if response is None or proof is None:
+        raise Fault(INCOMPLETE, "timestamp/response.tsr or timestamp/consistency is missing")
+    stamped = open_note(text, asked.keys, report.origin)
+    now = open_note(files.text("checkpoint", MAX_NOTE) or "", asked.keys, report.origin)
+    steps = [unbase64(line, "a hash") for line in proof.splitlines()]
+    check_growth(stamped.size, stamped.root, now.size, now.root, steps)
+    program = shutil.which("openssl")
+    if asked.stamp_ca is None:
+        report.stamp = "NOT CHECKED: give its authority's certificates with --timestamp-ca"
+        return
+    if program is None:
+        raise Fault(CANNOT_TELL, "the time stamp is not checked: there is no program openssl here")
+    time = verify_stamp(program, text.encode(), response, asked.stamp_ca)
+    report.stamp = f"{time}, over {stamped.size} leaves"
+
+
+def verify_stamp(program: str, data: bytes, response: bytes, ca: Path) -> str:
+    """When a response says that it stamped some bytes; its certificates held at that time."""
+    with tempfile.TemporaryDirectory() as folder:
+        stamp, stamped = Path(folder, "response.tsr"), Path(folder, "note")
+        stamp.write_bytes(response)
+        stamped.write_bytes(data)
+        _, told = openssl(program, "-reply", "-in", stamp, "-text")
+        when = stamped_at(told)
+        words = ["-verify", "-in", stamp, "-data", stamped, "-CAfile", ca.resolve()]
+        status, told = openssl(program, *words, "-attime", int(when.timestamp()))
+    if status or "Verification: OK" not in told:
+        reason = next((line for line in told.splitlines() if "error" in line.lower()), "no reason")
+        raise Fault(TAMPERED, f"the time stamp does not hold: openssl says: {reason[-200:]}")
+    return when.isoformat()
+
+
+def stamped_at(told: str) -> datetime:
+    """The time in a stamp, as openssl tells it."""
+    pattern = r"^Time stamp: (\w{3}) +(\d+) (\d\d):(\d\d):(\d\d)(?:\.\d+)? (\d{4}) GMT$"
+    match = re.search(pattern, told, re.ASCII | re.MULTILINE)
+    try:
+        month, *numbers = match.groups() if match is not None else ("",)
+        day, hour, minute, second, year = map(int, numbers)
+        utc = timezone.utc  # noqa: UP017 - Python 3.10 has no datetime.UTC
+        return datetime(year, MONTHS.index(month) + 1, day, hour, minute, second, tzinfo=utc)
+    except ValueError:
+        raise Fault(
+            TAMPERED, "timestamp/response.tsr: no time-stamping authority's answer"
+        ) from None
+
+
+def openssl(program: str, *words: object) -> tuple[int, str]:
+    command = [program, "ts", *map(str, words)]
+    try:
+        done = subprocess.run(  # noqa: S603 - openssl, and paths of our own
+            command, capture_output=True, check=False, timeout=60
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError("openssl does not come to an end") from error
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
 def parse_pack(text: str) -> dict[str, Any]:
@@ -1128,6 +1228,8 @@ def lines_of(report: Report) -> Iterator[str]:
         yield f"emitters: {', '.join(f'{n} {state}' for state, n in report.ends.items())}"
     if report.cosigned_by:
         yield f"cosigned by {', '.join(report.cosigned_by)}"
+    if report.stamp:
+        yield f"time stamp: {report.stamp}"
     if report.values:
         yield f"{report.values} values give the hashes that events hold instead of them"
 
@@ -1141,6 +1243,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--event", type=Path, help="the event's bytes, for a proof without them")
     made.add_argument("--witness-keys", type=Path, help="keys of witnesses, from elsewhere")
     made.add_argument("--witnesses", type=int, default=0, help="so many must have cosigned")
+    made.add_argument("--timestamp-ca", type=Path, help="certificates of the time's authority, PEM")
     made.add_argument("--list", metavar="ACT[:RESULT]", help="print the leaves of an activity")
     made.add_argument("--json", action="store_true", help="print the report as JSON")
     return made
@@ -1174,6 +1277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             event=None if given.event is None else given.event.read_bytes(),
             witnesses=parse_witnesses(read_text(given.witness_keys) or ""),
             quorum=given.witnesses,
+            stamp_ca=given.timestamp_ca,
             see=lister(given.list),
         )
         report = verify(asked)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from airflow_secure_ml.adapters.log_signer import LogSigner, prepare_successors
 from airflow_secure_ml.errors import AuditLogError
 from airflow_secure_ml.services.auditing import run_sequencer
 from airflow_secure_ml.services.following import RESERVED_ACTS
+from airflow_secure_ml.services.pruning import prune_log
 from airflow_secure_ml.services.verifying import TAMPERED, WHOLE
 
 from .conftest import ALICE, BOB, chain, event
@@ -63,6 +67,65 @@ def test_whoever_knows_only_the_new_keys_sees_it_of_the_old_checkpoints(rotated)
     _, *new = rotated.log_keys()
 
     assert rotated.verify(new).status == TAMPERED
+
+
+def test_a_key_that_no_leaf_hands_over_to_is_noticed(rotated):
+    """Whoever runs the machine slips a key of their own into the list of keys."""
+    old, new, _ = rotated.log_keys()
+    slipped_in = replace(old, public_key=bytes(range(32)), from_size=new.from_size, to_size=None)
+
+    report = rotated.verify([*rotated.log_keys(), slipped_in])
+
+    assert (report.status, report.first_bad) == (TAMPERED, old.to_size - 1)
+    assert "does not hand over" in report.problem
+
+
+@pytest.mark.parametrize("shift", [-1, 1], ids=["earlier", "later"])
+def test_keys_whose_sizes_are_not_those_of_their_leaf_are_noticed(rotated, shift):
+    old, *new = rotated.log_keys()
+    moved = [replace(key, from_size=key.from_size + shift) for key in new]
+
+    assert rotated.verify([replace(old, to_size=None), *moved]).status == TAMPERED
+
+
+def test_whoever_knows_no_post_quantum_key_still_finds_the_log_whole(rotated):
+    old, new, _ = rotated.log_keys()
+
+    assert rotated.verify([old, new]).status == WHOLE
+
+
+def test_a_log_from_before_its_keys_last_change_was_rolled_back(site, tmp_path):
+    site.put(ALICE, 0, chain(ALICE, 4))
+    site.take_all()
+    site.close()
+    site.opened.clear()
+    shutil.copy(site.database, tmp_path / "kept")
+    prepare_successors(site.signer_path)
+    site.put(BOB, 0, chain(BOB, 5))
+    site.take_all()
+    site.close()
+    site.opened.clear()
+    shutil.copy(tmp_path / "kept", site.database)
+
+    report = site.verify(site.log_keys())
+
+    assert (report.status, "cut or rolled back" in report.problem) == (TAMPERED, True)
+
+
+def test_a_leaf_that_was_pruned_need_not_name_its_key(site):
+    site.put(ALICE, 0, chain(ALICE, 4))
+    site.take_all()
+    prepare_successors(site.signer_path)
+    site.put(BOB, 0, chain(BOB, 600))
+    site.take_all()
+    site.close()
+    site.opened.clear()
+    site.start()
+
+    prune_log(site.sequencer, site.checkpointer, site.log, 512, because="it is old")
+
+    report = site.verify(site.log_keys())
+    assert (report.status, report.problem) == (WHOLE, "")
 
 
 def test_a_task_cannot_say_that_the_key_changes(site):
