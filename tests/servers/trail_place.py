@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from airflow_secure_ml.adapters.postgres_audit import Login, parse_address
@@ -116,10 +117,12 @@ class TrailServer:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[TrailServer]:
-    """Run such a server for as long as the block lasts."""
-    options = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+def running(
+    folder: Path, options: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[TrailServer]:
+    """Run such a server for as long as the block lasts; options: more settings of it."""
+    durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
     with RunningPostgres(
-        binaries=find_postgres(), folder=folder / "server", options=options
+        binaries=find_postgres(), folder=folder / "server", options={**durable, **options}
     ) as server:
         yield TrailServer(server, folder)
