@@ -23,6 +23,9 @@ from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
 from airflow_secure_ml.plugin.routes_event import router as event_router
 from airflow_secure_ml.plugin.routes_events import router as events_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
+from airflow_secure_ml.plugin.routes_keys import router as keys_router
+from airflow_secure_ml.plugin.routes_objects import router as objects_router
+from airflow_secure_ml.plugin.routes_principals import router as principals_router
 from airflow_secure_ml.plugin.routes_run import router as run_router
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,8 @@ def create_app() -> FastAPI:
     app.get("/")(_start)
     app.get("/static/{name}")(_static)
     for router in (events_router, event_router, run_router, integrity_router, ingest_router):
+        app.include_router(router)
+    for router in (objects_router, keys_router, principals_router):
         app.include_router(router)
     return app
 

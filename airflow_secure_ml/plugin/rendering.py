@@ -17,6 +17,7 @@ from airflow_secure_ml.plugin.access import ignores_dags
 
 FOLDER = Path(__file__).parent
 EVENTS, INTEGRITY = ("Events", "events"), ("Integrity", "integrity")
+OBJECTS, KEYS, PRINCIPALS = ("Objects", "objects"), ("Keys", "keys"), ("Principals", "principals")
 # Under SimpleAuth a script can read the session's cookie: nothing runs or loads but our own files.
 HEADERS = {
     "Content-Security-Policy": (
@@ -54,7 +55,8 @@ def page(name: str, title: str, *, whole: bool, status: int = 200, **values: Any
         status: The HTTP status.
         values: What the template shows.
     """
-    pages = (EVENTS, INTEGRITY) if whole else (EVENTS,)
+    things = (EVENTS, OBJECTS, KEYS, PRINCIPALS)
+    pages = (*things, INTEGRITY) if whole else things
     text = fragment(
         name, page=title, pages=pages, scope_whole=whole, ignores_dags=ignores_dags(), **values
     )

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.airflow
 ROUTES = (
     "", "events", "dag?dag_id=refusals", "task?dag_id=refusals&run_id=r&task_id=t",
     "event?name=x:0", "newer?name=x:0", "run?dag_id=refusals&run_id=r", "integrity",
-    "static/page.css",
+    "objects", "object?uri=x", "lineage?uri=x", "keys", "key?name=x", "leases", "principals",
+    "principal?id=x", "static/page.css",
 )  # fmt: skip
-POSTS = ("person", "proof", "verify")
+POSTS = ("people", "principal", "person", "proof", "verify")
 RUN = "scheduled__day-07"
 
 

@@ -8,6 +8,7 @@ import { startChart } from "./chart.js";
 import { startCompletion } from "./completion.js";
 import { startExcludes } from "./excludes.js";
 import { startSaved } from "./saved.js";
+import { startGraph } from "./graph.js";
 import { showZones, startCopy } from "./details.js";
 
 showZones(document);
@@ -21,4 +22,5 @@ startChart();
 startCompletion();
 startExcludes();
 startSaved();
+startGraph();
 document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,194 @@
+"""Tell of whoever acts: a person, a DAG or a worker.
+
+Pure over the store. Nothing here names a person: what names one is asked for by the routes, which
+have that recorded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf, ValueField
+from airflow_secure_ml.core.ports import AuditStore
+from airflow_secure_ml.plugin.keys_view import events_href
+from airflow_secure_ml.plugin.rendering import href
+from airflow_secure_ml.plugin.views import Row, When, row, when
+from airflow_secure_ml.plugin.wording import fields, plain, visible
+from airflow_secure_ml.services.works import number, text
+
+DAG, WORKER, PERSON = "dag", "worker", "person"
+# The filter's field of each.
+FIELDS = {DAG: "dag", WORKER: "host", PERSON: "by"}
+TOP = 12
+COUNTED = 1000
+NEWEST, NEWEST_REFUSED = 15, 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A value with how many events have it."""
+
+    label: str
+    title: str
+    href: str
+    count: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The values of one field, the most frequent first."""
+
+    title: str
+    rows: tuple[Counted, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrincipalView:
+    """What somebody did.
+
+    Attributes:
+        counts: (label, number, link, tone) of all events, and of those that did not go well.
+        tallies: What they touched.
+        refused: The newest refusals and failures.
+        newest: The newest events.
+    """
+
+    counts: tuple[tuple[str, str, str, str], ...]
+    tallies: tuple[Tally, ...]
+    refused: tuple[Row, ...]
+    newest: tuple[Row, ...]
+    first: When | None
+    last: When | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A machine on which something was recorded."""
+
+    host: str
+    href: str
+    programs: str
+    count: str
+    last: When
+
+
+def query_of(kind: str, name: str) -> EventQuery | None:
+    """What finds the events of a principal; None: there is no such kind."""
+    queries = {
+        DAG: EventQuery(dag=name),
+        WORKER: EventQuery(host=name),
+        PERSON: EventQuery(by=name),
+    }
+    return queries.get(kind)
+
+
+def tell(store: AuditStore, query: EventQuery, kind: str, name: str) -> PrincipalView:
+    """Tell what a principal did.
+
+    Args:
+        store: The log.
+        query: Its events, as far as the reader may see them.
+        kind: DAG, WORKER or PERSON.
+        name: Its id, or the hash that stands for a person.
+    """
+    span = store.span(query)
+    bad = replace(query, results=("refused", "failed"))
+    # The log's own news of a process say nothing of what it was for.
+    own = replace(query, acts=_TOLD)
+    return PrincipalView(
+        counts=(
+            ("events", _count(store, query), _events(kind, name), ""),
+            *(_bad(store, query, kind, name, word) for word in ("refused", "failed")),
+        ),
+        tallies=tuple(_tallies(store, own, kind)),
+        refused=_rows(store.page(bad, limit=NEWEST_REFUSED)),
+        newest=_rows(store.page(own, limit=NEWEST)),
+        first=when(span[0]) if span else None,
+        last=when(span[1]) if span else None,
+    )
+
+
+_TOLD = (
+    *("task.", "rule.", "object.", "dataset.", "scratch.", "lease.", "secret.", "xcom.", "key."),
+    *("run.", "user.", "alert.", "review.", "trail.view", "trail.export", "trail.verify"),
+    *("trail.erase", "trail.prune", "trail.hold", "trail.key", "trail.adopt"),
+)
+
+
+def workers(leaves: Iterable[Leaf]) -> list[Worker]:
+    """The machines that processes began to record on, the most active first.
+
+    Args:
+        leaves: emitter.open events, the newest first.
+    """
+    found: dict[str, list[Leaf]] = {}
+    for leaf in leaves:
+        host = text(fields(leaf.event, "more").get("host"))
+        if host:
+            found.setdefault(host, []).append(leaf)
+    rows = [_worker(host, opened) for host, opened in found.items()]
+    return sorted(rows, key=lambda one: (-len(found[one.host]), one.host))
+
+
+def _worker(host: str, opened: list[Leaf]) -> Worker:
+    programs = {plain(fields(leaf.event, "more").get("program", "?")): None for leaf in opened}
+    return Worker(
+        host=visible(host),
+        href=href("principal", kind=WORKER, id=host),
+        programs=", ".join(programs),
+        count=f"{len(opened):,}",
+        last=when(max(number(leaf.event.get("time")) for leaf in opened)),
+    )
+
+
+def _count(store: AuditStore, query: EventQuery) -> str:
+    count = store.count(query, at_most=COUNTED + 1)
+    return f"{count:,}" if count <= COUNTED else f"more than {COUNTED:,}"
+
+
+def _bad(
+    store: AuditStore, query: EventQuery, kind: str, name: str, word: str
+) -> tuple[str, str, str, str]:
+    count = _count(store, replace(query, results=(word,)))
+    link = events_href((FIELDS[kind], name), ("status", word))
+    return word, count, link, "" if count == "0" else "bad"
+
+
+def _events(kind: str, name: str) -> str:
+    return events_href((FIELDS[kind], name))
+
+
+def _tallies(store: AuditStore, query: EventQuery, kind: str) -> Iterable[Tally]:
+    opened = replace(query, acts=("object.open", "object.verify"), results=("ok",))
+    written = replace(query, acts=("object.publish", "object.quarantine"), results=("ok",))
+    wanted: list[tuple[str, EventQuery, ValueField, Callable[[str], str]]] = [
+        ("Read", opened, "uri", lambda value: href("object", uri=value)),
+        ("Wrote", written, "uri", lambda value: href("object", uri=value)),
+        ("Keys", query, "key", lambda value: href("key", name=value)),
+    ]
+    if kind == DAG:
+        wanted.append(("Tasks", query, "task", lambda value: ""))
+    else:
+        wanted.append(("DAGs", query, "dag", lambda value: href("principal", kind=DAG, id=value)))
+    wanted.append(("Activities", query, "act", lambda value: ""))
+    for title, of, field, link in wanted:
+        values = store.values(of, field, limit=TOP)
+        rows = tuple(
+            Counted(
+                label=_short(value) if field == "uri" else visible(value),
+                title=visible(value),
+                href=link(value),
+                count=f"{count:,}" if values.is_exact else f"{count:,}+",
+            )
+            for value, count in values.values
+        )
+        yield Tally(title=title, rows=rows)
+
+
+def _short(uri: str) -> str:
+    return visible(uri.rstrip("/").rpartition("/")[2] or uri)
+
+
+def _rows(leaves: Iterable[Leaf]) -> tuple[Row, ...]:
+    return tuple(row(leaf, covered_size=0, numbered=False) for leaf in leaves)

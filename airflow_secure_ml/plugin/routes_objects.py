@@ -1,0 +1,209 @@
+"""Objects: which there are, the life of one, and what was made from what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Response
+
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.plugin import objects_view
+from airflow_secure_ml.plugin.access import Scope, ScopeDep
+from airflow_secure_ml.plugin.filter_words import Token
+from airflow_secure_ml.plugin.lineage_view import GraphView, draw, short_digest
+from airflow_secure_ml.plugin.period import Period, parse_period
+from airflow_secure_ml.plugin.rendering import href, page
+from airflow_secure_ml.plugin.trail import Trail, TrailDep
+from airflow_secure_ml.plugin.views import Row, row
+from airflow_secure_ml.plugin.wording import time_of, visible
+from airflow_secure_ml.services.lineage import Limits, declaring, trace
+from airflow_secure_ml.services.works import READS, Version, version_of
+
+PAGE_ROWS = 50
+# Events that tell of an address's versions; older ones are under Events.
+LIFE_ROWS = 200
+MAX_URI = 4096
+# The picture on an object's own page: its neighbours.
+NEAR = Limits(steps=2, nodes=36, fan=6)
+# A list counts no further: a million events would be felt.
+COUNTED = 1000
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    """An object in the list: its address, its name, how many events, and the newest."""
+
+    uri: str
+    name: str
+    href: str
+    count: str
+    newest: Row
+
+
+@router.get("/objects")
+def objects(scope: ScopeDep, trail: TrailDep, q: str = "") -> Response:
+    """The objects that events name, those with most events first."""
+    q = q.strip()[:MAX_URI]
+    query = scope.limit(EventQuery(acts=("object.",), text=q or None))
+    values = trail.store.values(query, "uri", limit=PAGE_ROWS + 1)
+    exact = [(q, 0)] if q and trail.store.page(_about(scope, q, ""), limit=1) else []
+    known = {uri for uri, _ in exact}
+    found = [*exact, *((uri, n) for uri, n in values.values if uri not in known)]
+    rows = [_listed(scope, trail, uri, n, is_exact=values.is_exact) for uri, n in found[:PAGE_ROWS]]
+    return page(
+        "objects",
+        "Objects",
+        whole=scope.whole,
+        q=q,
+        rows=[one for one in rows if one is not None],
+        has_more=len(found) > PAGE_ROWS or not values.is_exact,
+    )
+
+
+@router.get("/object")
+def object_page(
+    scope: ScopeDep,
+    trail: TrailDep,
+    uri: str = "",
+    digest: str = "",
+    after: str = "",
+    before: str = "",
+    older: str = "",
+) -> Response:
+    """One object: who opened it and by which leave, its versions, where it comes from."""
+    uri, digest = uri[:MAX_URI], digest[:100]
+    life = _life(scope, trail, uri, digest)
+    chosen = digest or next((v.digest for v in map(_version, life) if v and v.digest), "")
+    period = parse_period(after, before)
+    opened, older_href = _accesses(trail, scope, uri, digest, period, older)
+    start = Version(uri=uri, digest=chosen)
+    return page(
+        "object",
+        "Objects",
+        whole=scope.whole,
+        uri=visible(uri, limit=MAX_URI),
+        raw_uri=uri,
+        digest=digest,
+        shown_digest=short_digest(digest) if digest else "",
+        label=objects_view.tail_of(uri) or short_digest(digest),
+        period=period,
+        accesses=opened,
+        older_href=older_href,
+        versions=objects_view.versions(life, uri, chosen),
+        graph=draw(trace(trail.store, [start], dags=scope.dags, limits=NEAR)),
+        lineage_href=href("lineage", uri=uri, digest=chosen),
+        events_href=href("events", q=str(Token(field="object", value=uri))) if uri else "",
+        event_href=lambda name: href("event", name=name),
+        all_href=href("object", uri=uri),
+    )
+
+
+@router.get("/lineage")
+def lineage(
+    scope: ScopeDep, trail: TrailDep, uri: str = "", digest: str = "", way: str = ""
+) -> Response:
+    """What an object was made from, and what was made from it, across runs."""
+    uri, digest = uri[:MAX_URI], digest[:100]
+    life = _life(scope, trail, uri, digest)
+    chosen = digest or next((v.digest for v in map(_version, life) if v and v.digest), "")
+    start = Version(uri=uri, digest=chosen)
+    found = trace(trail.store, [start], dags=scope.dags, up=way != "down", down=way != "up")
+    graph: GraphView = draw(found)
+    return page(
+        "lineage",
+        "Objects",
+        whole=scope.whole,
+        uri=visible(uri, limit=MAX_URI),
+        label=objects_view.tail_of(uri) or short_digest(digest),
+        shown_digest=short_digest(chosen),
+        graph=graph,
+        way=way,
+        ways=[
+            (label, href("lineage", uri=uri, digest=chosen, way=value), value == way)
+            for label, value in (("both", ""), ("made from", "up"), ("made into", "down"))
+        ],
+        object_href=href("object", uri=uri, digest=digest),
+        versions=objects_view.versions(life, uri, chosen),
+    )
+
+
+def _version(leaf: Leaf) -> Version | None:
+    return version_of(leaf.event) if leaf.event.get("result") == "ok" else None
+
+
+def _about(scope: Scope, uri: str, digest: str, **more: Any) -> EventQuery:
+    return scope.limit(EventQuery(uri=uri or None, digest=digest or None, **more))
+
+
+def _life(scope: Scope, trail: Trail, uri: str, digest: str) -> list[Leaf]:
+    """The newest events of an address, or of a digest whose address is hidden.
+
+    Raises:
+        HTTPException: 404: the reader may see none.
+    """
+    store = trail.store
+    if uri or digest:
+        found = [
+            *store.page(_about(scope, uri, digest, acts=objects_view.LIFE), limit=LIFE_ROWS),
+            *store.page(_about(scope, uri, digest, acts=READS), limit=PAGE_ROWS),
+        ]
+        plain = Version(uri=uri, digest="")
+        if found or (uri and not digest and declaring(store, plain, dags=scope.dags, limit=1)):
+            return found
+    # One answer for "not there" and "not yours": which of the two must not be told.
+    raise HTTPException(404, "No event among those that you may read names such an object.")
+
+
+def _accesses(
+    trail: Trail, scope: Scope, uri: str, digest: str, period: Period, older: str
+) -> tuple[list[objects_view.Access], str]:
+    """A page of who opened an object, and the address of the next one."""
+    times = {"from_ms": period.from_ms, "until_ms": period.until_ms}
+    query = _about(scope, uri, digest, acts=READS, **times)
+    leaf = trail.store.find(older[:100]) if older else None
+    bound = (time_of(leaf.event), leaf.index) if leaf and scope.covers(leaf.event) else None
+    leaves = list(trail.store.page(query, older_than=bound, limit=PAGE_ROWS + 1))
+    outcomes = [each for each in leaves[:PAGE_ROWS] if each.event.get("phase") != "intent"]
+    found = objects_view.accesses(outcomes, trail.store, scope.dags)
+    if not leaves and not older:
+        found = _plain_accesses(trail, scope, uri, period)
+    if len(leaves) <= PAGE_ROWS:
+        return found, ""
+    last = leaves[PAGE_ROWS - 1].event
+    name = f"{last.get('emitter', '')}:{last.get('seq', '')}"
+    return found, href(
+        "object", uri=uri, digest=digest, after=period.after, before=period.before, older=name
+    )
+
+
+def _plain_accesses(
+    trail: Trail, scope: Scope, uri: str, period: Period
+) -> list[objects_view.Access]:
+    """Tries that name an address as a plain input."""
+    leaves: Sequence[Leaf] = declaring(
+        trail.store,
+        Version(uri=uri, digest=""),
+        dags=scope.dags,
+        limit=PAGE_ROWS,
+        from_ms=period.from_ms,
+        until_ms=period.until_ms,
+    )
+    return objects_view.accesses(leaves, trail.store, scope.dags)
+
+
+def _listed(scope: Scope, trail: Trail, uri: str, count: int, *, is_exact: bool) -> _Listed | None:
+    newest = trail.store.page(_about(scope, uri, ""), limit=1)
+    if not newest:
+        return None
+    shown = f"{count:,}" if count and is_exact else f"{count:,}+"
+    return _Listed(
+        uri=visible(uri),
+        name=objects_view.tail_of(uri),
+        href=href("object", uri=uri),
+        count=shown if count else "",
+        newest=row(newest[0], covered_size=0, numbered=False),
+    )
