@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -103,9 +103,16 @@ def until(found: Any, seconds: float, describe: Any) -> None:
         time.sleep(0.5)
 
 
+def make_keys(airflow: RunningAirflow) -> None:
+    airflow.run(["secure-ml", "keys", "init"], "making keys")
+
+
 @contextmanager
 def running(
-    folder: Path, dags: Path, settings: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    dags: Path,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    prepare: Callable[[RunningAirflow], None] = make_keys,
 ) -> Iterator[OwnAirflow]:
     """Run an Airflow in `folder`, until another is asked for or the block ends.
 
@@ -116,6 +123,7 @@ def running(
         folder: Its home, and its tests' data.
         dags: Its DAGs.
         settings: More variables of its environment.
+        prepare: Called before its components start.
     """
     (folder / "data").mkdir()
     scratch = Path(tempfile.mkdtemp(prefix="asml-test-", dir="/dev/shm"))
@@ -124,7 +132,7 @@ def running(
         "SECURE_ML_TEST_DATA": str(folder / "data"),
     }
     airflow = RunningAirflow(home=folder / "home", dags=dags, settings=SETTINGS | own | settings)
-    airflow.prepare = lambda _: airflow.run(["secure-ml", "keys", "init"], "making keys")
+    airflow.prepare = lambda _: prepare(airflow)
     while _started:
         _started.pop().stop()
     try:
