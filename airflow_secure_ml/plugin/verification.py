@@ -36,11 +36,19 @@ _SHOWN_CHARS = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a verification ended, for a reader."""
+    """How a verification ended, for a reader.
+
+    Attributes:
+        tone: good, bad, or look.
+        sign: What stands before the text.
+        text: What was found.
+        look: What should be looked at all the same, in a line of its own; empty: nothing.
+    """
 
     tone: str
     sign: str
     text: str
+    look: str = ""
 
 
 def verify_now(trail: Trail, user: str, kept: str) -> Iterator[Verdict | tuple[int, int]]:
@@ -152,7 +160,7 @@ def _unended(report: Report) -> str:
     ]
     left = len(endings.named) - len(shown) + endings.more
     more = f" and {left:,} more" if left else ""
-    return visible(f" Not ended well: {', '.join(names)}{more}.", limit=_SHOWN_CHARS)
+    return visible(f"Not ended well: {', '.join(names)}{more}.", limit=_SHOWN_CHARS)
 
 
 def describe(report: Report, seconds: float) -> Verdict:
@@ -161,15 +169,15 @@ def describe(report: Report, seconds: float) -> Verdict:
     if report.status == WHOLE:
         later = report.size - report.signed_size
         open_end = f" The newest {later:,} are covered by no checkpoint yet." if later else ""
-        ended = _unended(report)
         brought = " The one you brought is among them." if report.kept_size is not None else ""
         return Verdict(
             tone="good",
             sign="✓",
             text=(
                 f"Nothing has changed: {report.checked:,} events derived again in {took}, "
-                f"{report.checkpoints:,} checkpoints hold.{brought}{open_end}{ended}"
+                f"{report.checkpoints:,} checkpoints hold.{brought}{open_end}"
             ),
+            look=_unended(report),
         )
     place = "" if report.first_bad is None else f" First bad event: {report.first_bad:,}."
     if report.status == INCOMPLETE:

@@ -144,8 +144,10 @@ def test_recordings_that_did_not_end_well_are_named_where_the_log_is_checked(tra
 
     assert listed == ended_rows(report.badly_ended)
     newest = report.badly_ended.named[0]
-    text = describe(report, 1.0).text
-    assert f"Not ended well: {newest.program} on {newest.host} (process {newest.pid})" in text
+    verdict = describe(report, 1.0)
+    named = f"Not ended well: {newest.program} on {newest.host} (process {newest.pid})"
+    assert verdict.look.startswith(named)
+    assert (verdict.tone, named in verdict.text) == ("good", False)
     assert listed[0].event == newest.last
     assert (listed[0].ended, newest.program in listed[0].who) == ("without saying so", True)
 

@@ -19,6 +19,7 @@ export function startVerify() {
   if (!form) return;
   const meter = form.querySelector("progress");
   const verdict = document.querySelector("[data-verify-verdict]");
+  const look = document.querySelector("[data-verify-look]");
   const button = form.querySelector("button");
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -26,6 +27,7 @@ export function startVerify() {
     meter.hidden = false;
     meter.removeAttribute("value");
     verdict.className = "verdict";
+    look.hidden = true;
     verdict.textContent = "Reading the log from its first event …";
     let ended = false;
     try {
@@ -44,7 +46,9 @@ export function startVerify() {
           ended = true;
           verdict.classList.add(step.tone);
           verdict.textContent = `${step.sign} ${step.text}`;
-          say(step.text);
+          look.textContent = `! ${step.look}`;
+          look.hidden = !step.look;
+          say(`${step.text} ${step.look}`);
           document.querySelector("[data-unchecked]")?.remove();
         }
       }
