@@ -15,6 +15,7 @@ from airflow_secure_ml.operators.keys import (
     RewrapArtifactOperator,
     RotateKeyOperator,
 )
+from airflow_secure_ml.operators.reports import SecurityReportOperator
 from airflow_secure_ml.operators.resealing import CryptoUsageOperator, ResealArtifactOperator
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ResealArtifactOperator",
     "RewrapArtifactOperator",
     "RotateKeyOperator",
+    "SecurityReportOperator",
     "ShredDataSetOperator",
     "SignArtifactOperator",
     "ValidateDatasetOperator",

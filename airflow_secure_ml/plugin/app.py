@@ -20,12 +20,16 @@ from fastapi.responses import RedirectResponse
 from airflow_secure_ml.errors import SecureMLError
 from airflow_secure_ml.plugin.ingest import router as ingest_router
 from airflow_secure_ml.plugin.rendering import HEADERS, page, static_response
+from airflow_secure_ml.plugin.routes_alerts import router as alerts_router
 from airflow_secure_ml.plugin.routes_event import router as event_router
 from airflow_secure_ml.plugin.routes_events import router as events_router
+from airflow_secure_ml.plugin.routes_export import router as export_router
 from airflow_secure_ml.plugin.routes_integrity import router as integrity_router
 from airflow_secure_ml.plugin.routes_keys import router as keys_router
 from airflow_secure_ml.plugin.routes_objects import router as objects_router
 from airflow_secure_ml.plugin.routes_principals import router as principals_router
+from airflow_secure_ml.plugin.routes_reports import router as reports_router
+from airflow_secure_ml.plugin.routes_reviews import router as reviews_router
 from airflow_secure_ml.plugin.routes_run import router as run_router
 
 log = logging.getLogger(__name__)
@@ -55,6 +59,8 @@ def create_app() -> FastAPI:
     for router in (events_router, event_router, run_router, integrity_router, ingest_router):
         app.include_router(router)
     for router in (objects_router, keys_router, principals_router):
+        app.include_router(router)
+    for router in (alerts_router, export_router, reviews_router, reports_router):
         app.include_router(router)
     return app
 

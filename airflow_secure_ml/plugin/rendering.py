@@ -14,10 +14,13 @@ from fastapi.responses import HTMLResponse
 
 from airflow_secure_ml import __version__
 from airflow_secure_ml.plugin.access import ignores_dags
+from airflow_secure_ml.services.report_html import TEMPLATES as REPORT_TEMPLATES
 
 FOLDER = Path(__file__).parent
 EVENTS, INTEGRITY = ("Events", "events"), ("Integrity", "integrity")
 OBJECTS, KEYS, PRINCIPALS = ("Objects", "objects"), ("Keys", "keys"), ("Principals", "principals")
+ALERTS = ("Alerts", "alerts")
+REVIEWS, REPORTS = ("Reviews", "reviews"), ("Reports", "reports")
 # Under SimpleAuth a script can read the session's cookie: nothing runs or loads but our own files.
 HEADERS = {
     "Content-Security-Policy": (
@@ -37,7 +40,7 @@ STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 @functools.cache
 def _templates() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        loader=jinja2.FileSystemLoader([FOLDER / "templates", REPORT_TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -55,8 +58,8 @@ def page(name: str, title: str, *, whole: bool, status: int = 200, **values: Any
         status: The HTTP status.
         values: What the template shows.
     """
-    things = (EVENTS, OBJECTS, KEYS, PRINCIPALS)
-    pages = (*things, INTEGRITY) if whole else things
+    things = (EVENTS, OBJECTS, KEYS, PRINCIPALS, ALERTS)
+    pages = (*things, REVIEWS, REPORTS, INTEGRITY) if whole else things
     text = fragment(
         name, page=title, pages=pages, scope_whole=whole, ignores_dags=ignores_dags(), **values
     )
