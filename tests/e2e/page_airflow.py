@@ -34,6 +34,7 @@ USERS = {
     "vera": "viewer:health|billing",
     "olaf": "op:health|billing",
     "bill": "viewer:billing",
+    "ines": "user:billing",
     "nora": "viewer:nowhere",
 }
 _LOG_READER = [["can_read", "Audit Logs"], ["can_read", "Website"]]
