@@ -18,14 +18,13 @@ from airflow_secure_ml.services.lineage_ends import ends_of
 from airflow_secure_ml.services.lineage_graph import READ, SAME, WROTE, Ended, Lineage
 from airflow_secure_ml.services.works import Version, Work
 
-OBJECT_SIZE, WORK_SIZE, OTHER_SIZE = (164.0, 44.0), (140.0, 58.0), (120.0, 40.0)
+OBJECT_SIZE, WORK_SIZE = (164.0, 44.0), (140.0, 58.0)
 # Letters that fit into a line: an object's name, a task, and what stands under a task.
 OBJECT_CHARS, TASK_CHARS, WORK_CHARS = 16, 13, 17
 # A picture up to this width is made to fit the window; a wider one scrolls, or none could read it.
 FITTING_PX = 1500
 BAD = ("refused", "failed")
 _RUN_ID = re.compile(r"[a-z_]+__([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}):", re.ASCII)
-HIDDEN = "another DAG, not yours to see"
 OUTSIDE = "no task"
 
 
@@ -34,7 +33,7 @@ class Node:
     """A box of the picture; lengths in pixels.
 
     Attributes:
-        kind: object, work, hidden or more: its shape.
+        kind: object, work or more: its shape.
         lines: What stands in it, shortened.
         title: The same in full, for whoever points at it or cannot see.
         href: Where it leads; empty: nowhere.
@@ -118,7 +117,6 @@ class GraphView:
     Attributes:
         fits: Whether the picture is made to fit the window.
         is_cut: Whether the trail holds more than is shown.
-        has_hidden: Whether another DAG takes part that the reader may not see.
         is_unsure: Whether an arrow rests on an address alone.
         has_same: Whether one stands for equal bytes that nobody saw go.
     """
@@ -131,7 +129,6 @@ class GraphView:
     steps: tuple[StepRow, ...]
     ends: tuple[EndRow, ...]
     is_cut: bool
-    has_hidden: bool
     is_unsure: bool
     has_same: bool
 
@@ -161,8 +158,6 @@ def draw(found: Lineage) -> GraphView:
     for link in found.links:
         source, target = _key(link.source, keys, works), _key(link.target, keys, works)
         drawing.join(source, target, *_said(link.kind, is_sure=link.is_sure))
-    for version in found.versions:
-        _add_hidden(drawing, keys[version], version, found)
     ends: list[Version | str] = [*found.versions, *(ended.work.key for ended in found.works)]
     for end in ends:
         key = _key(end, keys, works)
@@ -264,23 +259,6 @@ def _said(kind: str, *, is_sure: bool) -> tuple[str, str]:
     return (words, "") if is_sure else (f"{words}, by its address: no digest is recorded", "unsure")
 
 
-def _add_hidden(drawing: _Drawing, key: str, version: Version, found: Lineage) -> None:
-    node = Node(
-        kind="hidden",
-        lines=("another DAG,", "not yours to see"),
-        title=HIDDEN,
-        href="",
-        width=OTHER_SIZE[0],
-        height=OTHER_SIZE[1],
-    )
-    if version in found.hidden_writers:
-        drawing.nodes[f"{key}<"] = node
-        drawing.join(f"{key}<", key, f"{HIDDEN}: it wrote this")
-    if version in found.hidden_readers:
-        drawing.nodes[f"{key}>"] = node
-        drawing.join(key, f"{key}>", f"{HIDDEN}: it read this")
-
-
 def _add_more(drawing: _Drawing, key: str, end: Version | str, found: Lineage, *, sign: str) -> str:
     own = drawing.nodes[key]
     # On from a version is its own lineage; what more a work did is in its events.
@@ -324,7 +302,6 @@ def _placed(drawing: _Drawing, found: Lineage) -> GraphView:
         steps=tuple(sorted(steps.values(), key=lambda step: step.when.iso)),
         ends=tuple(_ends(found, steps)),
         is_cut=found.is_cut,
-        has_hidden=bool(found.hidden_writers or found.hidden_readers),
         is_unsure=any(arrow.tone == "unsure" for arrow in arrows),
         has_same=any(arrow.tone == "same" for arrow in arrows),
     )

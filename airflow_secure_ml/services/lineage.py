@@ -32,8 +32,6 @@ from airflow_secure_ml.services.works import (
 
 # Tries whose text holds an address, of which those that read it are picked.
 _PAGE, _PAGES = 200, 4
-# A version with more events than this is not compared with what others did to it.
-_COUNTED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +133,6 @@ class _Tracer:
         self._works: dict[str, Ended] = {}
         self._touches: dict[str, tuple[Touch, ...]] = {}
         self._links: dict[tuple[Version | str, Version | str], Link] = {}
-        self._hidden_writers: set[Version] = set()
-        self._hidden_readers: set[Version] = set()
         self._before: set[Version | str] = set()
         self._after: set[Version | str] = set()
 
@@ -146,8 +142,6 @@ class _Tracer:
             versions=tuple(self._versions),
             works=tuple(self._works.values()),
             links=tuple(self._links.values()),
-            hidden_writers=frozenset(self._hidden_writers),
-            hidden_readers=frozenset(self._hidden_readers),
             more_before=frozenset(self._before),
             more_after=frozenset(self._after),
         )
@@ -210,7 +204,7 @@ class _Tracer:
                     touch.version, work.key, READ, touch.event, is_sure=not touch.is_declared
                 )
                 ahead.setdefault(touch.version, touch.at_ms)
-        if not leaves and version.digest and version.uri and version not in self._hidden_writers:
+        if not leaves and version.digest and version.uri:
             ahead |= dict.fromkeys(self._same_bytes(version, WRITES))
         return ahead
 
@@ -233,18 +227,18 @@ class _Tracer:
 
     def _writers(self, version: Version, before_ms: int | None) -> Sequence[Leaf]:
         """The publishes of a version; of one that was read, the last one before."""
-        query = _about(version, WRITES, None)
+        query = _about(version, WRITES, self._dags)
         if before_ms is None:
-            found = self._some(query, version, self._hidden_writers)
+            found = self._some(query, version)
             return found if version.digest else found[:1]
         earlier = replace(query, until_ms=before_ms + 1)
-        found = self._some(earlier, version, self._hidden_writers)
+        found = self._some(earlier, version)
         # Two machines' clocks may differ by more than lay between the write and the read.
-        return (found or self._some(query, version, self._hidden_writers))[:1]
+        return (found or self._some(query, version))[:1]
 
     def _readers(self, version: Version) -> Sequence[Leaf]:
         if version.digest:
-            found = self._some(_about(version, READS, None), version, self._hidden_readers)
+            found = self._some(_about(version, READS, self._dags), version)
         else:
             found = declaring(self._store, version, dags=self._dags, limit=self._limits.fan + 1)
         works: dict[str, Leaf] = {}
@@ -254,18 +248,13 @@ class _Tracer:
             self._after.add(version)
         return list(works.values())[: self._limits.fan]
 
-    def _some(self, query: EventQuery, version: Version, hidden: set[Version]) -> list[Leaf]:
-        """The newest leaves that the reader may see; that there are others goes into `hidden`."""
+    def _some(self, query: EventQuery, version: Version) -> list[Leaf]:
+        """The newest leaves; that there are more is noted."""
         # Each read is two events, a verify and an open.
         limit = 2 * self._limits.fan + 1
-        mine = replace(query, dags=self._dags)
-        found = list(self._store.page(mine, limit=limit))
+        found = list(self._store.page(query, limit=limit))
         if len(found) == limit:
             (self._before if query.acts is WRITES else self._after).add(version)
-        if self._dags is not None:
-            count = self._store.count(mine, at_most=_COUNTED)
-            if count < _COUNTED and self._store.count(query, at_most=count + 1) > count:
-                hidden.add(version)
         return found
 
     def _same_bytes(self, version: Version, acts: tuple[str, ...]) -> list[Version]:
@@ -279,7 +268,7 @@ class _Tracer:
         found = []
         for other in list(others)[: self._limits.fan]:
             pair = (other, version) if acts is WRITES else (version, other)
-            if acts is READS and self._store.count(_about(other, WRITES, None), at_most=1):
+            if acts is READS and self._store.count(_about(other, WRITES, self._dags), at_most=1):
                 continue
             if self.add(other):
                 self._link(*pair, SAME, "", is_sure=True)

@@ -53,8 +53,6 @@ class Lineage:
         versions: All versions, in the order in which they were found.
         works: All works, likewise.
         links: The arrows.
-        hidden_writers: Versions that a DAG wrote which this reader may not see.
-        hidden_readers: Versions that one read.
         more_before: Versions and works that come from more than was followed.
         more_after: Versions and works that went into more.
     """
@@ -63,8 +61,6 @@ class Lineage:
     versions: tuple[Version, ...]
     works: tuple[Ended, ...]
     links: tuple[Link, ...]
-    hidden_writers: frozenset[Version]
-    hidden_readers: frozenset[Version]
     more_before: frozenset[Version | str]
     more_after: frozenset[Version | str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_secure_ml.plugin.lineage_view import HIDDEN, draw, short_digest, short_run
+from airflow_secure_ml.plugin.lineage_view import draw, short_digest, short_run
 from airflow_secure_ml.plugin.rendering import fragment
 from airflow_secure_ml.services.lineage_graph import READ, SAME, WROTE, Ended, Lineage, Link
 from airflow_secure_ml.services.works import Version, Work
@@ -27,7 +27,6 @@ def lineage(**fields):
         "starts": (DATA,), "versions": (DATA, MODEL),
         "works": (Ended(work=TRAIN, result="ok"),),
         "links": (link(DATA, "k", READ), link("k", MODEL, WROTE)),
-        "hidden_writers": frozenset(), "hidden_readers": frozenset(),
         "more_before": frozenset(), "more_after": frozenset(),
     }  # fmt: skip
     return Lineage(**(found | fields))
@@ -82,16 +81,6 @@ def test_equal_bytes_are_told_apart_from_a_deed():
     view = draw(lineage(links=(link(DATA, MODEL, SAME),), works=()))
 
     assert (view.arrows[0].tone, view.has_same) == ("same", True)
-
-
-def test_another_dag_is_a_box_without_name_and_link():
-    found = lineage(hidden_writers=frozenset([DATA]), hidden_readers=frozenset([DATA, MODEL]))
-
-    view = draw(found)
-
-    hidden = [node for node in view.nodes if node.kind == "hidden"]
-    assert [(node.title, node.href) for node in hidden] == [(HIDDEN, "")] * 3
-    assert view.has_hidden
 
 
 def test_where_it_goes_on_there_is_a_way_on():
