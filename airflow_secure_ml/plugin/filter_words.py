@@ -118,7 +118,7 @@ def joined(tokens: Iterable[Token]) -> str:
 
 def cleaned(text: str) -> str:
     """A box's content, with what would hide or reorder text written as escapes."""
-    text = " ".join(text[:MAX_FILTER_CHARS].split())
+    text = text[:MAX_FILTER_CHARS].strip()
     if not any(_is_hidden(char) for char in text):
         return text
     tokens, problems = words(text)

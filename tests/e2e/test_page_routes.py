@@ -22,6 +22,7 @@ pytestmark = pytest.mark.airflow
 ROUTES = (
     "", "events", "dag?dag_id=refusals", "task?dag_id=refusals&run_id=r&task_id=t",
     "event?name=x:0", "newer?name=x:0", "run?dag_id=refusals&run_id=r", "integrity",
+    "complete?q=dag:",
     "objects", "object?uri=x", "lineage?uri=x", "keys", "key?name=x", "leases", "principals",
     "principal?id=x", "static/page.css",
 )  # fmt: skip

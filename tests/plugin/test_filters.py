@@ -80,7 +80,7 @@ def test_the_box_is_shown_whole_with_the_wrong_words_apart():
     found = parse_filter("dag:a  colour:red x stauts:b", now=NOW)
 
     assert [(part.text, part.is_wrong) for part in found.parts] == [
-        ("dag:a ", False),
+        ("dag:a  ", False),
         ("colour:red", True),
         (" x ", False),
         ("stauts:b", True),
@@ -171,6 +171,7 @@ def test_a_moment_is_written_as_it_is_read(ms, text):
 @example(field="object", value="//lake/x", is_excluded=False)
 @example(field="dag", value="a\u202eb\ud7ff\n\t\0 ", is_excluded=True)
 @example(field="", value="dag:", is_excluded=False)
+@example(field="run", value="two  spaces ", is_excluded=False)
 def test_whatever_a_value_holds_it_comes_back_from_the_box(field, value, is_excluded):
     token = Token(field=field, value=value, is_excluded=is_excluded and field != "")
 
