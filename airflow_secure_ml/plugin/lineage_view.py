@@ -1,7 +1,7 @@
 """Turn a lineage into a picture and a table that say the same.
 
 Pure. Every text may hold what a task wrote: `visible` has made it harmless for the eye, templates
-escape the rest. A reader of some DAGs sees of another one that it is there, once for a version.
+escape the rest.
 """
 
 from __future__ import annotations

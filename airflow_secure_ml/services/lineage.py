@@ -1,8 +1,7 @@
 """Follow objects through the trail: which try wrote a version, what that try had read, and so on.
 
 Breadth first in both directions, bounded in nodes, fan and steps; where a bound was met, the graph
-says so. A reader of some DAGs gets their works alone: that another DAG wrote or read a version is
-told, which one and how many is not, and nothing is followed through it.
+says so. A reader of some DAGs gets their works alone, as if there were no others.
 
 Source: PAGES, the ten questions and "Trust boundary".
 """
