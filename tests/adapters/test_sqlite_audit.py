@@ -92,7 +92,7 @@ def test_a_log_that_another_process_keeps_locked_is_unavailable_not_tampered(
     log, reader, tmp_path, monkeypatch
 ):
     log.close()
-    monkeypatch.setattr("airflow_secure_ml.adapters.sqlite_audit.reader.BUSY_S", 0.0)
+    monkeypatch.setattr("airflow_secure_ml.adapters.sqlite_audit.opening.BUSY_S", 0.0)
     other = sqlite3.connect(tmp_path / "trail.db", isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
