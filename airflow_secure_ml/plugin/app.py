@@ -74,7 +74,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _add_headers(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    response = await call_next(request)
+    try:
+        response = await call_next(request)
+    except Exception as error:  # noqa: BLE001 - who owns the store chooses what a page stumbles over
+        response = _stumbled(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
@@ -99,6 +102,22 @@ async def _refused(request: Request, error: Exception) -> Response:
         heading=TITLES.get(status, "This did not work"),
         message=message,
         still="",
+    )
+
+
+def _stumbled(request: Request, error: Exception) -> Response:
+    log.error("security audit page %s stumbled", request.url.path, exc_info=error)
+    return page(
+        "error",
+        "Error",
+        whole=False,
+        status=500,
+        heading="This page could not be made",
+        message=(
+            f"It stumbled over what the log holds ({type(error).__name__}). What this package "
+            "wrote does not do that: check the log by `secure-ml audit verify`."
+        ),
+        still="Tasks go on recording.",
     )
 
 
