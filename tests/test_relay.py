@@ -120,6 +120,16 @@ def test_the_book_is_private_and_of_one_format(tmp_path):
         book.cursor("x")
 
 
+def test_a_book_whose_maker_was_killed_at_once_is_empty(tmp_path):
+    (tmp_path / "relay.db").touch(0o600)
+    book = SqliteBook(tmp_path / "relay.db")
+
+    assert book.cursor("x") is None
+    assert book.troubles() == []
+    book.move("x", "7")
+    assert book.cursor("x") == "7"
+
+
 def test_only_one_relay_works_on_a_log(tmp_path):
     first, second = RelayLock(tmp_path), RelayLock(tmp_path)
 

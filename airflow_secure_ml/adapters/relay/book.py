@@ -118,6 +118,9 @@ class SqliteBook:
         if not self._path.exists():
             return []
         with self._open(f"file:{_quoted(self._path)}?mode=ro") as database:
+            # Just made, or by a process that was killed before it wrote anything: no tables yet.
+            if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                return []
             return database.execute(statement, values).fetchall()
 
     def _write(self, statement: str, *values: object) -> None:
