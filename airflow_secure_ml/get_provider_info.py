@@ -371,6 +371,11 @@ def _options() -> dict[str, dict[str, object]]:
             "https, or http to this machine. Empty: none.",
             example="https://siem.example.org/services/collector/raw",
         ),
+        "siem_events": _option(
+            "all",
+            "What siem_url and siem_syslog get: `all` events, or `alerts` alone and what is said to "
+            "them.",
+        ),
         "siem_format": _option(
             "ocsf",
             "What siem_url takes: `ocsf` (a JSON object a line), `cloudevents` (batches) or `otlp` "
@@ -403,6 +408,17 @@ def _options() -> dict[str, dict[str, object]]:
             "Names of alert rules that are not evaluated, separated by commas; `all`: none is, and "
             "no alert is raised by a rule. `secure-ml audit rules` lists them.",
             example="recordings_cut, new_dag_for_key",
+        ),
+        "alert_notifier": _option(
+            "",
+            "Path of an Airflow notifier that the relay tells of each new alert: an instance, or a "
+            "class or function that makes one without arguments. Empty: none.",
+            example="my_alerts.notifier",
+        ),
+        "alert_notifier_level": _option(
+            "medium",
+            "The least level that alert_notifier is told of: informational, low, medium, high or "
+            "critical.",
         ),
         "audit_retention_days": _option(
             "0",

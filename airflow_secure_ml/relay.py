@@ -139,6 +139,7 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
         *witnesses,
         *_keeping_jobs(made, reader, book),
         *_alert_jobs(made, reader, book),
+        *_notify_jobs(made, reader, book),
         *_siem_jobs(made, reader, book),
     ]
 
@@ -170,13 +171,33 @@ def _alert_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[
     ]
 
 
+def _notify_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
+    """The one that tells an Airflow notifier of alerts."""
+    from airflow_secure_ml.relay_ports import alert_notifier
+    from airflow_secure_ml.services.notifying import NotifyJob
+
+    settings = made.settings
+    if not settings.alert_notifier:
+        return []
+    level = settings.alert_notifier_level
+    return [
+        NotifyJob(notifier=lambda: alert_notifier(settings), level=level, reader=reader, book=book)
+    ]
+
+
 def _siem_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[Job]:
-    """Those that hand every event to receivers of events."""
+    """Those that hand events to receivers of events."""
     from airflow_secure_ml.relay_ports import siem_receivers
     from airflow_secure_ml.services.forwarding import ForwardJob
 
     return [
-        ForwardJob(receiver=receiver, reader=reader, book=book, clock_s=time.monotonic)
+        ForwardJob(
+            receiver=receiver,
+            reader=reader,
+            book=book,
+            clock_s=time.monotonic,
+            acts=made.settings.siem_events,
+        )
         for receiver in siem_receivers(made.settings)
     ]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.core.alerts.rule import AlertRule
     from airflow_secure_ml.core.audit.relaying import AnchorStore, Stamper
     from airflow_secure_ml.core.audit.siem import Receiver
+    from airflow_secure_ml.services.notifying import Notifier
     from airflow_secure_ml.settings import Settings
 
 
@@ -86,3 +87,14 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     from airflow_secure_ml.adapters.alert_rules import read_rules
 
     return read_rules(settings.audit_rules_dir, settings.audit_rules_off)
+
+
+def alert_notifier(settings: Settings) -> Notifier:
+    """Who is told of alerts. Airflow is loaded.
+
+    Raises:
+        ConfigurationError: There is no such notifier.
+    """
+    from airflow_secure_ml.hooks.alert_notifier import AirflowNotifier
+
+    return AirflowNotifier(settings.alert_notifier)

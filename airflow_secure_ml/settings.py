@@ -80,12 +80,15 @@ class Settings:
         audit_timestamp_url: Who stamps the time on checkpoints; None: nobody.
         audit_timestamp_ca: The certificates that time stamps lead to; None: none.
         siem_url: Where events are posted; empty: nowhere.
+        siem_events: Beginnings of the activities that receivers get; empty: every event.
         siem_format: In which form: `ocsf`, `cloudevents` or `otlp`.
         siem_syslog: Where they are sent by syslog over TLS; None: nowhere.
         siem_ca: The certificates to trust for both; None: those of the system.
         siem_token_path: A private file with the bearer token for `siem_url`; None: none is sent.
         audit_rules_dir: Alert rules of the deployment's own; None: none.
         audit_rules_off: Names of alert rules that are not evaluated; `all`: none is.
+        alert_notifier: Path of an Airflow notifier that is told of alerts; empty: none is.
+        alert_notifier_level: From this level on.
         audit_retention_days: How long events keep their bytes at least, and what `audit prune`
             takes where it is not told; 0: it has to be told.
         audit_hide: Dotted names of event fields whose text is kept aside.
@@ -137,12 +140,15 @@ class Settings:
     audit_timestamp_url: StampServer | None
     audit_timestamp_ca: Path | None
     siem_url: str
+    siem_events: tuple[str, ...]
     siem_format: str
     siem_syslog: Place | None
     siem_ca: Path | None
     siem_token_path: Path | None
     audit_rules_dir: Path | None
     audit_rules_off: tuple[str, ...]
+    alert_notifier: str
+    alert_notifier_level: str
     audit_retention_days: int
     audit_hide: tuple[str, ...]
     audit_unavailable: str
@@ -159,7 +165,8 @@ class Settings:
     def has_relay_work(self) -> bool:
         """Whether something goes out after the fact."""
         asked = (self.audit_witnesses, self.audit_anchor, self.audit_timestamp_url)
-        return any((*asked, self.siem_url, self.siem_syslog, self.has_alert_rules))
+        told = (self.siem_url, self.siem_syslog, self.alert_notifier)
+        return any((*asked, *told, self.has_alert_rules))
 
     @property
     def has_alert_rules(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_secure_ml.core.alerts.levels import LEVELS
 from airflow_secure_ml.core.crypto_policy import CryptoPolicy, parse_crypto_policy
 from airflow_secure_ml.core.redaction import check_hide
 from airflow_secure_ml.errors import ConfigurationError, FormatError
@@ -33,6 +34,7 @@ _INGEST_URL = re.compile(
 )
 _SPOOLS = "local, shared, push"
 _DIGITS = re.compile(r"[0-9]{1,5}", re.ASCII)
+_IMPORT_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+", re.ASCII)
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
@@ -243,6 +245,16 @@ def _seconds_or_never(option: str, text: str) -> int:
     return int(text)
 
 
+def _import_path(option: str, text: str) -> str:
+    if text and not _IMPORT_PATH.fullmatch(text):
+        _refuse(option, text, "a path such as my_alerts.notifier")
+    return text
+
+
+def _level(option: str, text: str) -> str:
+    return text if text in LEVELS else _refuse(option, text, ", ".join(LEVELS))
+
+
 def _days_or_none(option: str, text: str) -> int:
     if not _DIGITS.fullmatch(text) or int(text) > MAX_RETENTION_DAYS:
         _refuse(option, text, f"0, or whole days from 1 to {MAX_RETENTION_DAYS}")
@@ -292,12 +304,15 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "audit_timestamp_url": _read_by("relay_options", "parse_stamp_server"),
     "audit_timestamp_ca": _path_or_none,
     "siem_url": _read_by("siem", "parse_siem_url"),
+    "siem_events": _read_by("siem", "parse_siem_events"),
     "siem_format": _read_by("siem", "parse_siem_format"),
     "siem_syslog": _read_by("siem", "parse_siem_syslog"),
     "siem_ca": _path_or_none,
     "siem_token_path": _path_or_none,
     "audit_rules_dir": _path_or_none,
     "audit_rules_off": _names,
+    "alert_notifier": _import_path,
+    "alert_notifier_level": _level,
     "audit_retention_days": _days_or_none,
     "audit_hide": _hidden,
     "audit_unavailable": _unavailable,

@@ -8,7 +8,8 @@ from pathlib import Path
 from airflow_secure_ml.adapters.alert_rules import read_rules
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session
-from airflow_secure_ml.core.alerts.rule import LEVELS, AlertRule
+from airflow_secure_ml.core.alerts.levels import LEVELS
+from airflow_secure_ml.core.alerts.rule import AlertRule
 
 
 def rules(arguments: argparse.Namespace, session: Session) -> Result:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_secure_ml.core.alerts.rule import LEVELS, AlertRule
+from airflow_secure_ml.core.alerts.levels import LEVELS
+from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Mark, When, when
 from airflow_secure_ml.plugin.wording import visible

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from airflow_secure_ml.core.alerts.rule import LEVELS, AlertRule
+from airflow_secure_ml.core.alerts.levels import LEVELS
+from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError

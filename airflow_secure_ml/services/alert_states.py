@@ -13,21 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_secure_ml.core.alerts.evaluating import ABOUT, is_of_a_task
-from airflow_secure_ml.core.alerts.rule import LEVELS
+from airflow_secure_ml.core.alerts.levels import LEVELS, level_of
 from airflow_secure_ml.core.audit.query import Leaf
 
 OPEN, ACKNOWLEDGED, CLOSED = "open", "acknowledged", "closed"
 STATUSES = (OPEN, ACKNOWLEDGED, CLOSED)
 ACTS = ("alert.raise", "alert.acknowledge", "alert.close")
 NAMES_KEPT = 100
-# Those that are not raised by a rule, by the beginning of what they are about.
-_LEVELS = {
-    "checkpoint": "critical",
-    "coverage.": "high",
-    "vault.": "high",
-    "emitter.": "medium",
-    "collector": "medium",
-}
 _NAMED = ("tis", "emitters")
 
 
@@ -143,14 +135,13 @@ def _raise(found: dict[str, Alert], event: Mapping[str, Any]) -> None:
 def _new(event: Mapping[str, Any], more: Mapping[str, Any], name: str, alert: str) -> Alert:
     time, about = _number(event.get("time")), _text(more.get("about"))
     run = event.get("run")
-    level = more.get("level")
     return Alert(
         name=name,
         alert=alert,
         about=about,
         subject=_text(more.get("subject")),
         title=_text(more.get("because")),
-        level=level if level in LEVELS else _level(about),
+        level=level_of(more.get("level"), about),
         dag=_text(run.get("dag")) if isinstance(run, Mapping) else "",
         raised_ms=time,
         newest_ms=time,
@@ -201,10 +192,6 @@ def _meant(
                 yield each
         elif each.subject == _text(subject) and not each.left:
             yield each
-
-
-def _level(about: str) -> str:
-    return next((level for start, level in _LEVELS.items() if about.startswith(start)), "medium")
 
 
 def event_name(event: Mapping[str, Any]) -> str:

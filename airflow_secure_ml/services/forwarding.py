@@ -32,6 +32,7 @@ class ForwardJob:
         reader: The log.
         book: Where the cursor is kept.
         clock_s: A clock that never goes back, seconds.
+        acts: Beginnings of the activities that it gets; empty: it gets every event.
     """
 
     about = "siem"
@@ -43,8 +44,9 @@ class ForwardJob:
         reader: AuditReader,
         book: RelayBook,
         clock_s: Callable[[], float],
+        acts: tuple[str, ...] = (),
     ) -> None:
-        self.name = receiver.name
+        self.name, self._acts = receiver.name, acts
         self._receiver, self._reader, self._book = receiver, reader, book
         self._clock_s, self._not_before_s = clock_s, 0.0
 
@@ -65,7 +67,8 @@ class ForwardJob:
         leaves = self._batch(cursor.next, size)
         if not leaves:
             return Rest(seconds=PACE_S, is_done=True)
-        busy = self._receiver.send(leaves, origin=cursor.origin)
+        due = [leaf for leaf in leaves if self._is_meant(leaf)]
+        busy = self._receiver.send(due, origin=cursor.origin) if due else None
         if busy is not None:
             wait_s = min(max(busy.retry_after_s or 0.0, 0.0), MAX_RETRY_AFTER_S)
             self._not_before_s = self._clock_s() + wait_s
@@ -74,6 +77,11 @@ class ForwardJob:
         moved = Cursor(origin=cursor.origin, next=after, last=leaves[-1].hash)
         self._book.move(self.name, moved.encode())
         return Rest(seconds=0.0 if after < size else PACE_S, is_done=after >= size)
+
+    def _is_meant(self, leaf: Leaf) -> bool:
+        # What is no event any more concerns whoever watches for alerts, too.
+        act = leaf.event.get("act")
+        return not self._acts or not isinstance(act, str) or act.startswith(self._acts)
 
     def _cursor(self, size: int) -> Cursor:
         origin, text = self._reader.origin(), self._book.cursor(self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_secure_ml.core.alerts.rule import LEVELS
+from airflow_secure_ml.core.alerts.levels import LEVELS
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin import alert_views
 from airflow_secure_ml.services.alert_states import ACKNOWLEDGED, CLOSED, OPEN, alert_states

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_secure_ml.core.alerts.detection import Detection, parse_detection
-from airflow_secure_ml.core.alerts.rule import LEVELS, AlertRule
+from airflow_secure_ml.core.alerts.levels import LEVELS
+from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.core.alerts.taxonomy import PRODUCT, field_kinds
 from airflow_secure_ml.errors import ConfigurationError
 

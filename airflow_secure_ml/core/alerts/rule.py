@@ -7,8 +7,6 @@ from typing import Literal
 
 from airflow_secure_ml.core.alerts.matching import Expression
 
-LEVELS = ("informational", "low", "medium", "high", "critical")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:

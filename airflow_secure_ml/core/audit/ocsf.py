@@ -26,7 +26,14 @@ PROFILES = ["security_control"]
 OTHER = 99
 SHA256 = 3
 S3_BUCKET = 1
-INFORMATIONAL, LOW, MEDIUM, HIGH = 1, 2, 3, 4
+INFORMATIONAL, LOW, MEDIUM, HIGH, CRITICAL = 1, 2, 3, 4, 5
+_LEVELS = {
+    "informational": INFORMATIONAL,
+    "low": LOW,
+    "medium": MEDIUM,
+    "high": HIGH,
+    "critical": CRITICAL,
+}
 _SEVERITIES = {"refused": MEDIUM, "failed": MEDIUM, "unknown": LOW}
 _STATUSES = {"ok": 1, "refused": 2, "failed": 2, "unknown": 0}
 _OBSERVED, _ALLOWED, _DENIED = 3, 1, 2
@@ -45,6 +52,8 @@ _FINDING = _Class(uid=2004, category=2)
 _LIFECYCLE = _Class(uid=6002, category=6)
 _API = _Class(uid=6003, category=6)
 _DATASTORE = _Class(uid=6005, category=6)
+
+_UPDATED = 2
 
 # Activity of an event → (class, its activity_id); what is not named is an API's other activity.
 _KINDS: Mapping[str, tuple[_Class, int]] = {
@@ -81,6 +90,7 @@ _KINDS: Mapping[str, tuple[_Class, int]] = {
     "trail.hold": (_API, 3),
     "trail.erase": (_API, 4),
     "alert.raise": (_FINDING, 1),
+    "alert.acknowledge": (_FINDING, 2),
     "alert.close": (_FINDING, 3),
     "coverage.check": (_FINDING, OTHER),
 }
@@ -102,6 +112,9 @@ def to_ocsf(leaf: Leaf, *, origin: str) -> dict[str, Any]:
     except FormatError as error:
         return _unreadable(leaf, origin, error)
     kind, activity = _KINDS.get(event["act"], (_API, OTHER))
+    if event["act"] == "alert.raise" and event.get("more", {}).get("part"):
+        # More evidence of what is open.
+        activity = _UPDATED
     found = {
         "class_uid": kind.uid,
         "category_uid": kind.category,
@@ -161,6 +174,9 @@ def _raw(leaf: Leaf) -> dict[str, Any]:
 
 
 def _severity(event: Mapping[str, Any]) -> int:
+    level = event.get("more", {}).get("level")
+    if event["act"] == "alert.raise" and isinstance(level, str) and level in _LEVELS:
+        return _LEVELS[level]
     if event["act"] in {"alert.raise", "trail.refused", "emitter.loss"}:
         return HIGH
     return _SEVERITIES.get(event.get("result", "ok"), INFORMATIONAL)
@@ -254,7 +270,10 @@ def _resources(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _finding(event: Mapping[str, Any]) -> dict[str, Any]:
     more = event.get("more", {})
     about = more.get("about") or event["act"]
-    found = {"uid": f"{event['emitter']}:{event['seq']}", "title": text_of(about)}
+    name = f"{event['emitter']}:{event['seq']}"
+    # The same for all that is said of one alert.
+    uid = more.get("alert") or event.get("of") or name
+    found = {"uid": text_of(uid), "title": text_of(about)}
     if "because" in more:
         found["desc"] = text_of(more["because"])
     return found

@@ -23,6 +23,8 @@ from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.errors import ConfigurationError, FormatError
 
 FORMATS = ("ocsf", "cloudevents", "otlp")
+# What siem_events may ask for, and the beginnings of the activities that it means.
+EVENTS: dict[str, tuple[str, ...]] = {"all": (), "alerts": ("alert.",)}
 CONTENT_TYPES = {
     "ocsf": "application/x-ndjson",
     "cloudevents": "application/cloudevents-batch+json",
@@ -170,6 +172,17 @@ def parse_siem_format(text: str) -> str:
     if text not in FORMATS:
         raise ConfigurationError(f"found {text[:20]!r}; allowed: {', '.join(FORMATS)}")
     return text
+
+
+def parse_siem_events(text: str) -> tuple[str, ...]:
+    """Beginnings of the activities that receivers get; empty: every event.
+
+    Raises:
+        ConfigurationError: Another word.
+    """
+    if text not in EVENTS:
+        raise ConfigurationError(f"found {text[:20]!r}; allowed: {', '.join(EVENTS)}")
+    return EVENTS[text]
 
 
 def parse_siem_syslog(text: str) -> Place | None:
