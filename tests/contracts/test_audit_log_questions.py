@@ -162,6 +162,7 @@ def test_a_host_of_any_length_is_told_from_others(log, reader):
 def test_many_emitters_and_dags_are_found_in_order_of_time(log, reader):
     made = [opened(f"{n:032x}", n % 7, "big", dag=f"d{n % 3}") for n in range(6000)]
     append(log, made)
+    append(log, [leaf(9, emitter=HERE, time=99, act="nothing", dag=None)])
     expected = sorted(range(6000), key=lambda n: (n % 7, n), reverse=True)
 
     found = reader.page(EventQuery(host="big"), limit=1000)
@@ -171,6 +172,9 @@ def test_many_emitters_and_dags_are_found_in_order_of_time(log, reader):
     found = reader.page(EventQuery(acts=("emitter.open", "key.")), limit=1000)
     assert [each.index - 9 for each in found[3:]] == expected[:997]
     assert [each.index for each in found[:3]] == [3, 2, 1]
+    for acts in (("", "emitter."), ("emitter.", "key.rotate.")):
+        found = reader.page(EventQuery(acts=acts), limit=1000)
+        assert [each.index - 9 for each in found[1:]] == expected[:999], acts
 
 
 def test_a_name_that_was_put_on_anothers_events_is_noticed(people):

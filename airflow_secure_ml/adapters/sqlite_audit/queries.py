@@ -95,7 +95,7 @@ def _among(name: str, values: Sequence[str]) -> Condition:
 
 def _acts(acts: Sequence[str]) -> Condition:
     """The same as ranges, in words that take one look a leaf however many there are."""
-    areas = [act for act in acts if act.find(".") == len(act) - 1]
+    areas = [act for act in acts if act and act.find(".") == len(act) - 1]
     rest = [act for act in acts if act not in areas]
     if any(act[-1:] == "." for act in rest):
         return any_of(_holds("act", act, lambda by: ()) for act in acts)
