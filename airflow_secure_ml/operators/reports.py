@@ -20,14 +20,9 @@ from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.operators.fields import Address, as_text, rendered_address
 from airflow_secure_ml.recording import run_of, sink_of_this_process
 from airflow_secure_ml.securing.acting import SecureMLOperator, plan_of
+from airflow_secure_ml.services.report_figures import stamp, whole_period_before
 from airflow_secure_ml.services.report_html import standalone
-from airflow_secure_ml.services.reporting import (
-    FORMAT,
-    Report,
-    build_report,
-    stamp,
-    whole_period_before,
-)
+from airflow_secure_ml.services.reporting import FORMAT, Report, build_report
 from airflow_secure_ml.services.run_plan import Output, Plan
 
 # A task has the time to count all there is; a page has not.

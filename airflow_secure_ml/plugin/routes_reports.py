@@ -14,14 +14,9 @@ from airflow_secure_ml.plugin.access import WholeLogDep
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields, plain, shortened
+from airflow_secure_ml.services.report_figures import DAY_MS, stamp, whole_period_before
 from airflow_secure_ml.services.report_html import period_of, report_values
-from airflow_secure_ml.services.reporting import (
-    DAY_MS,
-    FORMAT,
-    build_report,
-    stamp,
-    whole_period_before,
-)
+from airflow_secure_ml.services.reporting import FORMAT, build_report
 
 # A page has a fraction of a second; the operator counts all there is.
 COUNT_TO = 10_000

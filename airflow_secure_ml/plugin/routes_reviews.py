@@ -18,7 +18,7 @@ from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.review_views import DAY_MS, MAX_NOTE_CHARS, ReviewViews
 from airflow_secure_ml.plugin.routes_reports import day_ms
 from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
-from airflow_secure_ml.services.reporting import whole_period_before
+from airflow_secure_ml.services.report_figures import whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
 
 # Each reads some hashes; whoever opens an older one compares it there.

@@ -20,7 +20,8 @@ import jinja2
 from markupsafe import Markup
 
 from airflow_secure_ml.core.audit.catalogue import WHYS
-from airflow_secure_ml.services.reporting import DAY_MS, Bar, Figure, Report, stamp
+from airflow_secure_ml.services.report_figures import DAY_MS, stamp
+from airflow_secure_ml.services.reporting import Bar, Figure, Report
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN_CHARS = 200

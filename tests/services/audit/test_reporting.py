@@ -12,15 +12,14 @@ import pytest
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError
-from airflow_secure_ml.services.report_html import period_of, standalone
-from airflow_secure_ml.services.reporting import (
+from airflow_secure_ml.services.report_figures import (
     DAY_MS,
-    Report,
-    build_report,
     query_of,
     stamp,
     whole_period_before,
 )
+from airflow_secure_ml.services.report_html import period_of, standalone
+from airflow_secure_ml.services.reporting import Report, build_report
 from tests.contracts.audit_stores import ORIGIN, PostgresStore, SqliteStore, append, leaf
 
 NOV_1 = 1_793_491_200_000
