@@ -28,6 +28,7 @@ PARTS_WITH_ROWS = (
     "s3",
     "parquet",
     "recipients",
+    "pages",
     "sink",
 )
 MIB = 1 << 20
