@@ -24,9 +24,13 @@ ROUTES = (
     "event?name=x:0", "newer?name=x:0", "run?dag_id=refusals&run_id=r", "integrity",
     "complete?q=dag:",
     "objects", "object?uri=x", "lineage?uri=x", "keys", "key?name=x", "leases", "principals",
-    "principal?id=x", "static/page.css",
+    "principal?id=x", "alerts", "rules", "export", "reviews", "review?name=x:0",
+    "note?event=x:0", "reports", "report?first=2026-11-01&last=2026-11-01", "static/page.css",
 )  # fmt: skip
-POSTS = ("people", "principal", "person", "proof", "verify")
+POSTS = (
+    "alerts", "people", "principal", "person", "proof", "verify", "export", "name-reviewers",
+    "assign-review", "note-review", "sign-review",
+)  # fmt: skip
 RUN = "scheduled__day-07"
 
 
