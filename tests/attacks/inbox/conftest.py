@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from airflow_secure_ml.adapters.postgres_audit.inbox_line import InboxLines
@@ -13,7 +15,12 @@ from airflow_secure_ml.services.joined_segments import JoinedSegments
 from tests.contracts.audit_stores import PostgresStore, Site
 
 ADD = "INSERT INTO asml_trail.inbox(emitter, seq, frames) VALUES (%s, %s, %s)"
+LOCKS = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = "
+    "(SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 OTHER_WORKER = "trail_other_worker"
+DEADLINE_S = 60.0
 
 
 def framed(payloads, kind=1):
@@ -44,6 +51,18 @@ class InboxSite(Site):
     def sink(self, **options):
         lines = InboxLines(self.place.login("trail_worker"), patience_s=5.0)
         return EmitterSink("task", lines, **options)
+
+    def close_sink(self, sink):
+        """Close a sink, and wait until the server knows: it answers nobody who ends a session."""
+        sink.close()
+        self.until_let_go()
+
+    def until_let_go(self):
+        """Wait until no emitter's lock is held here."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.place.query(LOCKS) != [(0,)]:
+            assert time.monotonic() < deadline, "a session that was ended still holds its lock"
+            time.sleep(0.02)
 
     def rows(self):
         ((count,),) = self.place.query("SELECT count(*) FROM asml_trail.inbox")
