@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -101,10 +102,21 @@ def links(found: Filter, *, older: str = "", newer: str = "") -> dict[str, Any]:
     """How templates make addresses of the list from values."""
     return {
         "narrow": lambda *pairs: href("events", q=found.narrowed(*pairs)),
+        "about": _about,
         "search_href": lambda text: href("events", q=text),
         "exclude": lambda field, value: href("events", q=found.excluding(field, value)),
         "row_href": lambda name: href("events", q=found.text, older=older, newer=newer, event=name),
     }
+
+
+def _about(finds: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """The page about what is found so: its words and its address; two empty ones if none."""
+    match [*finds]:
+        case [("object", uri)]:
+            return "its whole life", href("object", uri=uri)
+        case [("key", name)]:
+            return "its versions and uses", href("key", name=name)
+    return "", ""
 
 
 def drawer_values(trail: Trail, scope: Scope, leaf: Leaf) -> dict[str, Any]:

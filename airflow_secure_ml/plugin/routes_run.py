@@ -17,17 +17,23 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.access import ScopeDep
 from airflow_secure_ml.plugin.checked import checked_run
-from airflow_secure_ml.plugin.filters import Token
+from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.lanes import Try, lay_out
+from airflow_secure_ml.plugin.lineage_view import GraphView, draw
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import TrailDep
 from airflow_secure_ml.plugin.wording import time_of, visible
+from airflow_secure_ml.services.lineage import Limits, trace
+from airflow_secure_ml.services.works import READS, WRITES, version_of
 
 # A page of a run with more events than this says that it shows the newest only.
 MAX_EVENTS = 5000
 # Parsed, events take many times their bytes: a task could fill the API server's memory.
 MAX_BYTES = 16 << 20
 PAGE_ROWS = 250
+# The picture of what went in and came out: it begins with so many, and goes one run on.
+MAX_DRAWN = 12
+_NEAR = Limits(steps=1, nodes=36, fan=6)
 # Of one hour or less, so that a person's check of an old period hides no newer one.
 _NEWEST_CHECKS = 10
 
@@ -55,6 +61,7 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         "Run",
         whole=scope.whole,
         view=view,
+        graph=_graph(trail.store, leaves, scope.dags),
         checked=checked_run(
             [leaf.event for leaf in checks], [leaf.event for leaf in leaves], tries
         ),
@@ -67,6 +74,19 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         check_href=lambda name: href("events", q="act:coverage.check", event=name),
         object_href=lambda uri: href("events", q=str(Token(field="object", value=uri))),
     )
+
+
+def _graph(
+    store: AuditStore, leaves: Sequence[Leaf], dags: tuple[str, ...] | None
+) -> GraphView | None:
+    """What the run read and wrote, with the works before and after; None: nothing."""
+    done = (
+        version_of(leaf.event)
+        for leaf in leaves
+        if leaf.event.get("act") in (*READS, *WRITES) and leaf.event.get("result") == "ok"
+    )
+    starts = list(dict.fromkeys(version for version in done if version is not None))[:MAX_DRAWN]
+    return draw(trace(store, starts, dags=dags, limits=_NEAR)) if starts else None
 
 
 def newest_of(store: AuditStore, query: EventQuery) -> tuple[list[Leaf], bool]:

@@ -60,7 +60,8 @@ def test_what_is_asked_in_the_background_tells_nothing_of_a_person(admin, store)
     name = f"{oldest['emitter']}:{oldest['seq']}"
 
     newer = admin.ask(asking("newer", q=f"by:{PERSON}", name=name))
-    offered = admin.ask(asking("complete", q=f"by:{PERSON} act:key.rot", at=7 + len(PERSON) + 4))
+    typed = f"by:{PERSON} act:key.rot"
+    offered = admin.ask(asking("complete", q=typed, at=len(typed)))
 
     assert json.loads(newer.text) == {"count": 0}
     without = admin.ask(asking("complete", q="act:key.rot", at=11))
@@ -116,7 +117,7 @@ def test_a_filter_is_a_value_and_never_a_query(admin, q):
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ({"q": "a" * 100_000, "at": 90_000}, 200),
+        ({"q": "a" * 20_000, "at": 15_000}, 200),
         ({"q": "dag:", "at": -1}, 200),
         ({"q": "dag:", "at": 10**18}, 200),
         ({"q": "dag:", "at": "x"}, 422),

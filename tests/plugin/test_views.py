@@ -43,6 +43,7 @@ def drawer_html(event, **values):
         "close_href": "events",
         "scope_whole": True,
         "narrow": lambda *pairs: "events?q=x",
+        "about": lambda finds: ("", ""),
         "exclude": lambda field, value: "events?q=-x",
         "row_href": lambda name: "events?event=x",
     }
