@@ -14,7 +14,7 @@ from tests.adapters.guarded_task import GRANT, PATIENCE_S, WITHIN_S, lives, logs
 
 
 @pytest.mark.parametrize("hand_over", [True, False], ids=["handed over", "not handed over yet"])
-def test_a_killed_task_keeps_nothing_for_a_second(start, postgres, hand_over):
+def test_a_killed_task_keeps_nothing(start, postgres, hand_over):
     task = start("waits", hand_over=hand_over)
     assert logs_in(postgres, task)
 
@@ -24,8 +24,9 @@ def test_a_killed_task_keeps_nothing_for_a_second(start, postgres, hand_over):
 
 
 @pytest.mark.parametrize("end", ["exits", "raises"])
-def test_a_body_that_ends_the_process_keeps_nothing_for_a_second(start, postgres, end):
-    task = start(end)
+def test_a_body_that_ends_the_process_keeps_nothing(start, postgres, end):
+    # A guardian whose line was closed lets the token end by itself.
+    task = start(end, is_fleeting=True)
 
     task.process.wait(PATIENCE_S)
 
@@ -33,7 +34,10 @@ def test_a_body_that_ends_the_process_keeps_nothing_for_a_second(start, postgres
     (revoked,) = task.events("lease.revoke")
     assert revoked["lease"]["id"] == task.id
     assert revoked["of"] == GRANT
-    assert (revoked["result"], revoked["more"]["because"]) == ("ok", "task_died")
+    # An interpreter that winds up lets go of its line some time before its process ends.
+    because = {"task_died"} if end == "exits" else {"task_died", "line_closed"}
+    assert revoked["result"] == "ok"
+    assert revoked["more"]["because"] in because
 
 
 def test_a_terminated_task_in_a_call_of_c_keeps_nothing_once_it_is_killed(start, postgres):
@@ -47,7 +51,7 @@ def test_a_terminated_task_in_a_call_of_c_keeps_nothing_once_it_is_killed(start,
 
 
 def test_a_body_that_holds_the_lock_for_three_terms_keeps_its_login(start, postgres):
-    task = start("holds the lock", ttl="3s")
+    task = start("holds the lock", ttl="3s", is_fleeting=True)
     began = time.monotonic()
 
     # The token lives for three seconds too.
@@ -63,7 +67,7 @@ def test_a_body_that_holds_the_lock_for_three_terms_keeps_its_login(start, postg
     assert {each["result"] for each in renewals} == {"ok"}
 
 
-def test_a_task_whose_supervisor_was_killed_has_no_login_a_second_later(start, postgres):
+def test_a_task_whose_supervisor_was_killed_loses_its_login(start, postgres):
     # The shell stands for the supervisor: it is the task's parent and waits for it.
     task = start("waits", before=["sh", "-c", '"$@"; true', "sh"])
     assert task.pid != task.process.pid
@@ -121,7 +125,7 @@ def test_a_server_that_cannot_be_reached_is_asked_until_it_can(start, postgres, 
     vault_proxy.accept()
 
     assert still_there
-    until(lambda: not lives(postgres, task), "the role is dropped", 5.0)
+    until(lambda: not lives(postgres, task), "the role is dropped", WITHIN_S)
     assert [event["result"] for event in task.events("lease.revoke")] == ["ok"]
 
 
