@@ -77,6 +77,12 @@ class Route:
     takes: tuple[str, ...]
     needs: frozenset[str]
 
+    def values(self, event):
+        """What it may be asked about an event, by the names of its parameters."""
+        known = values_of(event)
+        meant = {name: _MEANT.get((self.path, name), name) for name in self.takes}
+        return {name: known[field] for name, field in meant.items() if field in known}
+
     def address(self, values):
         """The path below the pages, with a value for each parameter that `values` has."""
         unknown = {name for name in self.needs if name not in values}
@@ -86,6 +92,10 @@ class Route:
         for name in [name for name in given if f"{{{name}}}" in path]:
             path = path.replace(f"{{{name}}}", urllib.parse.quote(given.pop(name), safe=""))
         return f"{path}?{urllib.parse.urlencode(given)}" if given else path
+
+
+# Where a parameter's name says something else than `values_of` does.
+_MEANT = {("/key", "name"): "key", ("/principal", "id"): "dag"}
 
 
 @functools.cache
@@ -136,6 +146,7 @@ def values_of(event):
         "digest": obj.get("digest"),
         "system": key.get("system"),
         "version": key.get("version"),
+        "kind": "dag",
         "lease": lease.get("id"),
         "ti": run.get("ti"),
     }

@@ -14,7 +14,7 @@ from tests.e2e.harmless import faults, hidden_characters
 from tests.plugin import hostile
 
 pytestmark = pytest.mark.airflow
-_FILTER = re.compile(r'<input id="q" name="q" value="[^"]*"')
+_ASKED = re.compile(r'<input (id="q" name="q"|type="hidden" name="[a-z]+") value="[^"]*"')
 # What an answer may be; 5xx is none of them.
 ANSWERS = {200, 303, 307, 400, 401, 403, 404, 405, 409, 413, 422}
 
@@ -48,14 +48,14 @@ def check(answer, about):
     assert answer.status in ANSWERS, (about, answer.status)
     if "html" in answer.headers.get("Content-Type", ""):
         assert faults(answer.text) == [], about
-    # The filter box holds what was asked for, as it was; everything else shows the escape.
-    shown = _FILTER.sub("", answer.text)
+    # A form asks again for what was asked for, as it was; everything else shows the escape.
+    shown = _ASKED.sub("", answer.text)
     assert hidden_characters(shown, hostile.HIDING) == [], about
 
 
 @pytest.mark.parametrize("route", routes("GET"), ids=lambda route: route.path)
 def test_a_hostile_event_harms_no_page(auditor, attacks, route):
-    asked = {route.address(values_of(event) | {"q": ""}) for event in attacks}
+    asked = {route.address(values_of(e) | {"q": ""} | route.values(e)) for e in attacks}
 
     for address in sorted(asked):
         check(auditor.ask(address), address)
@@ -211,7 +211,7 @@ def test_a_reader_without_rights_changes_nothing(asked_airflow, store, route):
 
 
 # What needs no right but to read: each leaves an event that says who looked.
-LOOKING = {"/person", "/proof", "/verify"}
+LOOKING = {"/person", "/people", "/principal", "/name-reviewers", "/proof", "/verify"}
 
 
 def test_a_filter_is_never_more_than_a_filter(auditor, store):

@@ -136,8 +136,15 @@ def _people(story: Story) -> None:
         )
     )  # fmt: skip
     story.clock.pass_ms(60_000)
-    hold = {"name": "case-17", "state": "kept", "from_index": 0, "because": "asked for by counsel"}
-    spool.record(Fact(act="trail.hold", phase="seen", result="ok", by=CHANGED, more=hold))
+    spool.settle()
+    spool.close()
+    spool = story.spool("secure-ml")
+    spool.record(
+        Fact(
+            act="trail.view", phase="seen", result="ok", by=CHANGED,
+            more={"page": "cli audit hold add"},
+        )
+    )  # fmt: skip
     spool.settle()
     spool.close()
 
