@@ -23,7 +23,6 @@ from airflow_secure_ml.plugin.wording import is_hidden, visible
 from airflow_secure_ml.relay_ports import alert_rules
 from airflow_secure_ml.services.alert_states import (
     ACKNOWLEDGED,
-    ACTS,
     CLOSED,
     OPEN,
     STATUSES,
@@ -143,7 +142,7 @@ def _wait(trail: Trail, name: str) -> None:
 
 
 def _states(trail: Trail, scope: Scope) -> tuple[list[Alert], bool]:
-    leaves = trail.store.page(scope.limit(EventQuery(acts=ACTS)), limit=MAX_EVENTS)
+    leaves = trail.store.page(scope.limit(EventQuery(acts=("alert.",))), limit=MAX_EVENTS)
     return alert_states(leaves), len(leaves) < MAX_EVENTS
 
 
