@@ -19,7 +19,7 @@ from airflow_secure_ml.services.report_html import period_of, report_values
 from airflow_secure_ml.services.reporting import FORMAT, build_report
 
 # A page has a fraction of a second; the operator counts all there is.
-COUNT_TO = 10_000
+COUNT_TO = 250_000
 MAX_DAYS = 3660
 WRITTEN_SHOWN = 50
 

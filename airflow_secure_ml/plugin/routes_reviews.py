@@ -79,7 +79,7 @@ def assign_review(
     begin, end = day_ms(first), day_ms(last) + DAY_MS
     if begin >= end:
         raise HTTPException(400, "The first day comes after the last; nothing was assigned.")
-    who = person.strip()
+    who = _storable(person).strip()
     if not who or len(who) > MAX_NAME_CHARS:
         raise HTTPException(400, f"Name the reviewer, in 1 to {MAX_NAME_CHARS} characters.")
     more = {"from_ms": begin, "until_ms": end, "assignee": who, "note": _text(note) or None}
@@ -126,9 +126,10 @@ def sign_review(
 ) -> Response:
     """Sign a period off, over the checkpoint that the reviewer saw."""
     check_form(request, scope, token, now_ms() // HOUR_MS)
+    _require(scope.may_acknowledge, "sign off reviews")
     found = _review(trail, name)
     shown = _views(trail, scope, named=False)
-    _require(scope.may_acknowledge and shown.is_mine(found), "sign off this review")
+    _require(shown.is_mine(found), "sign off somebody else’s review")
     if not shown.is_open(found):
         raise HTTPException(409, "It is signed off already; nothing was recorded.")
     checkpoint = trail.signed().checkpoint
@@ -262,10 +263,17 @@ def _require(may: bool, what: str) -> None:
 
 
 def _text(given: str) -> str:
-    text = given.replace("\r\n", "\n").strip()
+    text = _storable(given).replace("\r\n", "\n").strip()
     if len(text) > MAX_NOTE_CHARS:
         raise HTTPException(400, f"A note has at most {MAX_NOTE_CHARS:,} characters.")
     return text
+
+
+def _storable(given: str) -> str:
+    """What an event can hold; others are refused here, not by the log."""
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in given):
+        raise HTTPException(400, "There are signs in it that no event can hold.")
+    return given
 
 
 def _see(trail: Trail, event: str, target: str, otherwise: str) -> Response:

@@ -6,6 +6,7 @@ A filter without an activity asks for everything, what the log says of itself as
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -138,6 +139,28 @@ def query_of(words: str, *, from_ms: int, until_ms: int) -> EventQuery:
         else:
             texts.append(word)
     return replace(query, text=" ".join(texts) or None)
+
+
+def count_of(words: str, kinds: Mapping[tuple[str, str], int]) -> int:
+    """How many events the words find among counted kinds, if they name only these.
+
+    Args:
+        words: `act:…`, `-act:…` and `status:…`.
+        kinds: Number of events by (activity, result), `intent` where there is no result.
+    """
+    query = query_of(words, from_ms=0, until_ms=1)
+    left_out = {value for _, value in query.excluded}
+    return sum(
+        number
+        for (act, result), number in kinds.items()
+        if act not in left_out
+        and (not query.results or result in query.results)
+        and (not query.acts or any(_is_of(act, wanted) for wanted in query.acts))
+    )
+
+
+def _is_of(act: str, wanted: str) -> bool:
+    return act.startswith(wanted) if wanted.endswith(".") else act == wanted
 
 
 def filter_of(words: str, *, from_ms: int, until_ms: int) -> str:

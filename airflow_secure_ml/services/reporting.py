@@ -22,6 +22,7 @@ from airflow_secure_ml.services.report_figures import (
     HEADLINE,
     REFUSED,
     SECTIONS,
+    count_of,
     filter_of,
     query_of,
     stamp,
@@ -112,6 +113,8 @@ class Report:
         size: The log's size when this was counted.
         checkpoint: The newest checkpoint, if its signature holds.
         problem: Why it does not; empty: it does, or there is none yet.
+        is_exact: Whether all events of the period were counted; else the newest `count_to`.
+        count_to: How many events figures look at.
         headline: The period in a few numbers.
         bars: The period, piece by piece.
         bars_exact: Whether they were all counted; else they are an estimate.
@@ -128,6 +131,8 @@ class Report:
     size: int
     checkpoint: Checkpoint | None
     problem: str
+    is_exact: bool
+    count_to: int
     headline: tuple[Figure, ...]
     bars: tuple[Bar, ...]
     bars_exact: bool
@@ -155,13 +160,21 @@ def build_report(
         until_ms: The first moment after it.
         checkpoint: The newest checkpoint, its signature checked; None: none holds.
         problem: Why none does.
-        count_to: No figure is counted further; a page has less time than a task.
+        count_to: How many events are looked at, the newest of the period; a page has less time
+            than a task. Of more, figures are lower bounds and say so.
 
     Raises:
         AuditLogError: The log is damaged.
         ServiceUnavailableError: It cannot be read now, or not as fast as the reader was told.
     """
-    counting = _Counting(store=store, from_ms=from_ms, until_ms=until_ms, count_to=count_to)
+    every = query_of("", from_ms=from_ms, until_ms=until_ms)
+    counting = _Counting(
+        store=store,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        count_to=count_to,
+        kinds=store.kind_counts(every, at_most=count_to + 1),
+    )
     bars, bars_exact = counting.bars()
     refused = counting.newest(REFUSED, limit=_SAMPLE)
     return Report(
@@ -171,6 +184,8 @@ def build_report(
         size=store.size(),
         checkpoint=checkpoint,
         problem=problem,
+        is_exact=counting.is_exact,
+        count_to=count_to,
         headline=tuple(counting.figures(HEADLINE)),
         bars=bars,
         bars_exact=bars_exact,
@@ -186,16 +201,36 @@ def build_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counting:
-    """Counts one period of a log."""
+    """Counts one period of a log.
+
+    Attributes:
+        store: The log.
+        from_ms: Where the period begins, ms since 1970 UTC.
+        until_ms: The first moment after it.
+        count_to: How many events were looked at.
+        kinds: How many of them are of each (activity, result).
+    """
 
     store: AuditStore
     from_ms: int
     until_ms: int
     count_to: int
+    kinds: Mapping[tuple[str, str], int]
+
+    @property
+    def is_exact(self) -> bool:
+        return sum(self.kinds.values()) <= self.count_to
 
     def figures(self, rows: Sequence[tuple[str, str, str]]) -> Iterator[Figure]:
         for label, words, tone in rows:
-            yield self.figure(label, words, tone=tone)
+            count = count_of(words, self.kinds)
+            yield Figure(
+                label=label,
+                count=count,
+                is_exact=self.is_exact,
+                filter=self.filter(words),
+                tone=tone if count else "",
+            )
 
     def figure(self, label: str, words: str, *, tone: str = "") -> Figure:
         count = self.store.count(self.query(words), at_most=self.count_to + 1)
@@ -246,10 +281,14 @@ class _Counting:
     def dags(self) -> tuple[Figure, ...]:
         found = self.store.values(self.query(REFUSED), "dag", limit=MAX_NAMED)
         return tuple(
-            self.figure(dag, f"dag:{dag} {REFUSED}", tone="bad")
-            if _PLAIN.fullmatch(dag)
-            # Of no DAG that Airflow takes: it could be no word of a filter.
-            else Figure(label=dag, count=n, is_exact=found.is_exact, filter="", tone="bad")
+            Figure(
+                label=dag,
+                count=n,
+                is_exact=found.is_exact,
+                # What no DAG of Airflow's is called could be no word of a filter.
+                filter=self.filter(f"dag:{dag} {REFUSED}") if _PLAIN.fullmatch(dag) else "",
+                tone="bad",
+            )
             for dag, n in found.values
         )
 

@@ -111,6 +111,22 @@ def test_kinds_are_those_of_the_newest(reader):
     ]
 
 
+def test_kinds_are_counted_and_no_further_than_asked(reader):
+    assert reader.kind_counts(EventQuery(), at_most=100) == {
+        ("emitter.open", "ok"): 1,
+        ("object.open", "intent"): 1,
+        ("object.open", "refused"): 1,
+        ("object.seal", "ok"): 1,
+        ("lease.grant", "ok"): 1,
+        ("objects", "ok"): 1,
+    }
+    assert reader.kind_counts(EventQuery(), at_most=2) == {
+        ("objects", "ok"): 1,
+        ("lease.grant", "ok"): 1,
+    }
+    assert reader.kind_counts(EventQuery(dag="none"), at_most=9) == {}
+
+
 def test_paging_shows_every_leaf_once_though_times_are_equal(reader):
     shown, bound = [], None
     for _ in range(10):

@@ -9,7 +9,7 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ from airflow_secure_ml.core.audit.stored import (
     aside_row,
     event_named,
     keyset,
+    kind_counts_in,
     kinds_in,
     leaf_in,
     page_limit,
@@ -114,6 +115,15 @@ class PostgresAuditReader:
             "ORDER BY time DESC, idx DESC LIMIT %s"
         )
         return kinds_in(self._all(sql, [*values, page_limit(limit)]))
+
+    def kind_counts(self, query: EventQuery, *, at_most: int) -> Mapping[tuple[str, str], int]:
+        """How many of the newest leaves that match are of each (activity, result)."""
+        condition, values = self._where(query)
+        sql = (
+            f"SELECT act, result, count(*) FROM (SELECT act, result FROM {_TABLE} "  # noqa: S608 - as above
+            f"WHERE {condition} ORDER BY time DESC LIMIT %s) AS newest GROUP BY act, result"
+        )
+        return kind_counts_in(self._all(sql, [*values, at_most]))
 
     def histogram(
         self, query: EventQuery, *, from_ms: int, until_ms: int, buckets: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from airflow_secure_ml.core.audit.stored import (
     aside_row,
     event_named,
     keyset,
+    kind_counts_in,
     kinds_in,
     leaf_in,
     page_limit,
@@ -113,6 +114,16 @@ class SqliteAuditReader:
                 "ORDER BY time DESC, idx DESC LIMIT ?"
             )
             return kinds_in(connection.execute(sql, [*values, page_limit(limit)]).fetchall())
+
+    def kind_counts(self, query: EventQuery, *, at_most: int) -> Mapping[tuple[str, str], int]:
+        """How many of the newest leaves that match are of each (activity, result)."""
+        with self._opened() as connection:
+            condition, values = self._where(connection, query)
+            sql = (
+                f"SELECT act, result, count(*) FROM (SELECT act, result FROM leaf WHERE {condition}"  # noqa: S608 - as above
+                " ORDER BY time DESC LIMIT ?) GROUP BY act, result"
+            )
+            return kind_counts_in(connection.execute(sql, [*values, at_most]).fetchall())
 
     def histogram(
         self, query: EventQuery, *, from_ms: int, until_ms: int, buckets: int

@@ -98,6 +98,15 @@ def kinds_in(rows: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
     return [(str(act), "intent" if result is None else str(result)) for act, result in rows]
 
 
+def kind_counts_in(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, str], int]:
+    """The same of rows (act, result, number of leaves)."""
+    found: dict[tuple[str, str], int] = {}
+    for act, result, number in rows:
+        [kind] = kinds_in([(act, result)])
+        found[kind] = found.get(kind, 0) + int(number)
+    return found
+
+
 def log_in(rows: Iterable[Sequence[Any]]) -> tuple[str, int, bytes]:
     """What table log holds, its rows being (origin, size, edge).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ class AuditStore(Protocol):
         """(activity, result) of the newest leaves that match; `intent` where there is no result.
 
         A leaf may be large: for counting they are not all held.
+        """
+
+    def kind_counts(self, query: EventQuery, *, at_most: int) -> Mapping[tuple[str, str], int]:
+        """How many of the newest leaves that match are of each (activity, result), as `kinds`.
+
+        Args:
+            query: What is counted.
+            at_most: How many leaves are looked at; fewer than that in all: there are no more.
         """
 
     def histogram(

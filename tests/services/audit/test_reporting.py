@@ -149,8 +149,10 @@ def test_a_figure_that_is_not_counted_to_its_end_says_so(reader):
     report = report_of(reader, count_to=2)
 
     events = report.headline[0]
-    assert (events.count, events.is_exact) == (2, False)
-    assert "more than 2" in standalone(report, base_url="")
+    assert (events.count, events.is_exact, report.is_exact) == (3, False, False)
+    page = standalone(report, base_url="")
+    assert "More than 2 events lie in this period." in page
+    assert "none among those:" in page
 
 
 def test_coverage_is_that_of_the_newest_check(reader):
