@@ -157,10 +157,10 @@ def chosen(alerts: Iterable[Alert], status: str, level: str) -> list[Alert]:
 
 
 def rules_said(rules: Iterable[AlertRule], alerts: Iterable[Alert]) -> list[Mapping[str, object]]:
-    """The rules in force, with how many alerts each has."""
+    """The rules in force, with how many open alerts each has."""
     counts: dict[str, int] = {}
     for alert in alerts:
-        if alert.status != CLOSED:
+        if alert.status == OPEN:
             counts[alert.rule] = counts.get(alert.rule, 0) + 1
     order = {level: at for at, level in enumerate(reversed(LEVELS))}
     return [

@@ -55,7 +55,6 @@ class Alert:
         level: One of `LEVELS`.
         dag: The DAG it belongs to; empty: none.
         raised_ms: When it was raised.
-        newest_ms: When its newest evidence was told.
         from_ms: Time of its earliest evidence.
         until_ms: Time of its newest.
         count: How many events it rests on.
@@ -74,7 +73,6 @@ class Alert:
     level: str
     dag: str
     raised_ms: int
-    newest_ms: int
     from_ms: int
     until_ms: int
     count: int = 0
@@ -92,7 +90,7 @@ class Alert:
     @property
     def rank(self) -> tuple[int, int, int]:
         """For sorting: what needs somebody first, comes first."""
-        return (STATUSES.index(self.status), -LEVELS.index(self.level), -self.newest_ms)
+        return (STATUSES.index(self.status), -LEVELS.index(self.level), -self.until_ms)
 
 
 def alert_states(leaves: Iterable[Leaf]) -> list[Alert]:
@@ -124,7 +122,6 @@ def _raise(found: dict[str, Alert], event: Mapping[str, Any]) -> None:
         known = found[key] = _new(event, more, name, alert)
     time, events = _number(event.get("time")), _texts(more.get("events"))
     known.parts.add(part)
-    known.newest_ms = max(known.newest_ms, time)
     known.from_ms = min(known.from_ms, _number(more.get("from_ms"), time))
     known.until_ms = max(known.until_ms, _number(more.get("until_ms"), time))
     known.count += _number(more.get("count"), len(events))
@@ -144,7 +141,6 @@ def _new(event: Mapping[str, Any], more: Mapping[str, Any], name: str, alert: st
         level=level_of(more.get("level"), about),
         dag=_text(run.get("dag")) if isinstance(run, Mapping) else "",
         raised_ms=time,
-        newest_ms=time,
         from_ms=_number(more.get("from_ms"), time),
         until_ms=_number(more.get("until_ms"), time),
     )

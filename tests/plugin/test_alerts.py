@@ -165,6 +165,19 @@ def test_an_edited_log_is_shown_as_it_is(more):
     assert row.title
 
 
+def test_a_rule_says_how_many_of_its_alerts_are_open():
+    from airflow_secure_ml.adapters.alert_rules import shipped_rules
+
+    other = {**RULE, "alert": "b" * 32}
+    end = said(5, "alert.acknowledge", {"alert": "b" * 32}, by={"h": "c"})
+    alerts = alert_states([said(3, more=RULE), said(4, more=other), end])
+
+    found = alert_views.rules_said(shipped_rules(), alerts)
+
+    assert {rule["name"]: rule["open"] for rule in found if rule["open"]} == {"data_changed": 1}
+    assert found[0]["level"].word == "critical"
+
+
 def test_hidden_characters_of_a_subject_are_shown():
     found = one(said(3, more={**RULE, "subject": "a\u202eb\x1b[31m", "because": "x\u200by"}))
 
