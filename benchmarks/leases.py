@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import statistics
+import tempfile
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+from benchmarks.measuring import quantile, say
 from benchmarks.task_bench import TaskBench, in_turns, summary
 
 CASES = ("bare", "leased", "kv")
@@ -38,7 +43,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
         RunningPostgres(binaries=binaries, folder=folder / "postgres") as postgres,
         RunningVault(binary=binary, folder=folder / "vault") as vault,
     ):
-        vault_setup.Database.mount(vault, postgres)
+        database = vault_setup.Database.mount(vault, postgres)
         vault_setup.kv(vault, {"pipelines/api": {"key": "benchmark"}})
         name = vault_setup.policy(vault, "bench", POLICY)
         role_id, secret_id = vault_setup.approle(vault, "bench", name, token_ttl="1h")
@@ -53,8 +58,10 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
             warm = in_turns(bench.once, CASES, count, "task with a lease, one process")
         finally:
             bench.stop()
+        gone = _gone_ms(vault, database, (role_id, secret_id), folder / "killed", count)
     return {
         "count": count,
+        "gone": gone,
         "fresh": {name: summary(taken) for name, taken in fresh.items()},
         "warm": {name: summary(taken) for name, taken in warm.items()},
     }
@@ -79,7 +86,38 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
                 "reported",
             )
         )
+    if "gone" in found:
+        p50, most = (figure(found["gone"]) for figure in (statistics.median, max))
+        figures = f"p50 {p50:.0f} ms, p95 {quantile(found['gone'], 0.95):.0f} ms, max {most:.0f} ms"
+        aim = f"≤ 1 s: {'met' if most <= 1000 else '**missed**'}"
+        lines.append(
+            ("from SIGKILL of a task until PostgreSQL has its login no more", figures, "", aim)
+        )
     return lines
+
+
+def _gone_ms(
+    vault: Any, database: Any, role: tuple[str, str], audit: Path, count: int
+) -> list[float]:
+    """How long the login of a task that was killed lives on, ms, one task after the other."""
+    from tests.adapters.guarded_task import Starter
+
+    taken = []
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="secure-ml-bench-") as shm:
+        start = Starter(vault, database, role, role, audit, Path(shm))
+        try:
+            for number in range(1, count + 1):
+                say(f"leases of killed tasks: {number} of {count}")
+                task = start("waits", path="database/creds/reader")
+                began = perf_counter()
+                task.kill()
+                while task.user in database.postgres.logins():
+                    continue
+                taken.append(1000 * (perf_counter() - began))
+        finally:
+            start.close()
+            shutil.rmtree(audit, ignore_errors=True)
+    return taken
 
 
 def _connection(vault: Any, role_id: str, secret_id: str) -> str:
