@@ -45,7 +45,7 @@ def _vault_connection(vault, secrets):
     text = (vault_setup.POLICIES / "task-leases.hcl").read_text() + MORE_RIGHTS
     policy = vault_setup.policy(vault, "e2e-leases", text)
     role_id, secret_id = vault_setup.approle(
-        vault, "e2e-leases", policy, token_ttl="30s", token_no_default_policy=True
+        vault, "e2e-leases", policy, token_ttl="60s", token_no_default_policy=True
     )
     (secrets / "secret-id").write_text(secret_id)
     return {

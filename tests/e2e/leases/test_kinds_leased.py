@@ -180,5 +180,5 @@ def test_vaults_own_log_and_the_trail_agree_on_each_lease(finished):
 
 
 def test_nobody_is_left_in_postgres_nor_on_vault(finished):
-    finished.until(lambda: not finished.postgres.logins(), 5, finished.postgres.logins)
-    finished.until(lambda: not finished.vault.counts().leases, 5, finished.vault.left)
+    finished.until(lambda: not finished.postgres.logins(), 30, finished.postgres.logins)
+    finished.until(lambda: not finished.vault.counts().leases, 30, finished.vault.left)
