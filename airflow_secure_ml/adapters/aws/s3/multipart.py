@@ -22,7 +22,7 @@ from airflow_secure_ml.adapters.aws.s3.parts import PART_BYTES, Part
 from airflow_secure_ml.adapters.aws.s3.pinned import PinnedS3, changed
 from airflow_secure_ml.adapters.aws.s3.place import Place
 from airflow_secure_ml.adapters.aws.s3.terms import Terms
-from airflow_secure_ml.errors import IntegrityError, SecureMLError
+from airflow_secure_ml.errors import IntegrityError, SecureMLError, ServiceRefusedError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class Multipart:
         self._failed: BaseException | None = None
         self._free: list[bytearray] = []
         self._upload_id = ""
+        # Asked for, and perhaps begun, though nobody here knows its id.
+        self._is_unknown = False
         self._mark = uploads.Mark(place)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3-part")
         try:
@@ -62,14 +64,20 @@ class Multipart:
         if not self._has_copies:
             checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
         began_s = time.monotonic()
-        answer = self._place.ask(
-            "begin an upload to",
-            "create_multipart_upload",
-            **terms.headers,
-            **checksum,
-        )
+        self._is_unknown = True
+        try:
+            answer = self._place.ask(
+                "begin an upload to",
+                "create_multipart_upload",
+                **terms.headers,
+                **checksum,
+            )
+        except ServiceRefusedError:
+            self._is_unknown = False
+            raise
         self._upload_id = answer["UploadId"]
         self._mark.name(self._upload_id)
+        self._is_unknown = False
         if answer["AskedAgain"]:
             took = timedelta(seconds=time.monotonic() - began_s)
             uploads.sweep_lost(self._place, answer, took)
@@ -218,7 +226,11 @@ class Multipart:
                 # A part that was on its way may have come in after the first.
                 is_over = is_over and uploads.abort(self._place, self._upload_id)
             else:
-                is_over = True
+                is_over = not self._is_unknown
         finally:
             self._upload_id = ""
             self._mark.release(is_over=is_over)
+        if self._is_unknown:
+            # As of a killed process: what was begun about now, and nobody has a claim to.
+            self._is_unknown = False
+            uploads.sweep_own(self._place)

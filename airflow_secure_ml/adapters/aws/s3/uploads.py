@@ -93,7 +93,11 @@ class Mark:
 def sweep_own(place: Place) -> None:
     """Abort what killed processes of this machine left for the address; no request if nothing."""
     for left in _left(place):
-        ids = [left.upload_id] if left.upload_id else _begun_around(place, left.since)
+        try:
+            ids = [left.upload_id] if left.upload_id else _begun_around(place, left.since)
+        except ServiceError as error:
+            log.info("%s: an upload that was left is not looked for: %s", place.uri, error.reason)
+            continue
         if all(abort(place, upload_id) for upload_id in ids):
             _settle(left.path)
 

@@ -197,9 +197,12 @@ def test_a_mark_is_private(marks, place):
     mark.release(is_over=True)
 
 
-def test_a_writer_needs_no_right_to_list_uploads(marks, s3, s3_proxy, bucket):
+@pytest.mark.parametrize("is_left", [False, True], ids=["nothing left", "a killed process before"])
+def test_a_writer_needs_no_right_to_list_uploads(marks, s3, s3_proxy, bucket, is_left):
     client = s3.client(endpoint_url=s3_proxy.url)
     store = S3Objects(lambda _: client)
+    if is_left:
+        dead_mark(store.place(f"s3://{bucket}/x"))
     s3_proxy.will(s3_error("AccessDenied", method="GET", has="uploads", times=9))
 
     with store.create(f"s3://{bucket}/x") as writer:
@@ -207,4 +210,4 @@ def test_a_writer_needs_no_right_to_list_uploads(marks, s3, s3_proxy, bucket):
         writer.commit(replace=False)
 
     assert store.info(f"s3://{bucket}/x").size_bytes == PART_BYTES + 1
-    assert os.listdir(marks) == []
+    assert len(os.listdir(marks)) == is_left
