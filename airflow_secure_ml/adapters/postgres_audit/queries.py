@@ -12,31 +12,43 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
 
 NOTHING: Condition = ("false", [])
-# Given singly, in the order in which they narrow a search.
-_SINGLE = (
-    *("dag", "run", "task", "ti", "uri", "digest", "key", "version", "lease", "emitter", "host"),
-    *("of", "by", "text"),
-)
+# Each has one value, and a column.
+_SINGLE = ("dag", "run", "task", "ti", "uri", "key", "version", "lease", "emitter", "text")
+# Each has an index over words of an event, of which PostgreSQL knows little: in doubt it would read
+# those words in every event.
+_LOOKED_UP = ("digest", "host", "of", "by")
+# So many activities are each looked for in an index.
+_FEW_ACTS = 3
 
 # The hashes that stand for a person.
 HashesBy = Callable[[str], Sequence[str]]
+# The leaves that meet a condition; None: they are too many to be looked up one by one.
+IndicesOf = Callable[[Condition], Sequence[int] | None]
 
 
-def where(query: EventQuery, hashes_by: HashesBy) -> Condition:
+def where(query: EventQuery, hashes_by: HashesBy, indices_of: IndicesOf) -> Condition:
     """The condition that a query stands for, without the word WHERE.
 
     Args:
         query: What is asked for.
         hashes_by: Finds what stands in events for a person.
+        indices_of: Looks up leaves by the indices over words of an event.
     """
     parts: list[Condition] = [("true", [])]
     if query.dags is not None:
         parts.append(_one_of("dag", query.dags))
     given = [(name, getattr(query, name)) for name in _SINGLE]
     parts += [_holds(name, value, hashes_by) for name, value in given if value is not None]
-    for name, values in (("act", query.acts), ("result", query.results)):
-        if values:
-            parts.append(any_of(_holds(name, value, hashes_by) for value in values))
+    for name in _LOOKED_UP:
+        value = getattr(query, name)
+        if value is not None:
+            condition = _holds(name, value, hashes_by)
+            found = indices_of(condition)
+            parts.append(condition if found is None else ("idx = ANY(%s)", [list(found)]))
+    if query.acts:
+        parts.append(_acts(query.acts))
+    if query.results:
+        parts.append(any_of(_holds("result", value, hashes_by) for value in query.results))
     if query.from_ms is not None:
         parts.append(("time >= %s", [query.from_ms]))
     if query.until_ms is not None:
@@ -47,6 +59,16 @@ def where(query: EventQuery, hashes_by: HashesBy) -> Condition:
         text, got = _holds(name, value, hashes_by)
         parts.append((f"({text}) IS NOT TRUE", got))
     return " AND ".join(text for text, _ in parts), [value for _, got in parts for value in got]
+
+
+def _acts(acts: Sequence[str]) -> Condition:
+    """One of several activities or areas of them; many in words that take one look a leaf."""
+    named = [act for act in acts if _is_text(act)]
+    areas = [act for act in named if act and act.find(".") == len(act) - 1]
+    rest = [act for act in named if act not in areas]
+    if len(acts) <= _FEW_ACTS or any(act[-1:] == "." for act in rest):
+        return any_of(_holds("act", act, lambda by: ()) for act in acts)
+    return "(left(act, strpos(act, '.')) = ANY(%s) OR act = ANY(%s))", [areas, rest]
 
 
 def column(name: str) -> str:
