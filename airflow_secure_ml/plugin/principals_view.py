@@ -6,22 +6,24 @@ have that recorded first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from airflow_secure_ml.core.audit.query import EventQuery, Leaf, ValueField
+from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.keys_view import events_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Row, When, row, when
 from airflow_secure_ml.plugin.wording import fields, plain, visible
-from airflow_secure_ml.services.works import number, text
+from airflow_secure_ml.services.works import READS, WRITES, number, text
 
 DAG, WORKER, PERSON = "dag", "worker", "person"
 # The filter's field of each.
 FIELDS = {DAG: "dag", WORKER: "host", PERSON: "by"}
 TOP = 12
 COUNTED = 1000
+TALLIED = 1000
 NEWEST, NEWEST_REFUSED = 15, 10
 
 
@@ -52,6 +54,9 @@ class PrincipalView:
         tallies: What they touched.
         refused: The newest refusals and failures.
         newest: The newest events.
+        first: When the first was.
+        last: When the newest was.
+        tallied: Of how many of the newest events `tallies` speak; empty: of all.
     """
 
     counts: tuple[tuple[str, str, str, str], ...]
@@ -60,6 +65,7 @@ class PrincipalView:
     newest: tuple[Row, ...]
     first: When | None
     last: When | None
+    tallied: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +101,16 @@ def tell(store: AuditStore, query: EventQuery, kind: str, name: str) -> Principa
     span = store.span(query)
     bad = replace(query, results=("refused", "failed"))
     # The log's own news of a process say nothing of what it was for.
-    own = replace(query, acts=_TOLD)
+    own = store.page(replace(query, acts=_TOLD), limit=TALLIED)
     return PrincipalView(
         counts=(
             ("events", _count(store, query), _events(kind, name), ""),
             *(_bad(store, query, kind, name, word) for word in ("refused", "failed")),
         ),
-        tallies=tuple(_tallies(store, own, kind)),
+        tallies=tuple(_tallies(own, kind, is_all=len(own) < TALLIED)),
         refused=_rows(store.page(bad, limit=NEWEST_REFUSED)),
-        newest=_rows(store.page(own, limit=NEWEST)),
+        newest=_rows(own[:NEWEST]),
+        tallied="" if len(own) < TALLIED else f"{TALLIED:,}",
         first=when(span[0]) if span else None,
         last=when(span[1]) if span else None,
     )
@@ -159,31 +166,41 @@ def _events(kind: str, name: str) -> str:
     return events_href((FIELDS[kind], name))
 
 
-def _tallies(store: AuditStore, query: EventQuery, kind: str) -> Iterable[Tally]:
-    opened = replace(query, acts=("object.open", "object.verify"), results=("ok",))
-    written = replace(query, acts=("object.publish", "object.quarantine"), results=("ok",))
-    wanted: list[tuple[str, EventQuery, ValueField, Callable[[str], str]]] = [
-        ("Read", opened, "uri", lambda value: href("object", uri=value)),
-        ("Wrote", written, "uri", lambda value: href("object", uri=value)),
-        ("Keys", query, "key", lambda value: href("key", name=value)),
-    ]
-    if kind == DAG:
-        wanted.append(("Tasks", query, "task", lambda value: ""))
-    else:
-        wanted.append(("DAGs", query, "dag", lambda value: href("principal", kind=DAG, id=value)))
-    wanted.append(("Activities", query, "act", lambda value: ""))
-    for title, of, field, link in wanted:
-        values = store.values(of, field, limit=TOP)
-        rows = tuple(
-            Counted(
-                label=_short(value) if field == "uri" else visible(value),
-                title=visible(value),
-                href=link(value),
-                count=f"{count:,}" if values.is_exact else f"{count:,}+",
-            )
-            for value, count in values.values
-        )
+def _tallies(leaves: Sequence[Leaf], kind: str, *, is_all: bool) -> Iterable[Tally]:
+    """What a principal touched, counted in its newest events."""
+    read: Counter[str] = Counter()
+    wrote: Counter[str] = Counter()
+    keys, acts, places = Counter[str](), Counter[str](), Counter[str]()
+    for leaf in leaves:
+        event = leaf.event
+        act, uri = text(event.get("act")), text(fields(event, "object").get("uri"))
+        if event.get("result") == "ok" and uri:
+            counter = {**dict.fromkeys(READS, read), **dict.fromkeys(WRITES, wrote)}.get(act)
+            if counter is not None:
+                counter[uri] += 1
+        keys[text(fields(event, "key").get("name"))] += 1
+        acts[act] += 1
+        places[text(fields(event, "run").get("task" if kind == DAG else "dag"))] += 1
+    place = ("Tasks", places, "") if kind == DAG else ("DAGs", places, "principal")
+    wanted = (("Read", read, "object"), ("Wrote", wrote, "object"), ("Keys", keys, "key"), place)
+    for title, counter, target in (*wanted, ("Activities", acts, "")):
+        counted = [pair for pair in counter.most_common(TOP + 1) if pair[0]][:TOP]
+        rows = tuple(_counted(value, count, target, is_all=is_all) for value, count in counted)
         yield Tally(title=title, rows=rows)
+
+
+def _counted(value: str, count: int, target: str, *, is_all: bool) -> Counted:
+    links = {
+        "object": href("object", uri=value),
+        "key": href("key", name=value),
+        "principal": href("principal", kind=DAG, id=value),
+    }
+    return Counted(
+        label=_short(value) if target == "object" else visible(value),
+        title=visible(value),
+        href=links.get(target, ""),
+        count=f"{count:,}" if is_all else f"{count:,}+",
+    )
 
 
 def _short(uri: str) -> str:

@@ -22,7 +22,7 @@ KEY_ROWS = 50
 # Events that are looked at for one page of runs.
 USE_EVENTS = 2000
 STEP = 500
-ACT_ROWS = 200
+ACT_ROWS = 1000
 MAX_NAME = 1024
 COUNTED = 1000
 GRANTS = 500
@@ -80,7 +80,7 @@ def key(
     newest = trail.store.page(scope.limit(EventQuery(key=name)), limit=STEP) if name else []
     if not newest:
         raise HTTPException(404, "No event among those that you may read names such a key.")
-    acts = trail.store.page(scope.limit(EventQuery(key=name, acts=("key.",))), limit=ACT_ROWS)
+    acts = _acts(trail, scope, name)
     uses, older_href = _uses(trail, scope, query, name, version, older)
     return page(
         "key",
@@ -142,6 +142,15 @@ def leases(
 
 
 _STATES = tuple(keys_view.LEASE_MARKS)
+
+
+def _acts(trail: Trail, scope: Scope, name: str) -> list[Leaf]:
+    """What was done with a key itself, the newest first: among the newest such deeds of all keys.
+
+    Asked for by name, a store may look through every use of the key.
+    """
+    found = trail.store.page(scope.limit(EventQuery(acts=("key.",))), limit=ACT_ROWS)
+    return [leaf for leaf in found if fields(leaf.event, "key").get("name") == name]
 
 
 def _is_told(leaf: Leaf) -> bool:

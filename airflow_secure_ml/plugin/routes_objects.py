@@ -19,7 +19,7 @@ from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.views import Row, row
 from airflow_secure_ml.plugin.wording import time_of, visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
-from airflow_secure_ml.services.works import READS, Version, version_of
+from airflow_secure_ml.services.works import READS, Version, touches_in, version_of
 
 PAGE_ROWS = 50
 # Events that tell of an address's versions; older ones are under Events.
@@ -27,8 +27,8 @@ LIFE_ROWS = 200
 MAX_URI = 4096
 # The picture on an object's own page: its neighbours.
 NEAR = Limits(steps=2, nodes=36, fan=6)
-# A list counts no further: a million events would be felt.
-COUNTED = 1000
+# Addresses that a part of one is looked for in.
+ADDRESSES = 5000
 
 router = APIRouter()
 
@@ -48,19 +48,15 @@ class _Listed:
 def objects(scope: ScopeDep, trail: TrailDep, q: str = "") -> Response:
     """The objects that events name, those with most events first."""
     q = q.strip()[:MAX_URI]
-    query = scope.limit(EventQuery(acts=("object.",), text=q or None))
-    values = trail.store.values(query, "uri", limit=PAGE_ROWS + 1)
-    exact = [(q, 0)] if q and trail.store.page(_about(scope, q, ""), limit=1) else []
-    known = {uri for uri, _ in exact}
-    found = [*exact, *((uri, n) for uri, n in values.values if uri not in known)]
-    rows = [_listed(scope, trail, uri, n, is_exact=values.is_exact) for uri, n in found[:PAGE_ROWS]]
+    found, is_exact = _found(scope, trail, q)
+    rows = [_listed(scope, trail, uri, n, is_exact=is_exact) for uri, n in found[:PAGE_ROWS]]
     return page(
         "objects",
         "Objects",
         whole=scope.whole,
         q=q,
         rows=[one for one in rows if one is not None],
-        has_more=len(found) > PAGE_ROWS or not values.is_exact,
+        has_more=len(found) > PAGE_ROWS or not is_exact,
     )
 
 
@@ -96,7 +92,7 @@ def object_page(
         versions=objects_view.versions(life, uri, chosen),
         graph=draw(trace(trail.store, [start], dags=scope.dags, limits=NEAR)),
         lineage_href=href("lineage", uri=uri, digest=chosen),
-        events_href=href("events", q=str(Token(field="object", value=uri))) if uri else "",
+        events_href=href("events", q=str(Token(field="object", value=uri))) if uri and life else "",
         event_href=lambda name: href("event", name=name),
         all_href=href("object", uri=uri),
     )
@@ -129,6 +125,35 @@ def lineage(
         object_href=href("object", uri=uri, digest=digest),
         versions=objects_view.versions(life, uri, chosen),
     )
+
+
+def _found(scope: Scope, trail: Trail, q: str) -> tuple[list[tuple[str, int]], bool]:
+    """Addresses with a part, each with how many events name it; and whether that is all of them."""
+    store = trail.store
+    values = store.values(scope.limit(EventQuery()), "uri", limit=ADDRESSES)
+    if not q:
+        return list(values.values), values.is_exact
+    part = q.casefold()
+    found = [(uri, n) for uri, n in values.values if part in uri.casefold() and uri != q]
+    if store.page(_about(scope, q, ""), limit=1):
+        count = dict(values.values).get(q, 0)
+        found.insert(0, (q, count))
+    if not found:
+        found = [(uri, 0) for uri in _named_elsewhere(scope, trail, q)]
+    return found, values.is_exact
+
+
+def _named_elsewhere(scope: Scope, trail: Trail, q: str) -> list[str]:
+    """Addresses with a part that nobody named lately, or that are plain inputs of a try alone.
+
+    The whole log is searched, which may take a while.
+    """
+    opened = scope.limit(EventQuery(acts=("object.open", "object.publish"), text=q))
+    named = scope.limit(EventQuery(acts=("task.secure",), results=("intent",), text=q))
+    events = [leaf.event for query in (opened, named) for leaf in trail.store.page(query)]
+    versions = [*map(version_of, events), *(touch.version for touch in touches_in(events))]
+    uris = dict.fromkeys(version.uri for version in versions if version is not None)
+    return [uri for uri in uris if q.casefold() in uri.casefold()]
 
 
 def _version(leaf: Leaf) -> Version | None:
@@ -197,6 +222,7 @@ def _plain_accesses(
 
 def _listed(scope: Scope, trail: Trail, uri: str, count: int, *, is_exact: bool) -> _Listed | None:
     newest = trail.store.page(_about(scope, uri, ""), limit=1)
+    newest = newest or declaring(trail.store, Version(uri=uri, digest=""), dags=scope.dags, limit=1)
     if not newest:
         return None
     shown = f"{count:,}" if count and is_exact else f"{count:,}+"

@@ -137,11 +137,15 @@ def work_in(event: Mapping[str, Any]) -> Work:
 
 
 def query_of(work: Work, dags: tuple[str, ...] | None) -> EventQuery | None:
-    """What finds a work's events, for a reader of these DAGs; None: its own event is all of it."""
+    """What finds a work's events, for a reader of these DAGs; None: its own event is all of it.
+
+    Whoever asks has to drop what is of another work: events may name any task instance.
+    """
     if not work.is_try:
         return None
     if work.ti:
-        return EventQuery(dags=dags, dag=work.dag, ti=work.ti, acts=ACTS)
+        # Not by its DAG as well: a store may then look through all of that one's events.
+        return EventQuery(dags=dags, ti=work.ti, acts=ACTS)
     return EventQuery(dags=dags, dag=work.dag, run=work.run, task=work.task, acts=ACTS)
 
 
