@@ -11,6 +11,7 @@ from datetime import datetime
 
 from airflow_secure_ml.core.audit.query import EventQuery, Values
 from airflow_secure_ml.core.ports import AuditStore
+from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import histogram
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.plugin.facets import COUNTED, Choice, Facet, build, times
@@ -45,7 +46,7 @@ def overview(store: AuditStore, scope: Scope, found: Filter, *, now: datetime) -
     """Count what the filter finds.
 
     Args:
-        store: The log.
+        store: The log, in haste: what takes it too long is drawn in part.
         scope: What the reader may see.
         found: The filter, without problems.
         now: The moment that `after:7d` counts back from, UTC.
@@ -68,10 +69,21 @@ def _values(store: AuditStore, scope: Scope, found: Filter, field: str, *, now: 
     return store.values(scope.limit(others.query), counted, limit=limit)
 
 
+def _span(store: AuditStore, query: EventQuery) -> tuple[int, int] | None:
+    """From when to when there are events; if that takes too long, of all the reader may see."""
+    times = EventQuery(dags=query.dags, from_ms=query.from_ms, until_ms=query.until_ms)
+    for asked in (query, times):
+        try:
+            return store.span(asked)
+        except ServiceUnavailableError:
+            continue
+    return None
+
+
 def _chart(
     store: AuditStore, query: EventQuery, found: Filter, now_ms: int
 ) -> tuple[histogram.Chart | None, bool]:
-    span = store.span(query)
+    span = _span(store, query)
     if span is None:
         return None, False
     # A clock that is wrong by years must not press all the others into one bar.

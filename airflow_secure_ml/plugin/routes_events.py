@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
+from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import completion, facets, views
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
 from airflow_secure_ml.plugin.filter_words import MAX_FILTER_CHARS, Token
@@ -71,8 +72,8 @@ def events(
     newest, known = _watch(trail, query, listing.leaves) if is_top else ("", 0)
     values |= {
         "rows": rows,
-        "overview": overview(trail.store, scope, found, now=now),
-        "found": _found(trail.store.count(query, at_most=MAX_COUNTED + 1)),
+        "overview": overview(trail.hasty_store, scope, found, now=now),
+        "found": _found(trail, query, listing),
         "newest": newest,
         "known": known,
         "older_href": _turn(found, rows, "older") if listing.has_older else "",
@@ -108,7 +109,7 @@ def newer(scope: ScopeDep, trail: TrailDep, name: str, q: str = "") -> Response:
     # Asked again and again, this is not recorded, so it says nothing of a person.
     if found.problems or _names_person(found):
         return JSONResponse({"count": 0})
-    return JSONResponse({"count": _newer(trail, scope.limit(found.query), leaf.index)})
+    return JSONResponse({"count": _newer(trail, scope.limit(found.query), leaf.index) or 0})
 
 
 @router.get("/complete")
@@ -143,11 +144,20 @@ def _watch(trail: Trail, query: EventQuery, leaves: Sequence[Leaf]) -> tuple[str
     if not leaves or (query.until_ms is not None and query.until_ms <= now_ms()):
         return "", 0
     last = max(leaves, key=lambda leaf: leaf.index)
-    return views.event_name(last.event), _newer(trail, query, last.index)
+    known = _newer(trail, query, last.index)
+    return ("", 0) if known is None else (views.event_name(last.event), known)
 
 
-def _newer(trail: Trail, query: EventQuery, index: int) -> int:
-    return trail.store.count(replace(query, above_index=index), at_most=MAX_COUNTED)
+def _newer(trail: Trail, query: EventQuery, index: int) -> int | None:
+    return _counted(trail, replace(query, above_index=index), at_most=MAX_COUNTED)
+
+
+def _counted(trail: Trail, query: EventQuery, *, at_most: int) -> int | None:
+    """How many events match; None: it would take too long to know."""
+    try:
+        return trail.hasty_store.count(query, at_most=at_most)
+    except ServiceUnavailableError:
+        return None
 
 
 def _names_person(found: Filter) -> bool:
@@ -165,10 +175,15 @@ def _turn(found: Filter, rows: Sequence[views.Row], direction: str) -> str:
     return href("events", q=found.text, **{direction: name})
 
 
-def _found(count: int) -> str:
-    if count > MAX_COUNTED:
-        return f"more than {MAX_COUNTED:,} events"
-    return "1 event" if count == 1 else f"{count:,} events"
+def _found(trail: Trail, query: EventQuery, listing: _Listing) -> str:
+    """How many events match, in words; that there are more if they were not all counted."""
+    here = len(listing.leaves)
+    if not (listing.has_older or listing.has_newer):
+        return "1 event" if here == 1 else f"{here:,} events"
+    count = _counted(trail, query, at_most=MAX_COUNTED + 1)
+    if count is None or count > MAX_COUNTED:
+        return f"more than {here if count is None else MAX_COUNTED:,} events"
+    return f"{count:,} events"
 
 
 def _state(trail: Trail, signed: Any) -> dict[str, Any]:

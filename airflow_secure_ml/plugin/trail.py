@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 # A page's search; without an end, a few of them would hold every thread of the API server.
 QUERY_S = 10.0
+# What a page shows besides, such as how many there are: it is left out rather than waited for.
+ASIDE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class Trail:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Deployment(settings).audit_reader(query_s=QUERY_S)
+        self.hasty_store = Deployment(settings).audit_reader(query_s=ASIDE_S)
         self.verifying = threading.Lock()
 
     @property

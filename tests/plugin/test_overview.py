@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.plugin.filters import parse_filter
 from airflow_secure_ml.plugin.overview import overview
@@ -84,3 +85,30 @@ def test_values_beside_the_chosen_one_are_counted_too(trail):
 
     assert int(numbers["allowed"]) == matching(trail, "dag:refusals status:allowed") > 0
     assert int(numbers["refused"]) == matching(trail, "dag:refusals status:refused") > 0
+
+
+class SlowToSearch:
+    """The log of a fixture, too large to look through for a word."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def span(self, query):
+        if query.text is not None:
+            raise ServiceUnavailableError(
+                service="audit log", action="read", reason="too long", why="audit_unavailable"
+            )
+        return self._store.span(query)
+
+
+def test_what_takes_too_long_to_bound_is_drawn_over_all_times(trail):
+    slow = SlowToSearch(trail.store)
+
+    found = overview(slow, WHOLE, parse_filter("visits-01", now=END), now=END)
+
+    assert in_bars(found.chart) == matching(trail, "visits-01") > 0
+    everything = above(trail, "show:everything").chart.axis
+    assert found.chart.axis.from_ms == everything.from_ms

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_secure_ml.core.audit.tlog_proof import parse_tlog_proof
-from airflow_secure_ml.plugin import access, routes_events
+from airflow_secure_ml.plugin import access, routes_event
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.services.proving import check_leaf_proof
 
@@ -18,13 +18,13 @@ ADA = Scope(user="ada", dags=None)
 def download(trail, monkeypatch):
     """Asks for a proof, as the page's form does; `download.told` is what was recorded."""
     told = []
-    monkeypatch.setattr(routes_events, "check_form", lambda *form: None)
+    monkeypatch.setattr(routes_event, "check_form", lambda *form: None)
     monkeypatch.setattr(access.conf, "get_mandatory_value", lambda *names: "secret")
     monkeypatch.setattr(type(trail), "record", lambda self, fact: told.append(fact))
 
     def ask(leaf, **form):
         name = f"{leaf.event['emitter']}:{leaf.event['seq']}"
-        return routes_events.proof(SimpleNamespace(), ADA, trail, name=name, token="", **form)
+        return routes_event.proof(SimpleNamespace(), ADA, trail, name=name, token="", **form)
 
     ask.told = told
     return ask

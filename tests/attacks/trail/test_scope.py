@@ -7,7 +7,7 @@ import json
 import pytest
 from fastapi import HTTPException
 
-from airflow_secure_ml.plugin import access, routes_events
+from airflow_secure_ml.plugin import access, routes_event, routes_events
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.plugin.trail import Trail
 from airflow_secure_ml.settings import parse_settings
@@ -76,7 +76,7 @@ def test_counts_and_neighbours_are_of_their_own(trail):
     count = json.loads(routes_events.newer(EVE, trail, name=MINE, q="show:everything").body)
 
     assert count == {"count": 2}
-    said = routes_events.event(EVE, trail, name=MINE).body.decode()
+    said = routes_event.event(EVE, trail, name=MINE).body.decode()
     assert NOBODYS not in said
     assert f"{ALICE}:2" in said
     assert "Download proof" not in said
