@@ -42,17 +42,29 @@ class Overview:
     rest: str
 
 
-def overview(store: AuditStore, scope: Scope, found: Filter, *, now: datetime) -> Overview:
+def overview(
+    store: AuditStore,
+    hasty: AuditStore,
+    scope: Scope,
+    found: Filter,
+    *,
+    now: datetime,
+    is_empty: bool = False,
+) -> Overview:
     """Count what the filter finds.
 
     Args:
-        store: The log, in haste: what takes it too long is drawn in part.
+        store: The log.
+        hasty: The same, for what is done without if it takes long.
         scope: What the reader may see.
         found: The filter, without problems.
         now: The moment that `after:7d` counts back from, UTC.
+        is_empty: Whether it is known already that nothing matches.
     """
     counted = {field: _values(store, scope, found, field, now=now) for field in COUNTED}
-    chart, later = _chart(store, scope.limit(found.query), found, int(now.timestamp() * 1000))
+    query = scope.limit(found.query)
+    span = None if is_empty else _span(hasty, query)
+    chart, later = (None, False) if span is None else _chart(store, query, found, span, now)
     return Overview(
         chart=chart,
         later=later,
@@ -81,11 +93,9 @@ def _span(store: AuditStore, query: EventQuery) -> tuple[int, int] | None:
 
 
 def _chart(
-    store: AuditStore, query: EventQuery, found: Filter, now_ms: int
-) -> tuple[histogram.Chart | None, bool]:
-    span = _span(store, query)
-    if span is None:
-        return None, False
+    store: AuditStore, query: EventQuery, found: Filter, span: tuple[int, int], now: datetime
+) -> tuple[histogram.Chart, bool]:
+    now_ms = int(now.timestamp() * 1000)
     # A clock that is wrong by years must not press all the others into one bar.
     newest = min(span[1], now_ms + DAY_MS)
     if query.until_ms is not None:

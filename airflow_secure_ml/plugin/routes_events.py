@@ -72,7 +72,14 @@ def events(
     newest, known = _watch(trail, query, listing.leaves) if is_top else ("", 0)
     values |= {
         "rows": rows,
-        "overview": overview(trail.hasty_store, scope, found, now=now),
+        "overview": overview(
+            trail.store,
+            trail.hasty_store,
+            scope,
+            found,
+            now=now,
+            is_empty=not (rows or older or newer),
+        ),
         "found": _found(trail, query, listing),
         "newest": newest,
         "known": known,

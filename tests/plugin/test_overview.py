@@ -18,7 +18,7 @@ WHOLE = Scope(user="ada", dags=None)
 
 
 def above(trail, text, *, scope=WHOLE, now=END):
-    return overview(trail.store, scope, parse_filter(text, now=now), now=now)
+    return overview(trail.store, trail.hasty_store, scope, parse_filter(text, now=now), now=now)
 
 
 def matching(trail, text):
@@ -107,7 +107,7 @@ class SlowToSearch:
 def test_what_takes_too_long_to_bound_is_drawn_over_all_times(trail):
     slow = SlowToSearch(trail.store)
 
-    found = overview(slow, WHOLE, parse_filter("visits-01", now=END), now=END)
+    found = overview(trail.store, slow, WHOLE, parse_filter("visits-01", now=END), now=END)
 
     assert in_bars(found.chart) == matching(trail, "visits-01") > 0
     everything = above(trail, "show:everything").chart.axis
