@@ -20,6 +20,7 @@ from airflow_secure_ml.services.alert_states import (
     STATUSES,
     Alert,
 )
+from airflow_secure_ml.services.coverage_alerts import COVERAGE, EMITTER
 
 # Level: (icon, tone); the word is the level's own.
 LOOKS = {
@@ -36,13 +37,13 @@ STATUS_LOOKS = {
 }
 # What checks of our own call what they alert about.
 TITLES = {
-    "coverage.silent": "Airflow ran tasks that the trail does not have",
-    "coverage.unsecured": "Tasks were to be secured and were not",
-    "coverage.cut": "Recordings of tasks were cut off",
-    "coverage.unknown": "The trail has tries that Airflow does not know",
-    "emitter.cut": "Recordings were cut off",
-    "emitter.gap": "Events of recordings are missing",
-    "emitter.torn": "Recordings end in the middle of an event",
+    f"{COVERAGE}silent": "Airflow ran tasks that the trail does not have",
+    f"{COVERAGE}unsecured": "Tasks were to be secured and were not",
+    f"{COVERAGE}cut": "Recordings of tasks were cut off",
+    f"{COVERAGE}unknown": "The trail has tries that Airflow does not know",
+    f"{EMITTER}cut": "Recordings were cut off",
+    f"{EMITTER}gap": "Events of recordings are missing",
+    f"{EMITTER}torn": "Recordings end in the middle of an event",
     "spool": "Much waits in the spool",
     "checkpoint": "No checkpoint could be signed",
     "siem": "A receiver of events does not take them",

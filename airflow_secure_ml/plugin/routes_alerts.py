@@ -38,7 +38,6 @@ ROWS, EVIDENCE = 200, 20
 MAX_NOTE = 500
 # From an answer to its being in the log: the sequencer's pace, and a margin.
 TAKEN_S, POLL_S = 3.0, 0.05
-_ANSWERS = {"acknowledge": "alert.acknowledge", "close": "alert.close"}
 
 router = APIRouter()
 
@@ -107,7 +106,7 @@ def answer(
     alert = _one(_states(trail, scope)[0], name)
     if alert.status == CLOSED:
         raise HTTPException(409, "This alert is closed already.")
-    (said,) = trail.record(_said(alert, _ANSWERS[what], scope, text))
+    (said,) = trail.record(_said(alert, what, scope, text))
     _wait(trail, said)
     if what == "acknowledge":
         target = href("alerts", status=ACKNOWLEDGED, alert=name, said=said)
@@ -116,9 +115,9 @@ def answer(
     return RedirectResponse(target, status_code=303)
 
 
-def _said(alert: Alert, act: str, scope: Scope, note: str) -> Fact:
+def _said(alert: Alert, what: str, scope: Scope, note: str) -> Fact:
     return Fact(
-        act=act,
+        act="alert.close" if what == "close" else "alert.acknowledge",
         phase="seen",
         result="ok",
         of=alert.name,
