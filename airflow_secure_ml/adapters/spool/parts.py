@@ -39,14 +39,16 @@ def boot_id(path: str = "/proc/sys/kernel/random/boot_id") -> str | None:
 
 
 class _Part:
-    """One open, locked part; `size` counts what was written through it."""
+    """One open, locked part; `size` counts what was written through it, `seen` is what is there."""
 
-    __slots__ = ("fd", "folder", "identity", "is_gone", "is_listed", "path", "size", "system")
+    __slots__ = (
+        *("fd", "folder", "identity", "is_gone", "is_listed", "path", "seen", "size", "system"),
+    )
 
     def __init__(self, system: Any, folder: str, header: SegmentHeader) -> None:
         self.system, self.folder = system, folder
         self.path = os.path.join(folder, header.file_name)
-        self.size = 0
+        self.size = self.seen = 0
         self.is_listed = self.is_gone = False
         self.fd: int | None = system.open(self.path, _NEW_FILE, 0o600)
         try:
@@ -66,9 +68,11 @@ class _Part:
     def is_held(self) -> bool:
         """Tell whether the descriptor is still this file: code in this process may close any."""
         try:
-            return _identity(self.system.fstat(self.fd)) == self.identity
+            found = self.system.fstat(self.fd)
         except OSError:
             return False
+        self.seen = found.st_size
+        return bool(_identity(found) == self.identity)
 
     def is_named(self) -> bool:
         """Tell whether the path, and no other, names this file."""
@@ -77,10 +81,6 @@ class _Part:
         except FileNotFoundError:
             return False
         return bool(_identity(named) == self.identity and named.st_nlink == 1)
-
-    def is_whole(self) -> bool:
-        """Tell whether the file is as long as what was written."""
-        return bool(self.system.fstat(self.fd).st_size == self.size)
 
     def read_frames(self) -> bytes:
         """Every whole frame in the file, though no path may lead there any more."""
@@ -197,7 +197,8 @@ class Parts:
         part = self._part
         if part is None or self._pending or part.is_gone:
             return False
-        return part.is_whole() and part.size <= self._max_bytes
+        # As long as what was written, as it was seen a moment ago.
+        return part.seen == part.size and part.size <= self._max_bytes
 
     def _open_next(self, folder: str, needed_bytes: int) -> None:
         _prepare_folder(self._system, folder)
