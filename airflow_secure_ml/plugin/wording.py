@@ -82,6 +82,16 @@ REASONS = {
     "request_invalid": "Airflow turned the request down as it was",
     "broken_off": "the receiver went away",
 }
+# What events call the forms of an export.
+FORMS = {
+    "jsonl": "JSON Lines",
+    "csv": "CSV",
+    "asml-evidence/1": "an evidence pack",
+    "asml-security-report/1": "a security report",
+    "tlog-tiles": "tiles",
+    "proof": "a proof",
+    "tlog-proof": "a proof",
+}
 ENDED = {
     "cut": "without saying so",
     "gap": "with events missing",
@@ -349,9 +359,8 @@ def _trail_export(event: Mapping[str, Any]) -> str | None:
     more = fields(event, "more")
     if event.get("result") != "ok" or "events" not in more:
         return None
-    return (
-        f"exported {_count(more['events'], 'event', 'events')} as {plain(more.get('format', '?'))}"
-    )
+    form = plain(more.get("format", "?"))
+    return f"exported {_count(more['events'], 'event', 'events')} as {FORMS.get(form, form)}"
 
 
 def _run_event(event: Mapping[str, Any]) -> str:
