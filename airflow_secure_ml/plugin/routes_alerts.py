@@ -17,6 +17,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.plugin import alert_views, facets, views
 from airflow_secure_ml.plugin.access import AcknowledgeDep, Scope, ScopeDep, check_form, form_token
+from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import is_hidden, visible
@@ -66,7 +67,7 @@ def alerts(
         "total": f"{len(shown):,}",
         "row_href": lambda name: href("alerts", status=status, level=level, alert=name),
         "close_href": href("alerts", status=status, level=level),
-        "dag_href": lambda dag: href("events", q=f'dag:"{dag}"'),
+        "dag_href": lambda dag: href("events", q=str(Token(field="dag", value=dag))),
         "rules": in_force,
         "rules_problem": problem,
         "standing": _standing(trail, scope),

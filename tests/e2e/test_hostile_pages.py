@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
+from datetime import UTC, datetime
 
 import pytest
 
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.plugin.filters import parse_filter
 from tests.e2e.asking import Asker, events_of, first_of_each, routes, values_of
 from tests.e2e.harmless import faults, hidden_characters
 from tests.plugin import hostile
@@ -225,6 +227,21 @@ def test_a_filter_is_never_more_than_a_filter(auditor, store):
 
         assert answer.status == 200, word
         assert "<tr data-event=" not in answer.text, word
+
+
+def test_a_link_to_a_dag_of_a_hostile_name_filters_by_that_dag_alone(auditor, attacks):
+    """A quote in the name must not end the word, and let the rest be words of the filter."""
+    for event in attacks:
+        if event["act"] != "alert.raise":
+            continue
+        text = auditor.ask(f"alerts?alert={values_of(event)['name']}").text
+        asked = re.findall(r'href="events\?q=(dag[^"&]*)"', text)
+        found = [parse_filter(urllib.parse.unquote_plus(q), now=datetime.now(UTC)) for q in asked]
+
+        assert found, event["run"]["dag"]
+        for one in found:
+            assert one.problems == ()
+            assert [token.field for token in one.tokens] == ["dag"], one.text
 
 
 def test_json_answers_are_no_page(auditor, store):
