@@ -42,6 +42,9 @@ packages: setup
 	@.ci/need-package slapd /usr/sbin/slapd
 	@.ci/need-package softhsm2 /usr/bin/softhsm2-util
 	@.ci/need-package openssh-client /usr/bin/ssh-agent
+	@.ci/need-package libpangoft2-1.0-0 '/usr/lib/*/libpangoft2-1.0.so.0'
+	@.ci/need-package libharfbuzz-subset0 '/usr/lib/*/libharfbuzz-subset.so.0'
+	@.ci/need-package fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 	@.ci/need-package openjdk-17-jdk-headless /usr/bin/javac
 
 servers: setup
