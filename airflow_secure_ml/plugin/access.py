@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.app import get_auth_manager, get_auth_manager_cls
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -20,6 +20,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import (
     SimpleAuthManager,
     SimpleAuthManagerRole,
 )
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.configuration import conf
 from airflow.models.dag import DagModel
@@ -52,7 +53,7 @@ _SIMPLE_ROLES = {
     Right.ADMINISTER: SimpleAuthManagerRole.ADMIN,
 }
 # Every other manager: what it is asked. FAB: can_create, can_edit on "Audit Logs".
-_METHODS: dict[Right, tuple[str, str]] = {
+_METHODS: dict[Right, tuple[Literal["POST", "PUT"], str]] = {
     Right.EXPORT: ("POST", "Audit Logs"),
     Right.ACKNOWLEDGE: ("PUT", "Audit Logs"),
     Right.ADMINISTER: ("PUT", "Roles"),
@@ -130,7 +131,7 @@ def scope_of(user: GetUserDep) -> Scope:
 def rights_of(user: GetUserDep) -> frozenset[Right]:
     """What a user may do besides reading, by their role or permissions in Airflow."""
     manager = get_auth_manager()
-    if isinstance(manager, SimpleAuthManager):
+    if isinstance(user, SimpleAuthManagerUser):
         order = SimpleAuthManagerRole[user.role.upper()].order if user.role else -1
         return frozenset(right for right, role in _SIMPLE_ROLES.items() if order >= role.order)
     found = frozenset(
