@@ -373,8 +373,8 @@ def _options() -> dict[str, dict[str, object]]:
         ),
         "siem_events": _option(
             "all",
-            "What siem_url and siem_syslog get: `all` events, or `alerts` alone and what is said to "
-            "them.",
+            "What siem_url and siem_syslog get: `all` events, or `alerts` alone and what is said "
+            "to them.",
         ),
         "siem_format": _option(
             "ocsf",
