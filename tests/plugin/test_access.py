@@ -24,7 +24,8 @@ EXPORT, ACKNOWLEDGE, ADMINISTER = Right.EXPORT, Right.ACKNOWLEDGE, Right.ADMINIS
         ("admin", {EXPORT, ACKNOWLEDGE, ADMINISTER}),
         ("ADMIN", {EXPORT, ACKNOWLEDGE, ADMINISTER}),
     ],
-    ids=str,
+    # A set has another order in each process, and so would its name.
+    ids=["no role", "viewer", "user", "op", "admin", "ADMIN"],
 )
 def test_a_simple_role_has_its_rights_and_those_below(monkeypatch, role, rights):
     monkeypatch.setattr(access, "get_auth_manager", SimpleAuthManager)
