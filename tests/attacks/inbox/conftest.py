@@ -16,9 +16,11 @@ from tests.contracts.audit_stores import PostgresStore, Site
 
 ADD = "INSERT INTO asml_trail.inbox(emitter, seq, frames) VALUES (%s, %s, %s)"
 LOCKS = (
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = "
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = %s AND database = "
     "(SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+# How PostgreSQL tells locks of one number from those of two.
+SEQUENCERS, EMITTERS = 1, 2
 OTHER_WORKER = "trail_other_worker"
 DEADLINE_S = 60.0
 
@@ -57,10 +59,10 @@ class InboxSite(Site):
         sink.close()
         self.until_let_go()
 
-    def until_let_go(self):
-        """Wait until no emitter's lock is held here."""
+    def until_let_go(self, whose=EMITTERS):
+        """Wait until no lock of theirs is held here."""
         deadline = time.monotonic() + DEADLINE_S
-        while self.place.query(LOCKS) != [(0,)]:
+        while self.place.query(LOCKS, [whose]) != [(0,)]:
             assert time.monotonic() < deadline, "a session that was ended still holds its lock"
             time.sleep(0.02)
 
@@ -78,6 +80,7 @@ class InboxSite(Site):
     def restart(self):
         """Another sequencer process, which remembers nothing."""
         self.log.close()
+        self.until_let_go(SEQUENCERS)
         self.start()
 
 

@@ -204,6 +204,7 @@ def test_many_small_files_cost_a_few_requests_each(write, read, client, uri, cou
     # Each file one upload; the rest is listing, key, statement and looks.
     assert written.count("PutObject") <= count + 6
     assert len(written) <= count + 40
-    # Once for its header, once to be opened.
-    assert made.count("GetObject") <= 2 * count + 20
-    assert len(made) <= 2 * count + 40
+    # Once for its header, once to be opened; the listing and the statement, which grow with their
+    # number, come in pieces of some MiB.
+    assert made.count("GetObject") <= 2 * count + 20 + count // 2000
+    assert len(made) <= 2 * count + 40 + count // 2000

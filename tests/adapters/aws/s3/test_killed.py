@@ -14,6 +14,7 @@ from airflow_secure_ml.errors import IntegrityError
 
 ROOT = Path(__file__).parents[4]
 SIZE = 9 << 20
+DEADLINE_S = 120
 # Started once: it forks a writer for each moment, which is killed by a timer of its own.
 SCRIPT = """
 import os, random, signal, sys, threading, time
@@ -34,8 +35,8 @@ def write(number, moment):
     store = S3Objects(lambda _: client)
     data = bytes([number % 251 + 1]) * int(size)
     client.head_bucket(Bucket=bucket)
-    signal.setitimer(signal.ITIMER_REAL, moment)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, moment)
     with store.create(f"s3://{bucket}/x") as writer:
         writer.write_at(0, data)
         writer.commit(replace=True)
@@ -75,7 +76,7 @@ def writer(s3, bucket):
 
 def whole_object(store, uri):
     """The number of the one writer whose bytes the object holds from end to end."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
             with store.open(uri) as pinned:
@@ -104,7 +105,7 @@ def kill_at_moments(count, writer, bucket, store, put, client):
         late.add(number % 251 + 1)
         assert whole_object(store, uri) in {there} | late
         # What was on its way when the writer died may reach the store after its death.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE_S
         while True:
             with store.create(uri):
                 pass
