@@ -28,7 +28,7 @@ from airflow_secure_ml.commands.vouched import check_asked, signed_entry
 from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT, AnyContext, Expected
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.sealed_header import ReaderKey
-from airflow_secure_ml.services.sealing import Opened, open_object
+from airflow_secure_ml.services.sealing import DEFAULT_THREADS, Opened, open_object
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.manifest import Entry
@@ -130,7 +130,7 @@ def _open(
         expect=expect,
         expected_payload_digest=None if signed is None else str(signed.digest),
         expected_payload_bytes=None if signed is None else signed.size_bytes,
-        threads=getattr(writer, "threads", 2),
+        threads=getattr(writer, "threads", DEFAULT_THREADS),
         digest_algorithm=None,
         progress=progress,
         state_of=session.keys.state_of,

@@ -27,7 +27,7 @@ from airflow_secure_ml.core.sealed_file.context import ANY_CONTEXT
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.key_choice import sealing_keys
 from airflow_secure_ml.services.rewrapping import rewrap_object
-from airflow_secure_ml.services.sealing import seal_object
+from airflow_secure_ml.services.sealing import DEFAULT_THREADS, seal_object
 
 if TYPE_CHECKING:
     from airflow_secure_ml.core.ports import PinnedObject
@@ -59,7 +59,7 @@ def seal(arguments: argparse.Namespace, session: Session) -> Result:
                         keys=keys,
                         context=context,
                         # A pipe takes its bytes in order.
-                        threads=1 if target is None else 2,
+                        threads=1 if target is None else DEFAULT_THREADS,
                         progress=progress,
                     )
             outcome.key = key_facts(sealed.key)

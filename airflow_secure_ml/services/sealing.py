@@ -49,7 +49,8 @@ from airflow_secure_ml.services.sealed_payload import (
 )
 from airflow_secure_ml.services.sealed_source import Plaintext, open_source
 
-DEFAULT_THREADS = 2
+# More than the cores that a task has: each waits for its turn at the digest, and for its bytes.
+DEFAULT_THREADS = 4
 # Take the digest that the keys' policy writes; not None, which is to take none.
 AS_POLICY = ""
 

@@ -109,7 +109,9 @@ class Part:
         end = at + len(data)
         if len(self.buffer) < end:
             self.buffer.extend(bytes(end - len(self.buffer)))
-        self.buffer[at:end] = data
+        # Through a view: a bytearray would make another one of the bytes first.
+        with memoryview(self.buffer) as view:
+            view[at:end] = data
         self._add(at, end)
 
     def _add(self, begin: int, end: int) -> None:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BYTES = 512 << 10
 _BODY_TRIES = 6
+# Taken at once from an answer: each time as many bytes are made, and then copied.
+_TAKEN_BYTES = 256 << 10
 # RFC 9110, 15.3.7: some of it; without its range, nobody knows what.
 _PARTIAL = 206
 
@@ -123,7 +125,7 @@ def _read_into(pinned: PinnedS3, body: Any, view: memoryview) -> int:
     done = 0
     try:
         while done < len(view):
-            count = body.readinto(view[done:])
+            count = body.readinto(view[done : done + _TAKEN_BYTES])
             if count == 0:
                 break
             done += count

@@ -1,7 +1,7 @@
 """Fetch what will be read next, while what was read is worked on.
 
 Only where reads follow each other; a read anywhere else is a request of its own. The window grows
-from one piece to a few, so whoever reads here and there fetches little that is not used.
+from one piece to some, so whoever reads here and there fetches little that is not used.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from airflow_secure_ml.adapters.aws.s3.checksums import combine, crc_of
 
 MIB = 1 << 20
 FIRST_PIECE_BYTES, PIECE_BYTES = 1 * MIB, 8 * MIB
-THREADS = 3
+THREADS = 6
 # Pieces on their way, and those that slower threads still read.
-_AHEAD, _BEHIND = 3, 2
+_AHEAD, _BEHIND = THREADS, 1
 _ENDS = 64
 
 
