@@ -40,11 +40,14 @@ class RunningS3:
         access_key: Its owner's key id.
         secret_key: Its owner's secret; good for everything in it.
         authority: Issues certificates that clients of this server trust.
+        attributes_in_files: Keep what it knows of objects in files of its own. Attributes of a file
+            have no room in ext4 for a thousand parts: such an upload ends with a "full disk".
     """
 
     binary: Path
     folder: Path
     port: int = 0
+    attributes_in_files: bool = False
     access_key: str = field(default_factory=lambda: f"AK{secrets.token_hex(9).upper()}")
     secret_key: str = field(default_factory=lambda: Masked(secrets.token_hex(20)))
     authority: CertificateAuthority | None = field(default=None, repr=False)
@@ -73,7 +76,7 @@ class RunningS3:
         return min(self._programs.pids())
 
     def __enter__(self) -> Self:
-        emptied(self.folder, "data", "versions", "accounts")
+        emptied(self.folder, "data", "versions", "accounts", "attributes")
         self.authority = CertificateAuthority.make(self.ca)
         self.authority.for_server(self.folder)
         try:
@@ -149,7 +152,9 @@ class RunningS3:
         command = [str(self.binary), "--port", f"127.0.0.1:{self.port}", "--keep-alive", "--quiet"]
         command += ["--cert", f"{folder}/server.pem", "--key", f"{folder}/server.key"]
         command += ["--health", "/health", "--iam-dir", f"{folder}/accounts", "--region", REGION]
-        command += ["posix", "--versioning-dir", f"{folder}/versions", str(self.data)]
+        command += ["posix", "--versioning-dir", f"{folder}/versions"]
+        command += ["--sidecar", f"{folder}/attributes"] if self.attributes_in_files else []
+        command.append(str(self.data))
         # Not as arguments: those are for everybody on the machine to read.
         keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": str(self.secret_key)}
         self._programs = KeptPrograms(
