@@ -99,23 +99,31 @@ def watched(log):
     return (json.dumps(row(log)), sorted(path.name for path in log.spool.glob("*.seg")))
 
 
-def is_at_rest(log):
-    """Whether everything that is in the log was looked at, and nothing waits."""
+def looked_at_all(log):
+    """Whether everything that is in the log was looked at, and every alert of it recorded."""
     found = row(log)
-    if not found or found["outbox"] or list(log.spool.glob("*.seg")):
+    if not found or found["outbox"]:
         return False
     return parse_cursor(found["cursor"]).next == log.reader().size()
 
 
+def is_at_rest(log):
+    """The same, and nothing that was recorded waits to be sequenced."""
+    return looked_at_all(log) and not list(log.spool.glob("*.seg"))
+
+
 def kill_after(log, relay, changes):
-    """Kill a relay as soon as so many changes were seen, or where it has come to rest."""
+    """Kill a relay as soon as so many changes were seen, or where it has no more to do.
+
+    Two changes that come together are seen as one, and what it recorded is not sequenced yet.
+    """
     before, seen = watched(log), 0
 
     def is_due():
         nonlocal before, seen
         now = watched(log)
         seen, before = seen + (now != before), now
-        return seen >= changes or is_at_rest(log) or relay.poll() is not None
+        return seen >= changes or looked_at_all(log) or relay.poll() is not None
 
     until(is_due, "it does something")
     relay.send_signal(signal.SIGKILL)
