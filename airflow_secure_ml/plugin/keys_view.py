@@ -13,8 +13,9 @@ from typing import Any
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.rendering import href
+from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.views import Mark, When, when
-from airflow_secure_ml.plugin.wording import duration, fields, plain, sentence, visible
+from airflow_secure_ml.plugin.wording import duration, fields, plain, visible
 from airflow_secure_ml.services.lease_lives import (
     ALIVE,
     ENDLESS,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
+from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.views import event_name
-from airflow_secure_ml.plugin.wording import duration, fields, key_label, plain, reason, sentence
+from airflow_secure_ml.plugin.wording import duration, fields, key_label, plain, reason
 
 # activity: (shape, word)
 STEPS = {

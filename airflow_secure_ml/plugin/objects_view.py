@@ -14,12 +14,12 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.lineage_view import short_digest
 from airflow_secure_ml.plugin.rendering import href
+from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.views import Row, When, row, when
 from airflow_secure_ml.plugin.wording import (
     fields,
     key_label,
     plain,
-    sentence,
     size,
     tail,
     visible,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
+from airflow_secure_ml.plugin.sentences import sentence, thing
 from airflow_secure_ml.plugin.wording import (
     duration,
     fields,
@@ -21,10 +22,8 @@ from airflow_secure_ml.plugin.wording import (
     key_label,
     plain,
     reason,
-    sentence,
     shortened,
     size,
-    thing,
     visible,
 )
 

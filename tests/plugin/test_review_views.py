@@ -6,7 +6,7 @@ import pytest
 
 from airflow_secure_ml.plugin.filters import stamp
 from airflow_secure_ml.plugin.review_views import ERASED, ReviewViews, period, visible_lines
-from airflow_secure_ml.plugin.wording import sentence
+from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.services.reviewing import Note, Review, SignOff
 
 VERA, OLAF, GONE, TEXT = "aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32

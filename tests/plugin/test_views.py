@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.rendering import fragment
-from airflow_secure_ml.plugin.wording import plain, sentence, shortened, size, visible
+from airflow_secure_ml.plugin.sentences import sentence
+from airflow_secure_ml.plugin.wording import plain, shortened, size, visible
 
 OPENED = json.loads(
     '{"act":"object.open","emitter":"00112233445566778899aabbccddeeff","key":{"name":"data",'

@@ -21,7 +21,7 @@ PACKAGE = Path(airflow_secure_ml.__file__).parent
 READERS = frozenset(
     {
         *("core/audit/catalogue.py", "core/audit/ocsf.py", "core/audit/cef.py"),
-        *("plugin/wording.py", "plugin/views.py", "plugin/filters.py", "plugin/lanes.py"),
+        *("plugin/sentences.py", "plugin/views.py", "plugin/filters.py", "plugin/lanes.py"),
         *("plugin/facets.py", "services/endings.py", "verifier/verify.py"),
     }
 )
