@@ -8,7 +8,6 @@ Source: AUDIT_TRAIL, Must be caught and Review.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +17,10 @@ from airflow_secure_ml.core.audit.event import parse_event
 from airflow_secure_ml.core.audit.handing_over import HandOvers
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.pruning import Holds, pruned_to
-from airflow_secure_ml.core.audit.receiving import RESERVED_ACTS
 from airflow_secure_ml.core.audit.tiles import TILE_BYTES, TILE_WIDTH, build_tiles
 from airflow_secure_ml.core.audit.tree import EMPTY_ROOT, HASH_BYTES, Edge, leaf_hash
 from airflow_secure_ml.errors import AuditLogError, PolicyError, SecureMLError
+from airflow_secure_ml.services.emitter_chains import Chains
 from airflow_secure_ml.services.endings import Endings, EndTracker
 
 WHOLE, TAMPERED, INCOMPLETE, CANNOT_TELL = 0, 1, 4, 5
@@ -108,22 +107,11 @@ def verify_log(
     Returns:
         The report; nothing found in the log is raised.
     """
-    run = _Run(log=log, keys=keys)
+    run = _Run(log=log, keys=keys, chains=Chains(log))
     try:
         return run.verify(kept, signed_last, progress or (lambda done, total: None))
     except AuditLogError as error:
         return run.report(TAMPERED, str(error), error.index)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Chain:
-    """One emitter's events so far."""
-
-    next_seq: int = 0
-    last: bytes | None = None
-    newest: int = 0
-    broken_at: int | None = None
-    broken_by: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,16 +120,11 @@ class _Run:
 
     log: WholeLog
     keys: Sequence[LogKey]
+    chains: Chains
     origin: str = ""
     size: int = 0
     edge: Edge = field(default_factory=Edge)
-    chains: dict[str, _Chain] = field(default_factory=dict)
-    ends: dict[str, str] = field(default_factory=dict)
-    ended_at: dict[str, int] = field(default_factory=dict)
-    # Emitters that ended whole are counted, not held: a log has millions of them.
-    whole: int = 0
     endings: EndTracker = field(default_factory=EndTracker)
-    sequencers: set[str] = field(default_factory=set)
     refused: int = 0
     checkpoints: int = 0
     signed_size: int = 0
@@ -172,7 +155,7 @@ class _Run:
             self.keys, origin=self.origin, size=self.edge.size, pruned_below=self.pruned_below
         )
         self._check_structure(stored)
-        hole = self._check_chains()
+        hole = self.chains.first_hole()
         if hole is not None:
             return self.report(INCOMPLETE, f"events are missing before leaf {hole}", hole)
         # The empty log's checkpoint, which every signer makes first, covers nothing.
@@ -181,8 +164,6 @@ class _Run:
         return self.report(WHOLE, "")
 
     def report(self, status: int, problem: str, first_bad: int | None = None) -> Report:
-        states = [self.ends.get(key, "live") for key in self.chains if key not in self.sequencers]
-        ends = Counter(states) + Counter(whole=self.whole)
         return Report(
             status=status,
             origin=self.origin,
@@ -193,7 +174,7 @@ class _Run:
             signed_size=self.signed_size,
             first_bad=first_bad,
             problem=problem,
-            ends=dict(sorted(ends.items())),
+            ends=self.chains.ends(),
             refused=self.refused,
             kept_size=None if self.kept is None else self.kept.size,
             badly_ended=self.endings.endings(),
@@ -241,6 +222,7 @@ class _Run:
     def _pruned(self, below: int) -> Iterator[tuple[int, None, bytes]]:
         """What is left of the leaves below the first that is stored: their hashes, in tiles."""
         self.pruned_below = below
+        self.chains.is_pruned = True
         for n in range(below // TILE_WIDTH):
             tile = self.log.tile(0, n) or b""
             if len(tile) != TILE_BYTES:
@@ -295,7 +277,7 @@ class _Run:
             raise AuditLogError(
                 f"audit log: {whose} has another root; a leaf from {self.signed_size} to "
                 f"{size - 1} was changed",
-                index=self._suspect(self.signed_size),
+                index=self._suspect(self.signed_size, self.signed_size),
             )
         if not elsewhere:
             self.checkpoints += 1
@@ -306,12 +288,10 @@ class _Run:
             return self._compare(following, signed)
         return following
 
-    def _suspect(self, low: int, otherwise: int | None = None) -> int:
+    def _suspect(self, low: int, otherwise: int) -> int:
         """The first leaf from `low` on that does not fit its emitter's chain, if there is one."""
-        broken = [c.broken_at for c in self.chains.values() if c.broken_at is not None]
-        return min(
-            (at for at in broken if at >= low), default=low if otherwise is None else otherwise
-        )
+        found = self.chains.first_broken(low)
+        return otherwise if found is None else found
 
     def _extend(self, chunk: list[bytes]) -> None:
         """Append to the edge and hold each tile that becomes full against the stored one."""
@@ -333,39 +313,9 @@ class _Run:
             event = parse_event(data)
         except SecureMLError as error:
             raise _bad(at, f"is not an event: {error}") from error
-        emitter, seq = event["emitter"], event["seq"]
-        chain = self.chains.get(emitter)
-        if chain is None:
-            chain = self.chains[emitter] = self._chain(event, at)
-        prev = None if chain.last is None else chain.last.hex()
-        if (seq, event.get("prev")) != (chain.next_seq, prev) and chain.broken_at is None:
-            chain.broken_at = chain.newest if seq == chain.next_seq and seq else at
-            chain.broken_by = at
-        if seq >= chain.next_seq:
-            chain.next_seq, chain.last, chain.newest = seq + 1, found, at
+        self.chains.add(at, event, found)
         self._note(at, event)
         self.endings.note(event)
-
-    def _chain(self, event: dict[str, Any], at: int) -> _Chain:
-        """A new emitter's chain, or that of one which goes on although it ended whole."""
-        emitter, seq = event["emitter"], event["seq"]
-        opened = self.log.event(emitter, 0) if seq else None
-        if opened is None and seq and self.pruned_below:
-            opened = self.log.event(emitter, seq - 1)
-            if opened is None or opened[0] >= at:
-                # What came before is there by its hash alone: the chain begins in its middle.
-                prev = event.get("prev")
-                last = None if prev is None else bytes.fromhex(prev)
-                return _Chain(next_seq=seq, last=last, newest=at)
-        if opened is None or opened[0] >= at:
-            return _Chain()
-        # It is one of those counted; what stands before `at` was verified in this very run.
-        self.whole -= 1
-        self.ends[emitter] = "whole"
-        before = self.log.event(emitter, seq - 1)
-        if before is None or before[0] >= at:
-            return _Chain()
-        return _Chain(next_seq=seq, last=leaf_hash(before[1]), newest=before[0])
 
     def _note(self, at: int, event: dict[str, Any]) -> None:
         more, act = event.get("more", {}), event["act"]
@@ -373,11 +323,7 @@ class _Run:
             raise _bad(at, "says that a log begins here")
         if at == 0 and (act != "trail.start" or more.get("origin") != self.origin):
             raise _bad(0, f"does not begin the log {self.origin!r}")
-        # Nobody else could say these: the sequencer refuses them from a spool.
-        if act in RESERVED_ACTS:
-            self.sequencers.add(event["emitter"])
-        if act == "trail.emitter" and more.get("state") != "found":
-            self._end(at, str(more.get("emitter")), str(more.get("state")))
+        self.chains.note(at, event)
         self.refused += act == "trail.refused"
         self.holds.note(at, event)
         self.hand_overs.note(at, event)
@@ -386,19 +332,6 @@ class _Run:
             if below > self.holds.lowest(otherwise=at):
                 raise _bad(at, f"prunes below {below}, which a hold forbids")
             self.prunings.append((at, below))
-
-    def _end(self, at: int, emitter: str, state: str) -> None:
-        chain = self.chains.get(emitter)
-        if chain is None and self.pruned_below:
-            return
-        if state == "whole" and chain is not None and chain.broken_at is None:
-            self.whole += 1
-            del self.chains[emitter]
-            self.ends.pop(emitter, None)
-            self.ended_at.pop(emitter, None)
-            return
-        self.ends[emitter] = state
-        self.ended_at[emitter] = at
 
     def _check_structure(self, stored: Edge) -> None:
         if self.edge != stored:
@@ -413,21 +346,6 @@ class _Run:
         faults = self.log.faults()
         if faults:
             raise AuditLogError(f"audit log: {'; '.join(faults)}")
-
-    def _check_chains(self) -> int | None:
-        """The first leaf before which an emitter's events are missing, said by the sequencer."""
-        # A row may be edited: it counts only until a leaf says how its emitter ended.
-        gaps = {row.id for row in self.log.emitters(["gap"])}
-        holes = []
-        for emitter, chain in self.chains.items():
-            if chain.broken_at is None:
-                continue
-            # An emitter may go on after it ended: what was said before speaks of that only.
-            is_said = self.ended_at.get(emitter, -1) > chain.broken_by
-            if self.ends[emitter] != "gap" if is_said else emitter not in gaps:
-                raise _bad(chain.broken_at, "does not fit its emitter's chain")
-            holes.append(chain.broken_at)
-        return min(holes, default=None)
 
 
 def _differing(derived: bytes, stored: bytes | None) -> int:
