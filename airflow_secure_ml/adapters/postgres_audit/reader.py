@@ -8,7 +8,6 @@ Source: AUDIT_TRAIL, Sequencer and Tree.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from airflow_secure_ml.adapters.postgres_audit.failures import (
 )
 from airflow_secure_ml.adapters.postgres_audit.queries import where
 from airflow_secure_ml.adapters.postgres_audit.snapshot import ASIDE, BEGIN, LEAF, Snapshot
-from airflow_secure_ml.core.audit.counting import MAX_NAMES, bars_of, checked_field, values_of
+from airflow_secure_ml.core.audit.counting import bars_of, checked_field, values_of
 from airflow_secure_ml.core.audit.people import hashes_by, names_by
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Histogram, Leaf, ValueField, Values
@@ -151,10 +150,8 @@ class PostgresAuditReader:
         with self._asked() as connection:
             counted, exact = newest_values(connection, condition, name)
         if name == "by":
-            counted.pop(None, None)
-            frequent = Counter(dict(counted.most_common(MAX_NAMES)))
-            exact = exact and len(frequent) == len(counted)
-            counted = names_by(frequent, self._aside_rows, self._subjects)
+            counted, is_all = names_by(counted, self._aside_rows, self._subjects)
+            exact = exact and is_all
         return values_of(counted, name, limit=limit, exact=exact)
 
     def span(self, query: EventQuery) -> tuple[int, int] | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from airflow_secure_ml.adapters.sqlite_audit.counting import count_bars, newest_
 from airflow_secure_ml.adapters.sqlite_audit.opening import open_log
 from airflow_secure_ml.adapters.sqlite_audit.queries import where
 from airflow_secure_ml.adapters.sqlite_audit.snapshot import LEAF, Snapshot
-from airflow_secure_ml.core.audit.counting import MAX_NAMES, bars_of, checked_field, values_of
+from airflow_secure_ml.core.audit.counting import bars_of, checked_field, values_of
 from airflow_secure_ml.core.audit.people import hashes_by, names_by
 from airflow_secure_ml.core.audit.ports import WholeLog
 from airflow_secure_ml.core.audit.query import EventQuery, Histogram, Leaf, ValueField, Values
@@ -148,10 +147,8 @@ class SqliteAuditReader:
             condition = self._where(connection, query)
             counted, exact = newest_values(connection, condition, name, self._due_s())
             if name == "by":
-                counted.pop(None, None)
-                frequent = Counter(dict(counted.most_common(MAX_NAMES)))
-                exact = exact and len(frequent) == len(counted)
-                counted = names_by(frequent, SqliteAsides(connection), self._subjects)
+                counted, is_all = names_by(counted, SqliteAsides(connection), self._subjects)
+                exact = exact and is_all
         return values_of(counted, name, limit=limit, exact=exact)
 
     def span(self, query: EventQuery) -> tuple[int, int] | None:

@@ -27,8 +27,6 @@ MAX_VALUED = 10_000
 # Fields with an index: of those values are found beside the newest leaves too, so many at most.
 LISTED = frozenset({"dag", "act", "uri", "key", "emitter"})
 MAX_LISTED = 1000
-# Names that one answer reveals at most.
-MAX_NAMES = 500
 # Leaves that an estimate looks at, in runs that lie together: a run costs little more than a leaf.
 SAMPLED, RUN = 4096, 16
 # An event's times are within these.

@@ -16,6 +16,8 @@ from typing import Protocol
 from airflow_secure_ml.core.audit.subject import AsideRow, Newest, Subjects, aside_in
 from airflow_secure_ml.core.redaction import Aside
 
+# Names that one answer reveals at most.
+MAX_NAMES = 500
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -57,19 +59,31 @@ def hashes_by(by: str, rows: AsideRows, subjects: Subjects | None) -> list[str]:
     return [by] if found is None else _hashes_of(found.value, rows, subjects)
 
 
-def names_by(counted: Counter[str], rows: AsideRows, subjects: Subjects | None) -> Counter[str]:
+def names_by(
+    counted: Counter[str | None], rows: AsideRows, subjects: Subjects | None
+) -> tuple[Counter[str], bool]:
     """The names behind hashes, with how often each person occurs; erased ones are left out.
+
+    Args:
+        counted: How often each hash occurs; None: nobody was named.
+        rows: As in `hashes_by`.
+        subjects: As in `hashes_by`.
+
+    Returns:
+        The names behind the `MAX_NAMES` most frequent hashes, and whether those are all.
 
     Raises:
         AuditLogError, ConfigurationError: As in `hashes_by`.
     """
+    named = Counter({h: n for h, n in counted.items() if h is not None})
+    hashes = [h for h, _ in named.most_common(MAX_NAMES)]
     keys = Newest(subjects)
     found: Counter[str] = Counter()
-    for row in rows.many(list(counted)):
+    for row in rows.many(hashes):
         aside = aside_in(row, keys)
         if aside is not None:
-            found[aside.value] += counted[row.h]
-    return found
+            found[aside.value] += named[row.h]
+    return found, len(hashes) == len(named)
 
 
 def _hashes_of(name: str, rows: AsideRows, subjects: Subjects | None) -> list[str]:
