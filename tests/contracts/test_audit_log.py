@@ -25,9 +25,7 @@ from tests.contracts.audit_stores import (
     EMITTER,
     LEAVES,
     ORIGIN,
-    PostgresStore,
     Site,
-    SqliteStore,
     append,
     leaf,
 )
@@ -36,28 +34,14 @@ from tests.services.audit.conftest import ALICE, BOB, chain
 SALT = bytes(range(16))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
-    if request.param == "sqlite":
-        return SqliteStore(tmp_path)
-    return PostgresStore(request.getfixturevalue("trail_place"))
+@pytest.fixture
+def reader(trail_log, trail_store):
+    return trail_store.reader()
 
 
 @pytest.fixture
-def log(store):
-    with store.writer(ORIGIN) as writer:
-        append(writer, LEAVES)
-        yield writer
-
-
-@pytest.fixture
-def reader(log, store):
-    return store.reader()
-
-
-@pytest.fixture
-def site(store, tmp_path):
-    made = Site(tmp_path, store)
+def site(trail_store, tmp_path):
+    made = Site(tmp_path, trail_store)
     yield made
     made.close()
 
@@ -159,13 +143,13 @@ def test_a_leaf_is_found_by_its_index_and_by_its_name(reader):
         assert reader.find(name) is None
 
 
-def test_a_reader_sees_what_the_writer_adds(reader, log):
+def test_a_reader_sees_what_the_writer_adds(reader, trail_log):
     assert (reader.origin(), reader.size(), reader.checkpoint()) == (ORIGIN, 6, None)
 
-    append(log, [leaf(6, time=5000)])
-    log.publish("note of 6", size=6, signed_ms=1)
-    log.publish("note of 7", size=7, signed_ms=2)
-    log.publish("second note of 7", size=7, signed_ms=3)
+    append(trail_log, [leaf(6, time=5000)])
+    trail_log.publish("note of 6", size=6, signed_ms=1)
+    trail_log.publish("note of 7", size=7, signed_ms=2)
+    trail_log.publish("second note of 7", size=7, signed_ms=3)
 
     assert reader.size() == 7
     assert reader.leaf_hashes(5, 99) == (LEAVES[5].hash, leaf(6, time=5000).hash)
@@ -174,18 +158,18 @@ def test_a_reader_sees_what_the_writer_adds(reader, log):
     assert reader.checkpoint(at_most=5) is None
 
 
-def test_a_reader_works_when_the_writer_is_gone_and_cannot_write(log, reader, store):
-    log.close()
+def test_a_reader_works_when_the_writer_is_gone_and_cannot_write(trail_log, reader, trail_store):
+    trail_log.close()
 
     assert reader.size() == 6
     with reader.whole() as whole, pytest.raises(Exception, match=r"readonly|read-only|denied"):
-        whole._connection.execute(f"DELETE FROM {store.leaves}")
+        whole._connection.execute(f"DELETE FROM {trail_store.leaves}")
 
 
-def test_a_view_of_the_whole_does_not_change_while_it_is_read(reader, log):
+def test_a_view_of_the_whole_does_not_change_while_it_is_read(reader, trail_log):
     with reader.whole() as whole:
         before = whole.edge().size
-        append(log, [leaf(6, time=5000)])
+        append(trail_log, [leaf(6, time=5000)])
 
         assert len(list(whole.leaves())) == before == whole.edge().size == 6
     assert reader.size() == 7
@@ -205,44 +189,44 @@ def test_threads_may_ask_one_reader_at_once(reader):
     assert found == [[5, 4, 2, 1, 0, 3]] * 8
 
 
-def test_a_batch_on_another_size_is_refused(log):
-    old = log.edge()
-    append(log, [leaf(6, time=5000)])
+def test_a_batch_on_another_size_is_refused(trail_log):
+    old = trail_log.edge()
+    append(trail_log, [leaf(6, time=5000)])
     late = leaf(7, time=5001)
 
     with pytest.raises(AuditLogError, match="two sequencers"):
-        log.append(Batch(old_size=old.size, leaves=[late], edge=old.append([late.hash])))
-    assert log.edge().size == 7
+        trail_log.append(Batch(old_size=old.size, leaves=[late], edge=old.append([late.hash])))
+    assert trail_log.edge().size == 7
 
 
-def test_a_batch_with_a_name_that_is_taken_leaves_nothing_behind(log, reader):
+def test_a_batch_with_a_name_that_is_taken_leaves_nothing_behind(trail_log, reader):
     with pytest.raises(AuditLogError, match=r"(?i)unique"):
-        append(log, [leaf(6, time=5000), leaf(2, time=5001)])
+        append(trail_log, [leaf(6, time=5000), leaf(2, time=5001)])
 
-    assert reader.size() == log.edge().size == 6
+    assert reader.size() == trail_log.edge().size == 6
     assert reader.leaf(6) is None
 
 
-def test_rows_and_hidden_values_come_with_the_leaves(log, reader):
+def test_rows_and_hidden_values_come_with_the_leaves(trail_log, reader):
     row = EmitterRow(id=EMITTER, next_seq=7, last=b"x" * 32, part=2, at=99, first_ms=1, last_ms=2)
     h = hidden_hash("Ada", b"\x01" * 16)
     aside = Aside(h=h, salt="01" * 16, value="Ada")
 
-    append(log, [leaf(6, time=5000)], emitters=[row], asides=[aside])
-    append(log, [], emitters=[row], asides=[aside])
+    append(trail_log, [leaf(6, time=5000)], emitters=[row], asides=[aside])
+    append(trail_log, [], emitters=[row], asides=[aside])
 
-    assert log.emitters(["live", "gap"]) == (row,)
-    assert log.emitters(["gap"]) == ()
-    assert (log.emitter(EMITTER), log.emitter("00" * 16)) == (row, None)
-    assert (log.event_hash(EMITTER, 2), log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
-    assert (log.event_hash(EMITTER, 99), log.event_count("cd" * 16)) == (None, 0)
+    assert trail_log.emitters(["live", "gap"]) == (row,)
+    assert trail_log.emitters(["gap"]) == ()
+    assert (trail_log.emitter(EMITTER), trail_log.emitter("00" * 16)) == (row, None)
+    assert (trail_log.event_hash(EMITTER, 2), trail_log.event_count(EMITTER)) == (LEAVES[2].hash, 7)
+    assert (trail_log.event_hash(EMITTER, 99), trail_log.event_count("cd" * 16)) == (None, 0)
     assert reader.reveal(h) == "Ada"
     assert reader.aside(h) == aside
     assert reader.reveal("1f" * 32) is None
     assert reader.reveal("\0'") is None
 
 
-def test_an_event_is_found_by_its_name_in_the_whole_view(log, reader):
+def test_an_event_is_found_by_its_name_in_the_whole_view(trail_log, reader):
     with reader.whole() as whole:
         assert whole.event(EMITTER, 2) == (2, LEAVES[2].data)
         assert whole.event(EMITTER, 99) is None
@@ -250,44 +234,44 @@ def test_an_event_is_found_by_its_name_in_the_whole_view(log, reader):
         assert whole.emitters(["live"]) == ()
 
 
-def test_bytes_that_were_refused_are_known_again(log):
+def test_bytes_that_were_refused_are_known_again(trail_log):
     refused = leaf(6, time=1, act="trail.refused", dag=None, more={"hash": "ab" * 32})
     other = leaf(7, time=1, act="trail.emitter", dag=None, more={"hash": "cd" * 32})
 
-    append(log, [refused, other])
+    append(trail_log, [refused, other])
 
-    assert log.has_refused("ab" * 32)
-    assert not log.has_refused("cd" * 32)
-
-
-def test_the_writer_reads_back_what_it_wrote(log):
-    assert list(log.leaf_data(1, 4)) == [each.data for each in LEAVES[1:4]]
-    assert list(log.leaf_data(4, 4)) == []
-    assert log.leaf_hashes(4, 6) == (LEAVES[4].hash, LEAVES[5].hash)
-    assert log.tile(0, 0) is None
-    assert log.origin() == ORIGIN
+    assert trail_log.has_refused("ab" * 32)
+    assert not trail_log.has_refused("cd" * 32)
 
 
-def test_a_full_tile_is_kept(log, reader):
+def test_the_writer_reads_back_what_it_wrote(trail_log):
+    assert list(trail_log.leaf_data(1, 4)) == [each.data for each in LEAVES[1:4]]
+    assert list(trail_log.leaf_data(4, 4)) == []
+    assert trail_log.leaf_hashes(4, 6) == (LEAVES[4].hash, LEAVES[5].hash)
+    assert trail_log.tile(0, 0) is None
+    assert trail_log.origin() == ORIGIN
+
+
+def test_a_full_tile_is_kept(trail_log, reader):
     tiles = {(0, 0): bytes(8192)}
 
-    append(log, [leaf(6, time=1)], tiles=tiles)
+    append(trail_log, [leaf(6, time=1)], tiles=tiles)
 
-    assert log.tile(0, 0) == reader.tile(0, 0) == bytes(8192)
+    assert trail_log.tile(0, 0) == reader.tile(0, 0) == bytes(8192)
     with reader.whole() as whole:
         assert list(whole.tiles()) == [(0, 0)]
 
 
-def test_a_log_of_another_name_is_refused(log, store):
-    log.close()
+def test_a_log_of_another_name_is_refused(trail_log, trail_store):
+    trail_log.close()
 
     with pytest.raises(AuditLogError, match="the signer is for"):
-        store.writer("example.org/asml-trail/ffffffff")
+        trail_store.writer("example.org/asml-trail/ffffffff")
 
 
-def test_a_log_that_nobody_has_made_yet_is_named(store):
+def test_a_log_that_nobody_has_made_yet_is_named(trail_store):
     with pytest.raises(ConfigurationError, match="the sequencer"):
-        store.reader().size()
+        trail_store.reader().size()
 
 
 def test_every_leaf_is_read_as_it_was_written(reader):
@@ -299,11 +283,11 @@ def test_every_leaf_is_read_as_it_was_written(reader):
     ]
 
 
-def test_names_of_any_length_neither_stop_the_log_nor_mix_up(log, reader):
+def test_names_of_any_length_neither_stop_the_log_nor_mix_up(trail_log, reader):
     """A task may write them: an index that takes no such entry would stop every other's events."""
     long = "ä" * 3000
     append(
-        log,
+        trail_log,
         [
             leaf(6, time=6, dag=long + "1", object={"uri": long + "1"}, key={"name": long}),
             leaf(7, time=7, dag=long + "2", object={"uri": long + "2"}),
@@ -318,18 +302,18 @@ def test_names_of_any_length_neither_stop_the_log_nor_mix_up(log, reader):
     assert indices(reader.page(EventQuery(dags=(long + "1",)))) == [6]
 
 
-def test_numbers_at_their_limits_are_found(log, reader):
+def test_numbers_at_their_limits_are_found(trail_log, reader):
     most = 2**53 - 1
-    append(log, [leaf(6, time=most), leaf(7, time=-most), leaf(most, time=5)])
+    append(trail_log, [leaf(6, time=most), leaf(7, time=-most), leaf(most, time=5)])
 
     assert indices(reader.page(EventQuery(from_ms=most))) == [6]
     assert indices(reader.page(EventQuery(until_ms=0))) == [7]
     assert reader.find(f"{EMITTER}:{most}").index == 8
 
 
-def test_a_question_that_takes_too_long_is_ended(log, store):
-    reader = store.reader(query_s=0.001)
-    append(log, [leaf(n, time=n, more={"because": "x" * 900}) for n in range(6, 3000)])
+def test_a_question_that_takes_too_long_is_ended(trail_log, trail_store):
+    reader = trail_store.reader(query_s=0.001)
+    append(trail_log, [leaf(n, time=n, more={"because": "x" * 900}) for n in range(6, 3000)])
     query = EventQuery(text="%".join("abcdefgh"))
 
     with pytest.raises(ServiceUnavailableError, match="ask for less"):
@@ -392,8 +376,8 @@ class Unanswered:
         return getattr(self.log, name)
 
 
-def test_a_batch_whose_confirmation_was_lost_is_neither_lost_nor_there_twice(site, store):
-    log = Unanswered(store.writer(site.origin))
+def test_a_batch_whose_confirmation_was_lost_is_neither_lost_nor_there_twice(site, trail_store):
+    log = Unanswered(trail_store.writer(site.origin))
     site.put(ALICE, 0, chain(ALICE, 20))
     site.start(log=log)
     log.silent = 2
@@ -438,11 +422,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("with_hash", [False, True], ids=["hash kept", "hash computed"])
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
-def test_whatever_stands_in_a_leaf_the_verifier_names_it(site, store, data, with_hash):
+def test_whatever_stands_in_a_leaf_the_verifier_names_it(site, trail_store, data, with_hash):
     signed(site, count=20)
     site.log.close()
 
-    store.put_bytes(7, data, leaf_hash(data) if with_hash else None)
+    trail_store.put_bytes(7, data, leaf_hash(data) if with_hash else None)
 
     report = site.verify()
     assert (report.status, report.first_bad) == (TAMPERED, 7)
@@ -469,25 +453,25 @@ def test_whatever_stands_in_a_leaf_the_verifier_names_it(site, store, data, with
         ("UPDATE checkpoint SET size = 3", "checkpoint over 3"),
     ],
 )
-def test_whoever_edits_the_store_is_noticed(site, store, statement, problem):
+def test_whoever_edits_the_store_is_noticed(site, trail_store, statement, problem):
     signed(site)
     site.log.close()
     last = site.reader().checkpoint()
 
-    store.edit(statement)
+    trail_store.edit(statement)
 
     report = site.verify(signed_last=last)
     assert report.status == TAMPERED
     assert problem in report.problem
 
 
-def test_a_value_aside_that_was_exchanged_is_noticed(site, store):
+def test_a_value_aside_that_was_exchanged_is_noticed(site, trail_store):
     signed(site, count=5)
     h = hidden_hash("alice", SALT)
-    store.edit("INSERT INTO aside(h, salt, value) VALUES (?, ?, ?)", h, SALT, "alice")
+    trail_store.edit("INSERT INTO aside(h, salt, value) VALUES (?, ?, ?)", h, SALT, "alice")
     assert site.verify().status == WHOLE
 
-    store.edit("UPDATE aside SET value = ?", "bob")
+    trail_store.edit("UPDATE aside SET value = ?", "bob")
 
     report = site.verify()
     assert report.status == TAMPERED
@@ -497,12 +481,12 @@ def test_a_value_aside_that_was_exchanged_is_noticed(site, store):
         site.reader().reveal(h)
 
 
-def test_a_value_aside_that_was_erased_is_no_fault(site, store):
+def test_a_value_aside_that_was_erased_is_no_fault(site, trail_store):
     signed(site, count=5)
     h = hidden_hash("alice", SALT)
-    store.edit("INSERT INTO aside(h, salt, value) VALUES (?, ?, ?)", h, SALT, "alice")
+    trail_store.edit("INSERT INTO aside(h, salt, value) VALUES (?, ?, ?)", h, SALT, "alice")
 
-    store.edit("UPDATE aside SET salt = NULL, value = NULL")
+    trail_store.edit("UPDATE aside SET salt = NULL, value = NULL")
 
     assert site.reader().reveal(h) is None
     assert site.verify().status == WHOLE

@@ -9,7 +9,7 @@ from airflow_secure_ml.core.audit import counting
 from airflow_secure_ml.core.audit.query import MAX_BARS, EventQuery, Histogram, Values
 from airflow_secure_ml.core.redaction import Aside, hidden_hash
 from airflow_secure_ml.errors import AuditLogError, ConfigurationError, FormatError
-from tests.contracts.audit_stores import ORIGIN, PostgresStore, SqliteStore, append, leaf
+from tests.contracts.audit_stores import ORIGIN, append, leaf
 
 HERE, THERE = "aa" * 16, "bb" * 16
 DIGEST = "sha256:" + "5e" * 32
@@ -56,33 +56,26 @@ LEAVES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
-    if request.param == "sqlite":
-        return SqliteStore(tmp_path)
-    return PostgresStore(request.getfixturevalue("trail_place"))
-
-
 @pytest.fixture
-def log(store):
-    with store.writer(ORIGIN) as writer:
+def log(trail_store):
+    with trail_store.writer(ORIGIN) as writer:
         append(writer, LEAVES, asides=ASIDES)
         yield writer
 
 
 @pytest.fixture
-def reader(log, store):
-    return store.reader()
+def reader(log, trail_store):
+    return trail_store.reader()
 
 
 @pytest.fixture(params=["open", "sealed"])
-def people(request, store, tmp_path):
+def people(request, trail_store, tmp_path):
     """The log's store, with names in the open or under keys."""
     if request.param == "sealed":
-        store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
-    with store.writer(ORIGIN) as writer:
+        trail_store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
+    with trail_store.writer(ORIGIN) as writer:
         append(writer, LEAVES, asides=ASIDES)
-    return store
+    return trail_store
 
 
 def indices(reader, **query):
@@ -189,28 +182,28 @@ def test_a_name_that_was_put_on_anothers_events_is_noticed(people):
         people.reader().values(EventQuery(), "by", limit=9)
 
 
-def test_an_erased_person_is_found_no_more(store, tmp_path):
-    store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
-    with store.writer(ORIGIN) as writer:
+def test_an_erased_person_is_found_no_more(trail_store, tmp_path):
+    trail_store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
+    with trail_store.writer(ORIGIN) as writer:
         append(writer, LEAVES, asides=ASIDES)
-    store.subjects.destroy(store.subjects.named("ada").id)
-    reader = store.reader()
+    trail_store.subjects.destroy(trail_store.subjects.named("ada").id)
+    reader = trail_store.reader()
 
     assert indices(reader, by="ada") == []
     assert indices(reader, by=ADA_HERE["h"]) == [2, 1]
     assert reader.values(EventQuery(), "by", limit=9) == Values(values=(("bob", 1),), is_exact=True)
 
 
-def test_where_the_keys_are_not_nobody_is_said_to_have_done_nothing(store, tmp_path):
-    store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
-    with store.writer(ORIGIN) as writer:
+def test_where_the_keys_are_not_nobody_is_said_to_have_done_nothing(trail_store, tmp_path):
+    trail_store.subjects = SubjectKeys(tmp_path / "subjects" / FILE)
+    with trail_store.writer(ORIGIN) as writer:
         append(writer, LEAVES, asides=ASIDES)
-    store.subjects = SubjectKeys(tmp_path / "elsewhere" / FILE)
+    trail_store.subjects = SubjectKeys(tmp_path / "elsewhere" / FILE)
 
     with pytest.raises(ConfigurationError, match="audit_subjects_dir"):
-        indices(store.reader(), by="ada")
+        indices(trail_store.reader(), by="ada")
     with pytest.raises(ConfigurationError, match="audit_subjects_dir"):
-        store.reader().values(EventQuery(), "by", limit=9)
+        trail_store.reader().values(EventQuery(), "by", limit=9)
 
 
 def test_a_histogram_counts_each_event_once(reader):

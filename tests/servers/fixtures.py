@@ -107,6 +107,26 @@ def trail_place(trail_server):
     return trail_server.fresh()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def trail_store(request, tmp_path):
+    """Where a log lies, in a file and in a database (`tests.contracts.audit_stores`)."""
+    from tests.contracts.audit_stores import PostgresStore, SqliteStore
+
+    if request.param == "sqlite":
+        return SqliteStore(tmp_path)
+    return PostgresStore(request.getfixturevalue("trail_place"))
+
+
+@pytest.fixture
+def trail_log(trail_store):
+    """The writer of such a log, with six leaves in it."""
+    from tests.contracts.audit_stores import LEAVES, ORIGIN, append
+
+    with trail_store.writer(ORIGIN) as writer:
+        append(writer, LEAVES)
+        yield writer
+
+
 @pytest.fixture
 def empty_trail_place(trail_server):
     """A database without the tables of an audit log: `airflow db migrate` has to make them."""

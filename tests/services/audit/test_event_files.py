@@ -18,25 +18,10 @@ from tests.contracts.audit_stores import (
     EMITTER,
     LEAVES,
     ORIGIN,
-    PostgresStore,
     SqliteStore,
     append,
     leaf,
 )
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
-    if request.param == "sqlite":
-        return SqliteStore(tmp_path)
-    return PostgresStore(request.getfixturevalue("trail_place"))
-
-
-@pytest.fixture
-def log(store):
-    with store.writer(ORIGIN) as writer:
-        append(writer, LEAVES)
-        yield writer
 
 
 @pytest.fixture
@@ -48,8 +33,8 @@ def text_of(pieces):
     return b"".join(piece.data for piece in pieces).decode()
 
 
-def test_a_line_is_an_event_as_it_is_stored_the_oldest_first(log, store, few_at_once):
-    pieces = list(event_pieces(store.reader(), EventQuery(), "jsonl"))
+def test_a_line_is_an_event_as_it_is_stored_the_oldest_first(trail_log, trail_store, few_at_once):
+    pieces = list(event_pieces(trail_store.reader(), EventQuery(), "jsonl"))
 
     lines = text_of(pieces).encode().splitlines()
     assert lines == [LEAVES[at].data for at in (3, 0, 1, 2, 4, 5)]
@@ -57,14 +42,14 @@ def test_a_line_is_an_event_as_it_is_stored_the_oldest_first(log, store, few_at_
     assert len(pieces) == 3
 
 
-def test_the_filter_holds(log, store, few_at_once):
-    pieces = event_pieces(store.reader(), EventQuery(dags=("sales",)), "jsonl")
+def test_the_filter_holds(trail_log, trail_store, few_at_once):
+    pieces = event_pieces(trail_store.reader(), EventQuery(dags=("sales",)), "jsonl")
 
     assert [json.loads(line)["seq"] for line in text_of(pieces).splitlines()] == [4, 5]
 
 
-def test_a_table_has_a_head_and_a_row_an_event(log, store, few_at_once):
-    text = text_of(event_pieces(store.reader(), EventQuery(), "csv"))
+def test_a_table_has_a_head_and_a_row_an_event(trail_log, trail_store, few_at_once):
+    text = text_of(event_pieces(trail_store.reader(), EventQuery(), "csv"))
 
     head, *rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
     assert head[0] == "event"
@@ -73,26 +58,28 @@ def test_a_table_has_a_head_and_a_row_an_event(log, store, few_at_once):
     ]
 
 
-def test_what_comes_in_meanwhile_is_not_in_the_file(log, store, few_at_once):
-    pieces = event_pieces(store.reader(), EventQuery(), "jsonl")
+def test_what_comes_in_meanwhile_is_not_in_the_file(trail_log, trail_store, few_at_once):
+    pieces = event_pieces(trail_store.reader(), EventQuery(), "jsonl")
     first = next(pieces)
 
     # Later in the log, but earlier by its clock than what was not read yet, and later too.
-    append(log, [leaf(6, time=2000), leaf(7, time=9_000_000)])
+    append(trail_log, [leaf(6, time=2000), leaf(7, time=9_000_000)])
     lines = (first.data + text_of(pieces).encode()).splitlines()
 
     assert [json.loads(line)["seq"] for line in lines] == [3, 0, 1, 2, 4, 5]
 
 
-def test_a_file_of_nothing_is_empty(log, store):
-    assert text_of(event_pieces(store.reader(), EventQuery(dag="none"), "jsonl")) == ""
+def test_a_file_of_nothing_is_empty(trail_log, trail_store):
+    assert text_of(event_pieces(trail_store.reader(), EventQuery(dag="none"), "jsonl")) == ""
 
 
-def test_a_log_that_is_pruned_meanwhile_ends_the_file_as_broken(log, store, few_at_once):
-    pieces = event_pieces(store.reader(), EventQuery(), "jsonl")
+def test_a_log_that_is_pruned_meanwhile_ends_the_file_as_broken(
+    trail_log, trail_store, few_at_once
+):
+    pieces = event_pieces(trail_store.reader(), EventQuery(), "jsonl")
     next(pieces)
 
-    append(log, [leaf(6, time=2000, act="trail.prune", result=None, dag=None)])
+    append(trail_log, [leaf(6, time=2000, act="trail.prune", result=None, dag=None)])
 
     with pytest.raises(AuditLogError, match="was pruned meanwhile"):
         list(pieces)
@@ -125,10 +112,10 @@ def test_a_log_without_an_order_ends_instead_of_going_on_for_ever(tmp_path, few_
         list(pieces)
 
 
-def test_names_stay_hidden(log, store):
+def test_names_stay_hidden(trail_log, trail_store):
     hidden = {"h": "ab" * 32, "n": 3}
-    append(log, [leaf(6, time=5_000_000, dag=None, by=hidden, act="trail.view")])
+    append(trail_log, [leaf(6, time=5_000_000, dag=None, by=hidden, act="trail.view")])
 
-    text = text_of(event_pieces(store.reader(), EventQuery(emitter=EMITTER), "csv"))
+    text = text_of(event_pieces(trail_store.reader(), EventQuery(emitter=EMITTER), "csv"))
 
     assert f'"hidden:{"ab" * 32}"' in text

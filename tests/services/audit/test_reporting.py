@@ -20,7 +20,7 @@ from airflow_secure_ml.services.report_figures import (
 )
 from airflow_secure_ml.services.report_html import period_of, standalone
 from airflow_secure_ml.services.reporting import Report, build_report
-from tests.contracts.audit_stores import ORIGIN, PostgresStore, SqliteStore, append, leaf
+from tests.contracts.audit_stores import ORIGIN, SqliteStore, append, leaf
 
 NOV_1 = 1_793_491_200_000
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m\"'&"
@@ -51,18 +51,11 @@ def story():
     ]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def store(request, tmp_path):
-    if request.param == "sqlite":
-        return SqliteStore(tmp_path)
-    return PostgresStore(request.getfixturevalue("trail_place"))
-
-
 @pytest.fixture
-def reader(store):
-    with store.writer(ORIGIN) as writer:
+def reader(trail_store):
+    with trail_store.writer(ORIGIN) as writer:
         append(writer, story())
-        yield store.reader()
+        yield trail_store.reader()
 
 
 def report_of(reader, *, count_to=1000, until=NOV_1 + 3 * DAY_MS):
