@@ -30,9 +30,11 @@ from sqlalchemy import select
 
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin.identities import name_of
+from airflow_secure_ml.plugin.trail import now_ms
 from airflow_secure_ml.plugin.wording import fields
 
 TOKEN_HOURS = 12
+_HOUR_MS = 3_600_000
 _TOKEN_PURPOSE = b"asml/v1/form\0"
 # No DAG can have this id, so only a right to every DAG, those to come and those gone, allows it.
 _EVERY_DAG = DagDetails(id="every DAG?")
@@ -200,22 +202,29 @@ def having(right: Right) -> Callable[[Scope], Scope]:
 
 ExportDep = Annotated[Scope, Depends(having(Right.EXPORT))]
 AcknowledgeDep = Annotated[Scope, Depends(having(Right.ACKNOWLEDGE))]
-AdministerDep = Annotated[Scope, Depends(having(Right.ADMINISTER))]
 
 
-def form_token(user: str, hour: int) -> str:
-    """The token that a form of this user carries, made in this hour (since 1970)."""
+def form_token(user: str, hour: int | None = None) -> str:
+    """The token that a form of this user carries, made in this hour since 1970; None: now."""
+    hour = now_ms() // _HOUR_MS if hour is None else hour
     secret = conf.get_mandatory_value("api", "secret_key").encode()
     message = _TOKEN_PURPOSE + f"{hour}\0{user}".encode()
     return f"{hour}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
 
 
-def check_form(request: Request, scope: Scope, token: str, hour: int) -> None:
+def check_form(request: Request, scope: Scope, token: str, hour: int | None = None) -> None:
     """Return if a change was asked for by our own page.
+
+    Args:
+        request: What asks for it.
+        scope: Who asks.
+        token: What the form carried.
+        hour: When, in hours since 1970; None: now.
 
     Raises:
         HTTPException: 403: another site asked, or the token is another's or too old.
     """
+    hour = now_ms() // _HOUR_MS if hour is None else hour
     made = token.partition(".")[0]
     recent = (
         token.isascii()

@@ -12,7 +12,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import facets, integrity, views
 from airflow_secure_ml.plugin.access import Scope, WholeLogDep, check_form, form_token
 from airflow_secure_ml.plugin.rendering import href, page
-from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.verification import Verdict, as_lines, verify_now
 from airflow_secure_ml.plugin.wording import size
 from airflow_secure_ml.services.endings import badly_ended
@@ -38,7 +38,7 @@ def verify(
     old: Annotated[str, Form()] = "",
 ) -> Response:
     """Derive the whole log again; as lines of JSON with progress, or as a page at the end."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     steps = verify_now(trail, scope.user, integrity.tidy(old) if old.strip() else "")
     if "application/x-ndjson" in request.headers.get("accept", ""):
         return StreamingResponse(as_lines(steps), media_type="application/x-ndjson")
@@ -74,7 +74,7 @@ def _page(trail: Trail, scope: Scope, *, old: str, **said: Verdict | None) -> Re
         "checks": [views.row(leaf, covered_size=signed.size) for leaf in checks],
         "event_href": lambda name: href("events", q="act:trail.verify", event=name),
         "ending_href": lambda name: href("events", q="show:everything", event=name),
-        "token": form_token(scope.user, now_ms() // HOUR_MS),
+        "token": form_token(scope.user),
         "size": size,
         "ago": facets.ago,
     }

@@ -19,7 +19,7 @@ from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_
 from airflow_secure_ml.plugin.period import parse_period
 from airflow_secure_ml.plugin.principals_view import DAG, PERSON
 from airflow_secure_ml.plugin.rendering import href, page
-from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.wording import shortened, visible
 from airflow_secure_ml.services.works import text
 
@@ -51,7 +51,7 @@ def people(
     request: Request, scope: WholeLogDep, trail: TrailDep, token: Annotated[str, Form()]
 ) -> Response:
     """The people by name; that somebody looked is recorded first."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     trail.record(_looked(scope, "people", ""))
     return _list_page(scope, trail, people=trail.store.values(EventQuery(), "by", limit=LISTED))
 
@@ -78,7 +78,7 @@ def principal_named(
     id: Annotated[str, Form()],
 ) -> Response:
     """The same for a person, with the name; that somebody looked is recorded first."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     return _principal_page(scope, trail, PERSON, id[:MAX_NAME], "", "", is_named=True)
 
 
@@ -100,7 +100,7 @@ def _list_page(scope: Scope, trail: Trail, *, people: Values | None) -> Response
         openings=len(opened),
         is_all=len(opened) < OPENINGS,
         people=None if people is None else _people(trail, people),
-        token=form_token(scope.user, now_ms() // HOUR_MS),
+        token=form_token(scope.user),
     )
 
 
@@ -153,7 +153,7 @@ def _principal_page(
         period=period,
         view=principals_view.tell(trail.store, scope.limit(bounded), kind, name),
         event_href=lambda event: href("event", name=event),
-        token=form_token(scope.user, now_ms() // HOUR_MS),
+        token=form_token(scope.user),
     )
 
 

@@ -17,7 +17,7 @@ from airflow_secure_ml.plugin.filters import parse_filter, stamp
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.review_views import DAY_MS, MAX_NOTE_CHARS, ReviewViews
 from airflow_secure_ml.plugin.routes_reports import day_ms
-from airflow_secure_ml.plugin.trail import HOUR_MS, Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.services.report_figures import whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
 
@@ -53,7 +53,7 @@ def name_reviewers(
     name: Annotated[str, Form()] = "",
 ) -> Response:
     """The same with names; that somebody looked at them is recorded first."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     found = _review(trail, name) if name else None
     seen = {"page": "reviews", "query": name or None}
     trail.record(Fact(act="trail.view", phase="seen", result="ok", by=scope.user, more=seen))
@@ -74,7 +74,7 @@ def assign_review(
     note: Annotated[str, Form()] = "",
 ) -> Response:
     """Give somebody a period to look at."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     _require(scope.may_administer, "assign reviews")
     begin, end = day_ms(first), day_ms(last) + DAY_MS
     if begin >= end:
@@ -99,7 +99,7 @@ def note_review(
     event: Annotated[str, Form()] = "",
 ) -> Response:
     """Write a note, on one event or on the whole of a review."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     _require(scope.may_acknowledge, "write notes")
     found, text = _review(trail, name), _text(note)
     if not text:
@@ -125,7 +125,7 @@ def sign_review(
     note: Annotated[str, Form()] = "",
 ) -> Response:
     """Sign a period off, over the checkpoint that the reviewer saw."""
-    check_form(request, scope, token, now_ms() // HOUR_MS)
+    check_form(request, scope, token)
     _require(scope.may_acknowledge, "sign off reviews")
     found = _review(trail, name)
     shown = _views(trail, scope, named=False)
@@ -231,7 +231,7 @@ def _every(scope: Scope) -> dict[str, Any]:
     return {
         "scope": scope,
         "max_chars": MAX_NOTE_CHARS,
-        "token": form_token(scope.user, now_ms() // HOUR_MS),
+        "token": form_token(scope.user),
     }
 
 

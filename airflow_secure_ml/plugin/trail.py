@@ -35,7 +35,6 @@ from airflow_secure_ml.recording import sink_of_this_process
 from airflow_secure_ml.settings import Settings
 
 log = logging.getLogger(__name__)
-HOUR_MS = 3_600_000
 # A page's search; without an end, a few of them would hold every thread of the API server.
 QUERY_S = 10.0
 # What a page shows besides, such as how many there are: it is left out rather than waited for.
