@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -25,9 +24,6 @@ from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
 COMPARED = 10
 MAX_NAME_CHARS = 250
 MAX_COUNTED = 10_000
-# How long a page waits for what it recorded to be taken in, so that it can show it.
-TAKEN_IN_S = 3.0
-_LOOK_S = 0.05
 
 router = APIRouter()
 
@@ -278,10 +274,5 @@ def _storable(given: str) -> str:
 
 def _see(trail: Trail, event: str, target: str, otherwise: str) -> Response:
     """Lead to the page that shows what was recorded, once the log has it."""
-    deadline = time.monotonic() + TAKEN_IN_S
-    while time.monotonic() < deadline:
-        if trail.store.find(event) is not None:
-            return RedirectResponse(target, status_code=303)
-        time.sleep(_LOOK_S)
-    # Durable, but not sequenced yet: the page shows it a little later.
-    return RedirectResponse(otherwise, status_code=303)
+    # What is durable, but not sequenced yet, is shown a little later.
+    return RedirectResponse(target if trail.has_taken(event) else otherwise, status_code=303)

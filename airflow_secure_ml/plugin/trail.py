@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 QUERY_S = 10.0
 # What a page shows besides, such as how many there are: it is left out rather than waited for.
 ASIDE_S = 0.2
+# From an event's being durable to its being in the log: the sequencer's pace, and a margin.
+TAKEN_S, _POLL_S = 3.0, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,15 @@ class Trail:
             # The event is durable already; whoever records next tries again.
             log.warning("what a page recorded waits in the spool: %s", error)
         return names
+
+    def has_taken(self, name: str) -> bool:
+        """Wait until the log has what was recorded; False: not yet, a page shows it later."""
+        deadline = time.monotonic() + TAKEN_S
+        while self.store.find(name) is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
 
 
 def now_ms() -> int:
