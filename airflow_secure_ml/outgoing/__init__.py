@@ -5,7 +5,7 @@ says is believed here.
 """
 
 from airflow_secure_ml.outgoing.connecting import DEADLINE_S, TIMEOUT_S, connected, context_of
-from airflow_secure_ml.outgoing.posting import MAX_ANSWER_BYTES, HttpPoster
+from airflow_secure_ml.outgoing.posting import MAX_ANSWER_BYTES, HttpPoster, exchange
 
 __all__ = [
     "DEADLINE_S",
@@ -14,4 +14,5 @@ __all__ = [
     "HttpPoster",
     "connected",
     "context_of",
+    "exchange",
 ]

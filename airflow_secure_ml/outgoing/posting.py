@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_secure_ml.core.audit.relaying import Answer
 from airflow_secure_ml.errors import ServiceUnavailableError
@@ -62,7 +62,16 @@ class HttpPoster:
             context = context_of(self._service, self._ca, option=self._ca_option)
         named = {"Content-Type": content_type, "User-Agent": "airflow-secure-ml", **(headers or {})}
         try:
-            answer, missing = self._exchange(context, f"{self._url.path}{path}", body, named)
+            answer, missing = exchange(
+                self._url,
+                f"{self._url.path}{path}",
+                body,
+                named,
+                context=context,
+                timeout_s=self._timeout_s,
+                deadline_s=self._deadline_s,
+                max_bytes=MAX_ANSWER_BYTES + 1,
+            )
         except (OSError, http.client.HTTPException) as error:
             raise self._failed(f"{type(error).__name__}: {error}") from error
         if len(answer.body) > MAX_ANSWER_BYTES:
@@ -71,30 +80,53 @@ class HttpPoster:
             raise self._failed(f"an answer that ends {missing} bytes early")
         return answer
 
-    def _exchange(
-        self, context: ssl.SSLContext | None, target: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[Answer, int]:
-        """What it answered, read to a byte past the limit; how many bytes of it did not come."""
-        host, port = self._url.hostname or "", self._url.port
-        limits = {"timeout_s": self._timeout_s, "deadline_s": self._deadline_s}
-        with connected(host, port or (443 if context else 80), context, **limits) as line:
-            connection = _connection(host, port, context)
-            connection.sock = line
-            connection.request("POST", target, body, headers)
-            response = connection.getresponse()
-            answer = Answer(
-                status=response.status,
-                body=response.read(MAX_ANSWER_BYTES + 1),
-                retry_after=(response.getheader("Retry-After") or "").strip(),
-            )
-            missing = response.length or 0
-            response.close()
-        return answer, missing
-
     def _failed(self, reason: str) -> ServiceUnavailableError:
         return ServiceUnavailableError(
             service=self._service, action=self._action, reason=reason.strip()[:300]
         )
+
+
+def exchange(
+    url: SplitResult,
+    target: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    context: ssl.SSLContext | None,
+    timeout_s: float,
+    deadline_s: float,
+    max_bytes: int,
+) -> tuple[Answer, int]:
+    """Post once: what was answered, and how many bytes of it were not read or did not come.
+
+    Args:
+        url: The server's address.
+        target: The path to post to.
+        body: What is posted.
+        headers: All headers but those that HTTP itself needs.
+        context: What its certificate is checked by; None: no TLS.
+        timeout_s: How long it may be silent.
+        deadline_s: How long the exchange may take in all.
+        max_bytes: So much of the answer's body is read.
+
+    Raises:
+        OSError, http.client.HTTPException: No connection, or no answer in time.
+    """
+    host, port = url.hostname or "", url.port
+    limits = {"timeout_s": timeout_s, "deadline_s": deadline_s}
+    with connected(host, port or (443 if context else 80), context, **limits) as line:
+        connection = _connection(host, port, context)
+        connection.sock = line
+        connection.request("POST", target, body, headers)
+        response = connection.getresponse()
+        answer = Answer(
+            status=response.status,
+            body=response.read(max_bytes),
+            retry_after=(response.getheader("Retry-After") or "").strip(),
+        )
+        missing = response.length or 0
+        response.close()
+    return answer, missing
 
 
 def _connection(

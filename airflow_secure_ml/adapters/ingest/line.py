@@ -27,7 +27,7 @@ from airflow_secure_ml.core.audit.ingesting import (
 )
 from airflow_secure_ml.core.audit.lines import FINAL, Patience, not_durable
 from airflow_secure_ml.errors import ServiceUnavailableError
-from airflow_secure_ml.outgoing import connected, context_of
+from airflow_secure_ml.outgoing import context_of, exchange
 
 PATIENCE_S: Final = 30.0
 # Of one request, from the first byte out to the last one in.
@@ -114,25 +114,27 @@ class IngestLine:
             "Content-Type": MEDIA_TYPE,
             EMITTER_HEADER: self._emitter,
         }
-        host, context = self._url.hostname or "", None
+        context = None
         if self._url.scheme == "https":
             # The system's certificates, and the host's name; SSL_CERT_FILE adds to them.
             context = context_of("audit ingest", "")
-        port = self._url.port or (80 if context is None else 443)
-        limits = {"timeout_s": timeout_s, "deadline_s": timeout_s}
-        with connected(host, port, context, **limits) as line:
-            connection = http.client.HTTPConnection(host, self._url.port)
-            connection.sock = line
-            connection.request("POST", self._url.path or "/", body, headers)
-            answer = connection.getresponse()
-            said = answer.read(_MAX_ANSWER)
-        if answer.length and len(said) < _MAX_ANSWER:
-            raise OSError(errno.ECONNABORTED, f"its answer ends {answer.length} bytes early")
-        if answer.status == 200 and said == DURABLE:
+        answer, missing = exchange(
+            self._url,
+            self._url.path or "/",
+            body,
+            headers,
+            context=context,
+            timeout_s=timeout_s,
+            deadline_s=timeout_s,
+            max_bytes=_MAX_ANSWER,
+        )
+        if missing and len(answer.body) < _MAX_ANSWER:
+            raise OSError(errno.ECONNABORTED, f"its answer ends {missing} bytes early")
+        if answer.status == 200 and answer.body == DURABLE:
             return None
         if answer.status in {429, 502, 503, 504}:
-            return _retry_after(answer.getheader("Retry-After"))
-        raise OSError(errno.EPROTO, f"status {answer.status}: {_shown(said)}")
+            return _retry_after(answer.retry_after)
+        raise OSError(errno.EPROTO, f"status {answer.status}: {_shown(answer.body)}")
 
 
 def read_token(path: Path) -> str:
@@ -167,8 +169,8 @@ def read_private(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _retry_after(text: str | None) -> float:
-    return min(float(text), _MAX_RETRY_S) if text and text.isascii() and text.isdigit() else 1.0
+def _retry_after(text: str) -> float:
+    return min(float(text), _MAX_RETRY_S) if text.isascii() and text.isdigit() else 1.0
 
 
 def _shown(said: bytes) -> str:
