@@ -1,13 +1,14 @@
-"""Find the event that an address names, for those who may see it."""
+"""Find the event that an address names, for those who may see it, and say that they looked."""
 
 from __future__ import annotations
 
 from fastapi import HTTPException
 
+from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.plugin.trail import Trail
-from airflow_secure_ml.plugin.wording import fields
+from airflow_secure_ml.plugin.wording import fields, time_of
 
 # An event's name has 32 hex digits, a colon and a number.
 MAX_NAME_CHARS = 100
@@ -26,6 +27,28 @@ def visible_leaf(trail: Trail, scope: Scope, name: str) -> Leaf:
             404, f"There is no such event among those that you may read.{_gone(trail, scope)}"
         )
     return leaf
+
+
+def position(leaf: Leaf) -> tuple[int, int]:
+    """Where a page of events goes on: from this one."""
+    return (time_of(leaf.event), leaf.index)
+
+
+def position_of(trail: Trail, scope: Scope, name: str) -> tuple[int, int] | None:
+    """Where a page of events goes on; None: no event of that name is for this reader."""
+    leaf = trail.store.find(name[:MAX_NAME_CHARS]) if name else None
+    return position(leaf) if leaf and scope.covers(leaf.event) else None
+
+
+def looked(scope: Scope, page: str, query: str = "") -> Fact:
+    """That a reader looked at what is personal: on which page, and what they asked for."""
+    return Fact(
+        act="trail.view",
+        phase="seen",
+        result="ok",
+        by=scope.user,
+        more={"page": page, "query": query or None},
+    )
 
 
 def _gone(trail: Trail, scope: Scope) -> str:

@@ -16,7 +16,7 @@ from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_form, form_token
 from airflow_secure_ml.plugin.audit_path import drawing
 from airflow_secure_ml.plugin.filters import Filter, parse_filter
-from airflow_secure_ml.plugin.lookup import visible_leaf
+from airflow_secure_ml.plugin.lookup import looked, visible_leaf
 from airflow_secure_ml.plugin.proofs import Proof, prove_event
 from airflow_secure_ml.plugin.rendering import fragment, href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
@@ -85,17 +85,6 @@ def proof(
         return Response(proven.as_tlog_proof(), media_type="text/plain", headers=headers)
     body = json.dumps(proven.as_file(), indent=1, ensure_ascii=True)
     return Response(body, media_type="application/json", headers=headers)
-
-
-def looked(scope: Scope, what: str, query: str) -> Fact:
-    """That a reader looked at what is personal."""
-    return Fact(
-        act="trail.view",
-        phase="seen",
-        result="ok",
-        by=scope.user,
-        more={"page": what, "query": query},
-    )
 
 
 def links(found: Filter, *, older: str = "", newer: str = "") -> dict[str, Any]:

@@ -18,12 +18,12 @@ from airflow_secure_ml.plugin import completion, facets, views
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
 from airflow_secure_ml.plugin.filter_words import MAX_FILTER_CHARS, Token
 from airflow_secure_ml.plugin.filters import Filter, parse_filter
-from airflow_secure_ml.plugin.lookup import visible_leaf
+from airflow_secure_ml.plugin.lookup import looked, position, visible_leaf
 from airflow_secure_ml.plugin.overview import overview
 from airflow_secure_ml.plugin.rendering import href, page
-from airflow_secure_ml.plugin.routes_event import drawer_values, links, looked
+from airflow_secure_ml.plugin.routes_event import drawer_values, links
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
-from airflow_secure_ml.plugin.wording import fields, time_of
+from airflow_secure_ml.plugin.wording import fields
 
 PAGE_ROWS = 50
 # Counting a million events would be felt.
@@ -133,10 +133,10 @@ def complete(scope: ScopeDep, trail: TrailDep, q: str = "", at: int = 0) -> Resp
 def _listing(trail: Trail, scope: Scope, query: EventQuery, *, older: str, newer: str) -> _Listing:
     limit = PAGE_ROWS + 1
     if newer:
-        bound = _bound(visible_leaf(trail, scope, newer))
+        bound = position(visible_leaf(trail, scope, newer))
         found = list(trail.store.page(query, newer_than=bound, limit=limit))
         return _Listing(leaves=found[-PAGE_ROWS:], has_older=True, has_newer=len(found) == limit)
-    below = _bound(visible_leaf(trail, scope, older)) if older else None
+    below = position(visible_leaf(trail, scope, older)) if older else None
     page_of = trail.store.page(query, older_than=below, limit=limit)
     return _Listing(
         leaves=page_of[:PAGE_ROWS], has_older=len(page_of) > PAGE_ROWS, has_newer=bool(older)
@@ -169,10 +169,6 @@ def _counted(trail: Trail, query: EventQuery, *, at_most: int) -> int | None:
 
 def _names_person(found: Filter) -> bool:
     return any(token.field == "by" for token in found.tokens)
-
-
-def _bound(leaf: Leaf) -> tuple[int, int]:
-    return (time_of(leaf.event), leaf.index)
 
 
 def _turn(found: Filter, rows: Sequence[views.Row], direction: str) -> str:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Response
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin import keys_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
+from airflow_secure_ml.plugin.lookup import position, position_of
 from airflow_secure_ml.plugin.period import days_before, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
@@ -114,7 +115,7 @@ def leases(
     period = parse_period(after or days_before(now, LEASE_DAYS), before)
     query = scope.limit(EventQuery(from_ms=period.from_ms, until_ms=period.until_ms))
     found = lease_lives(
-        trail.store, query, now_ms=now, older_than=_bound(trail, scope, older), limit=GRANTS
+        trail.store, query, now_ms=now, older_than=position_of(trail, scope, older), limit=GRANTS
     )
     counts = {state: sum(life.state == state for life in found.lives) for state in _STATES}
     left = [life for life in found.lives if life.state not in (REVOKED, UNNAMED)]
@@ -157,24 +158,18 @@ def _is_told(leaf: Leaf) -> bool:
     return leaf.event.get("phase") != "intent"
 
 
-def _bound(trail: Trail, scope: Scope, name: str) -> tuple[int, int] | None:
-    """Where a page goes on: below the event named, if the reader may see it."""
-    leaf = trail.store.find(name[:100]) if name else None
-    return (time_of(leaf.event), leaf.index) if leaf and scope.covers(leaf.event) else None
-
-
 def _uses(
     trail: Trail, scope: Scope, query: EventQuery, name: str, version: str, older: str
 ) -> tuple[list[keys_view.RunUse], str]:
     """The runs among the newest events, and the address to go on from."""
     leaves: list[Leaf] = []
-    bound = _bound(trail, scope, older)
+    bound = position_of(trail, scope, older)
     while len(leaves) < USE_EVENTS:
         found = trail.store.page(query, older_than=bound, limit=STEP)
         leaves.extend(found)
         if len(found) < STEP:
             return keys_view.run_uses(leaves, name, version), ""
-        bound = (time_of(found[-1].event), found[-1].index)
+        bound = position(found[-1])
     last = name_of(leaves[-1].event)
     on = href("key", name=name, version=version, older=last)
     return keys_view.run_uses(leaves, name, version), on

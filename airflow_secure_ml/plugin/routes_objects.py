@@ -13,11 +13,12 @@ from airflow_secure_ml.plugin import objects_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
 from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.lineage_view import GraphView, draw, short_digest
+from airflow_secure_ml.plugin.lookup import position_of
 from airflow_secure_ml.plugin.period import Period, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.views import Row, row
-from airflow_secure_ml.plugin.wording import time_of, visible
+from airflow_secure_ml.plugin.wording import visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
 from airflow_secure_ml.services.works import READS, Version, touches_in, version_of
 
@@ -189,8 +190,7 @@ def _accesses(
     """A page of who opened an object, and the address of the next one."""
     times = {"from_ms": period.from_ms, "until_ms": period.until_ms}
     query = _about(scope, uri, digest, acts=READS, **times)
-    leaf = trail.store.find(older[:100]) if older else None
-    bound = (time_of(leaf.event), leaf.index) if leaf and scope.covers(leaf.event) else None
+    bound = position_of(trail, scope, older)
     leaves = list(trail.store.page(query, older_than=bound, limit=PAGE_ROWS + 1))
     outcomes = [each for each in leaves[:PAGE_ROWS] if each.event.get("phase") != "intent"]
     found = objects_view.accesses(outcomes, trail.store, scope.dags)

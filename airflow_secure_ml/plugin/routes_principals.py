@@ -12,10 +12,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 
-from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.query import EventQuery, Values
 from airflow_secure_ml.plugin import principals_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_form, form_token
+from airflow_secure_ml.plugin.lookup import looked
 from airflow_secure_ml.plugin.period import parse_period
 from airflow_secure_ml.plugin.principals_view import DAG, PERSON
 from airflow_secure_ml.plugin.rendering import href, page
@@ -52,7 +52,7 @@ def people(
 ) -> Response:
     """The people by name; that somebody looked is recorded first."""
     check_form(request, scope, token)
-    trail.record(_looked(scope, "people", ""))
+    trail.record(looked(scope, "people"))
     return _list_page(scope, trail, people=trail.store.values(EventQuery(), "by", limit=LISTED))
 
 
@@ -134,7 +134,7 @@ def _principal_page(
         # A name in an address would end up in logs that nobody erases.
         if not _HASH.fullmatch(name):
             raise HTTPException(404, "A person is named by the hash that stands in events.")
-        trail.record(_looked(scope, "principal", name))
+        trail.record(looked(scope, "principal", name))
     if not trail.store.page(scope.limit(query), limit=1):
         # One answer for "not there" and "not yours": which of the two must not be told.
         raise HTTPException(404, "No event among those that you may read is of such a principal.")
@@ -167,8 +167,3 @@ def _hash_in(value: object) -> str:
 
 def _count(count: int, values: Values) -> str:
     return f"{count:,}" if values.is_exact else f"{count:,}+"
-
-
-def _looked(scope: Scope, what: str, about: str) -> Fact:
-    more = {"page": what, "query": about} if about else {"page": what}
-    return Fact(act="trail.view", phase="seen", result="ok", by=scope.user, more=more)

@@ -13,6 +13,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import Scope, WholeLogDep, check_form, form_token
 from airflow_secure_ml.plugin.filters import parse_filter, stamp
+from airflow_secure_ml.plugin.lookup import looked
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.review_views import DAY_MS, MAX_NOTE_CHARS, ReviewViews
 from airflow_secure_ml.plugin.routes_reports import day_ms
@@ -51,8 +52,7 @@ def name_reviewers(
     """The same with names; that somebody looked at them is recorded first."""
     check_form(request, scope, token)
     found = _review(trail, name) if name else None
-    seen = {"page": "reviews", "query": name or None}
-    trail.record(Fact(act="trail.view", phase="seen", result="ok", by=scope.user, more=seen))
+    trail.record(looked(scope, "reviews", name))
     if found is None:
         return _list(trail, scope, named=True)
     return _one(trail, scope, found, named=True)

@@ -20,9 +20,10 @@ from airflow_secure_ml.plugin.checked import checked_run
 from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.lanes import Try, lay_out
 from airflow_secure_ml.plugin.lineage_view import GraphView, draw
+from airflow_secure_ml.plugin.lookup import position
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import TrailDep
-from airflow_secure_ml.plugin.wording import time_of, visible
+from airflow_secure_ml.plugin.wording import visible
 from airflow_secure_ml.services.lineage import Limits, trace
 from airflow_secure_ml.services.works import READS, WRITES, version_of
 
@@ -100,7 +101,7 @@ def newest_of(store: AuditStore, query: EventQuery) -> tuple[list[Leaf], bool]:
         if len(page_of) < PAGE_ROWS:
             return found[::-1], False
         held_bytes += sum(len(leaf.data) for leaf in page_of)
-        bound = (time_of(page_of[-1].event), page_of[-1].index)
+        bound = position(page_of[-1])
     return found[::-1], True
 
 
