@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.plugin.lanes import Try
-from airflow_secure_ml.plugin.views import When, event_name, when
+from airflow_secure_ml.plugin.views import When, when
 from airflow_secure_ml.plugin.wording import fields, plain
 from airflow_secure_ml.services.coverage import DIFFERENCES
 from airflow_secure_ml.services.coverage_alerts import COVERAGE, still_raised
+from airflow_secure_ml.services.works import name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def checked_run(
     raised = still_raised(alerts)
     counts = {kind: len(raised.get(COVERAGE + kind, {})) for kind in DIFFERENCES}
     return CheckedRun(
-        event=event_name(check),
+        event=name_of(check),
         at=when(until_ms),
         source=plain(fields(check, "more").get("source", "?")),
         differences=tuple(f"{count} {kind}" for kind, count in counts.items() if count),

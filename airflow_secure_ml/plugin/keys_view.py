@@ -15,7 +15,7 @@ from airflow_secure_ml.plugin.filter_words import Token
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.views import Mark, When, when
-from airflow_secure_ml.plugin.wording import duration, fields, plain, visible
+from airflow_secure_ml.plugin.wording import duration, fields, plain, visible, where
 from airflow_secure_ml.services.lease_lives import (
     ALIVE,
     ENDLESS,
@@ -154,7 +154,6 @@ def lease_row(life: LeaseLife) -> LeaseRow:
     event, lease, run = life.event, fields(life.event, "lease"), fields(life.event, "run")
     icon, word, tone = LEASE_MARKS[life.state]
     dag, run_id = text(run.get("dag")), text(run.get("run"))
-    where = ".".join(plain(run[name]) for name in ("dag", "task") if name in run)
     return LeaseRow(
         mark=Mark(icon=icon, word=word, tone=tone),
         path=plain(lease.get("path", "?")),
@@ -164,7 +163,7 @@ def lease_row(life: LeaseLife) -> LeaseRow:
         ends=None if life.ends_ms is None else when(life.ends_ms),
         ended_href=href("event", name=life.ended) if life.ended else "",
         failed_href=href("event", name=life.failed) if life.failed else "",
-        where=where,
+        where=where(event),
         run_href=href("run", dag_id=dag, run_id=run_id) if dag and run_id else "",
     )
 

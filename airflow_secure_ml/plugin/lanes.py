@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.sentences import sentence
-from airflow_secure_ml.plugin.views import event_name
 from airflow_secure_ml.plugin.wording import duration, fields, key_label, plain, reason
+from airflow_secure_ml.services.works import name_of
 
 # activity: (shape, word)
 STEPS = {
@@ -281,7 +281,7 @@ def _steps(events: Sequence[Mapping[str, Any]], scale: _Scale) -> Iterable[Step]
     answered = {str(event.get("of")) for event in events if event.get("phase") == "outcome"}
     for event in events:
         shape, word = STEPS.get(str(event.get("act")), ("", ""))
-        name = event_name(event)
+        name = name_of(event)
         if not shape or (event.get("phase") == "intent" and name in answered):
             continue
         tone = ""
@@ -345,5 +345,5 @@ def _flows(leaves: Sequence[Leaf]) -> Iterable[Flow]:
             uri=plain(obj.get("uri", "")),
             digest=plain(obj.get("digest", "")),
             key=key_label(fields(event, "key")),
-            event=event_name(event),
+            event=name_of(event),
         )

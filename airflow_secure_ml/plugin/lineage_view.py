@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from airflow_secure_ml.plugin.graph_layout import Box, lay_out
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import RESULTS, When, when
-from airflow_secure_ml.plugin.wording import shortened, visible
+from airflow_secure_ml.plugin.wording import last_part, shortened, visible
 from airflow_secure_ml.services.lineage_ends import ends_of
 from airflow_secure_ml.services.lineage_graph import READ, SAME, WROTE, Ended, Lineage
 from airflow_secure_ml.services.works import Version, Work
@@ -194,7 +194,7 @@ def _key(end: Version | str, keys: Mapping[Version, str], works: Mapping[str, st
 
 
 def _name(uri: str) -> str:
-    return visible(uri.rstrip("/").rpartition("/")[2] or uri) or "hidden address"
+    return last_part(uri) or "hidden address"
 
 
 def _fit(text: str, chars: int) -> str:

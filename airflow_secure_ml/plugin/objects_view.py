@@ -23,8 +23,9 @@ from airflow_secure_ml.plugin.wording import (
     size,
     tail,
     visible,
+    where,
 )
-from airflow_secure_ml.services.works import number, text, version_of, work_in
+from airflow_secure_ml.services.works import name_of, number, text, version_of, work_in
 
 LIFE = (
     *("object.publish", "object.seal", "object.sign", "object.quarantine"),
@@ -156,8 +157,8 @@ def _version(uri: str, digest: str, events: Sequence[Mapping[str, Any]], chosen:
         href=href("object", uri=uri, digest=digest),
         lineage_href=href("lineage", uri=uri, digest=digest),
         written=None if published is None else when(published.get("time")),
-        event_href="" if published is None else href("event", name=_name(published)),
-        by="" if published is None else who(published),
+        event_href="" if published is None else href("event", name=name_of(published)),
+        by="" if published is None else where(published) or "outside of a task",
         size=next((size(obj["bytes"]) for obj in objects if "bytes" in obj), ""),
         rows=next((plain(obj["rows"]) for obj in objects if "rows" in obj), ""),
         key=key_label(fields(published or {}, "key")) or key_label(fields(sealed, "key")),
@@ -165,22 +166,6 @@ def _version(uri: str, digest: str, events: Sequence[Mapping[str, Any]], chosen:
         or plain(fields(published or {}, "more").get("signer", "")),
         is_chosen=digest == chosen,
     )
-
-
-def tail_of(uri: str) -> str:
-    """An address's last part, for a heading."""
-    return visible(uri.rstrip("/").rpartition("/")[2] or uri)
-
-
-def who(event: Mapping[str, Any]) -> str:
-    """The DAG and task of an event, for a cell."""
-    run = fields(event, "run")
-    words = [plain(run[name]) for name in ("dag", "task") if name in run]
-    return ".".join(words) or "outside of a task"
-
-
-def _name(event: Mapping[str, Any]) -> str:
-    return f"{event.get('emitter', '')}:{event.get('seq', '')}"
 
 
 def _said(event: Mapping[str, Any]) -> str:

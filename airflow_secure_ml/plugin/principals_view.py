@@ -15,7 +15,7 @@ from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.keys_view import events_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Row, When, row, when
-from airflow_secure_ml.plugin.wording import fields, plain, visible
+from airflow_secure_ml.plugin.wording import fields, last_part, plain, visible
 from airflow_secure_ml.services.works import READS, WRITES, number, text
 
 DAG, WORKER, PERSON = "dag", "worker", "person"
@@ -196,15 +196,11 @@ def _counted(value: str, count: int, target: str, *, is_all: bool) -> Counted:
         "principal": href("principal", kind=DAG, id=value),
     }
     return Counted(
-        label=_short(value) if target == "object" else visible(value),
+        label=last_part(value) if target == "object" else visible(value),
         title=visible(value),
         href=links.get(target, ""),
         count=f"{count:,}" if is_all else f"{count:,}+",
     )
-
-
-def _short(uri: str) -> str:
-    return visible(uri.rstrip("/").rpartition("/")[2] or uri)
 
 
 def _rows(leaves: Iterable[Leaf]) -> tuple[Row, ...]:

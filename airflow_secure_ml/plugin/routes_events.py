@@ -24,6 +24,7 @@ from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.routes_event import drawer_values, links
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields
+from airflow_secure_ml.services.works import name_of
 
 PAGE_ROWS = 50
 # Counting a million events would be felt.
@@ -152,7 +153,7 @@ def _watch(trail: Trail, query: EventQuery, leaves: Sequence[Leaf]) -> tuple[str
         return "", 0
     last = max(leaves, key=lambda leaf: leaf.index)
     known = _newer(trail, query, last.index)
-    return ("", 0) if known is None else (views.event_name(last.event), known)
+    return ("", 0) if known is None else (name_of(last.event), known)
 
 
 def _newer(trail: Trail, query: EventQuery, index: int) -> int | None:

@@ -18,9 +18,9 @@ from airflow_secure_ml.plugin.period import Period, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.views import Row, row
-from airflow_secure_ml.plugin.wording import visible
+from airflow_secure_ml.plugin.wording import last_part, visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
-from airflow_secure_ml.services.works import READS, Version, touches_in, version_of
+from airflow_secure_ml.services.works import READS, Version, name_of, touches_in, version_of
 
 PAGE_ROWS = 50
 # Events that tell of an address's versions; older ones are under Events.
@@ -86,7 +86,7 @@ def object_page(
         raw_uri=uri,
         digest=digest,
         shown_digest=short_digest(digest) if digest else "",
-        label=objects_view.tail_of(uri) or short_digest(digest),
+        label=last_part(uri) or short_digest(digest),
         period=period,
         accesses=opened,
         older_href=older_href,
@@ -115,7 +115,7 @@ def lineage(
         "Objects",
         whole=scope.whole,
         uri=visible(uri, limit=MAX_URI),
-        label=objects_view.tail_of(uri) or short_digest(digest),
+        label=last_part(uri) or short_digest(digest),
         shown_digest=short_digest(chosen),
         graph=graph,
         way=way,
@@ -198,8 +198,7 @@ def _accesses(
         found = _plain_accesses(trail, scope, uri, period)
     if len(leaves) <= PAGE_ROWS:
         return found, ""
-    last = leaves[PAGE_ROWS - 1].event
-    name = f"{last.get('emitter', '')}:{last.get('seq', '')}"
+    name = name_of(leaves[PAGE_ROWS - 1].event)
     return found, href(
         "object", uri=uri, digest=digest, after=period.after, before=period.before, older=name
     )
@@ -228,7 +227,7 @@ def _listed(scope: Scope, trail: Trail, uri: str, count: int, *, is_exact: bool)
     shown = f"{count:,}" if count and is_exact else f"{count:,}+"
     return _Listed(
         uri=visible(uri),
-        name=objects_view.tail_of(uri),
+        name=last_part(uri),
         href=href("object", uri=uri),
         count=shown if count else "",
         newest=row(newest[0], covered_size=0, numbered=False),

@@ -13,10 +13,11 @@ from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import WholeLogDep
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
-from airflow_secure_ml.plugin.wording import fields, plain, shortened
+from airflow_secure_ml.plugin.wording import fields, plain, shortened, where
 from airflow_secure_ml.services.report_figures import DAY_MS, stamp, whole_period_before
 from airflow_secure_ml.services.report_html import period_of, report_values
 from airflow_secure_ml.services.reporting import FORMAT, build_report
+from airflow_secure_ml.services.works import name_of
 
 # A page has a fraction of a second; the operator counts all there is.
 COUNT_TO = 250_000
@@ -114,14 +115,14 @@ def _written_leaves(trail: Trail) -> Any:
 
 
 def _written(event: Any) -> Written:
-    run, thing, more = (fields(event, name) for name in ("run", "object", "more"))
+    thing, more = fields(event, "object"), fields(event, "more")
     query = str(more.get("query", ""))
     digest = plain(thing.get("digest", ""))
     return Written(
-        event=views.event_name(event),
+        event=name_of(event),
         when=views.when(event.get("time")),
         period=_period_in(query),
-        by=".".join(plain(run[name]) for name in ("dag", "task") if name in run) or "?",
+        by=where(event) or "?",
         name=plain(thing.get("name", "?")),
         uri=plain(thing.get("uri", "?")),
         digest=digest,

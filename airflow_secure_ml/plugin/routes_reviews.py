@@ -20,6 +20,7 @@ from airflow_secure_ml.plugin.routes_reports import day_ms
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.services.report_figures import whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
+from airflow_secure_ml.services.works import name_of
 
 # Each reads some hashes; whoever opens an older one compares it there.
 COMPARED = 10
@@ -158,7 +159,7 @@ def show_note(scope: WholeLogDep, trail: TrailDep, event: str) -> Response:
         raise HTTPException(404, "There is no such event.")
     found, _ = reviews(trail.store)
     shown = _views(trail, scope, named=False)
-    name = views.event_name(leaf.event)
+    name = name_of(leaf.event)
     around = [review for review in found if shown.is_open(review)]
     values: dict[str, Any] = {
         "row": views.row(leaf, covered_size=trail.signed().size),

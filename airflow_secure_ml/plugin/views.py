@@ -20,12 +20,14 @@ from airflow_secure_ml.plugin.wording import (
     fields,
     is_hidden,
     key_label,
+    last_part,
     plain,
     reason,
     shortened,
     size,
     visible,
 )
+from airflow_secure_ml.services.works import name_of
 
 # result: (icon, word, tone); tones are the style sheet's four meanings.
 RESULTS = {
@@ -136,11 +138,6 @@ class Drawer:
     byte_count: int
 
 
-def event_name(event: Mapping[str, Any]) -> str:
-    """The event's name, `<emitter>:<seq>`."""
-    return f"{event.get('emitter', '')}:{event.get('seq', '')}"
-
-
 def when(ms: object) -> When:
     """A moment from milliseconds since 1970 UTC; one out of range is shown as it stands."""
     if not isinstance(ms, int) or not 0 <= ms < 253_402_300_800_000:
@@ -184,7 +181,7 @@ def row(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Row:
     if isinstance(map_index, int) and map_index >= 0:
         attempt = f"[{map_index}] {attempt}".strip()
     return Row(
-        name=event_name(event),
+        name=name_of(event),
         number=f"{leaf.index:,}" if numbered else "",
         covered=leaf.index < covered_size,
         when=when(event.get("time")),
@@ -211,7 +208,7 @@ def row(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Row:
 def _object_label(event: Mapping[str, Any], obj: Mapping[str, Any]) -> str:
     uri = obj.get("uri")
     if isinstance(uri, str):
-        return visible(uri.rstrip("/").rpartition("/")[2] or uri)
+        return last_part(uri)
     return "" if "rule" in event and not obj else thing(event)
 
 

@@ -136,6 +136,17 @@ def tail(address: str, *, keep: int = 2) -> str:
     return "…/" + "/".join(parts[-keep:]) if len(parts) > keep + 1 else address
 
 
+def last_part(address: str) -> str:
+    """The last part of an address, for a heading or a cell."""
+    return visible(address.rstrip("/").rpartition("/")[2] or address)
+
+
+def where(event: Mapping[str, Any]) -> str:
+    """An event's DAG and task as `dag.task`; empty: it is of neither."""
+    run = fields(event, "run")
+    return ".".join(plain(run[name]) for name in ("dag", "task") if name in run)
+
+
 def key_label(key: Mapping[str, Any]) -> str:
     """A key as `data/3`; empty if the event names none."""
     if "name" not in key:
