@@ -122,6 +122,42 @@ def test_an_object_that_changes_while_it_is_rewrapped_is_left_whole(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
+@pytest.mark.parametrize("size", [1000, 13 * MIB], ids=["small", "parts"])
+@pytest.mark.parametrize("how", ["replaced", "rewrapped"])
+def test_an_object_that_changes_after_the_last_look_is_left_whole(
+    store, bucket, seal, size, how, client, s3
+):
+    uri = f"s3://{bucket}/x"
+    seal(uri, size)
+    another = s3.client()
+    other = S3Objects(lambda bucket: another)
+    changes = []
+
+    def change(**_):
+        if changes:
+            return
+        changes.append(how)
+        if how == "rewrapped":
+            rewrap(other, uri, keys=[OLD, NEW])
+            return
+        with other.create(uri) as writer:
+            plain = io.BytesIO(memoryview(DATA)[: size - 7])
+            seal_object(plain, writer, keys=[OLD], context={"a": "b"})
+            writer.commit(replace=True)
+
+    def arm():
+        for last in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(f"before-call.s3.{last}", change)
+
+    with pytest.raises(IntegrityError, match="another writer came in between"):
+        rewrap(store, uri, between=arm, keys=[kek("third", 3)])
+
+    assert changes == [how], "it was changed right before the last request"
+    length = size - 7 if how == "replaced" else size
+    assert opened(other, uri, OLD) == DATA[:length]
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
 def test_a_source_that_changes_before_it_is_copied_is_refused(store, s3, seal):
     uri = f"s3://{s3.new_bucket()}/x"
     seal(uri, 13 * MIB)
