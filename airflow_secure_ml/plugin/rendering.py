@@ -82,7 +82,7 @@ def static_files() -> Mapping[str, tuple[bytes, str]]:
     """Name → content and type of everything that may be served as it is."""
     return {
         path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
-        for path in (FOLDER / "static").iterdir()
+        for path in (*(FOLDER / "static").iterdir(), REPORT_TEMPLATES / "report.css")
         if path.suffix in STATIC_TYPES
     }
 

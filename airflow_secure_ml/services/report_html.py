@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jinja2
-from markupsafe import Markup
 
 from airflow_secure_ml.core.audit.catalogue import WHYS
 from airflow_secure_ml.services.report_figures import DAY_MS, stamp
@@ -39,16 +38,13 @@ def standalone(report: Report, *, base_url: str) -> str:
         report: The report.
         base_url: Where Airflow's pages are, such as `https://airflow.example`; figures link there.
     """
-    style = (TEMPLATES / "security_report.css").read_text(encoding="utf-8")
     pages = f"{base_url.rstrip('/')}/secure-ml"
     values = report_values(
         report,
         link=lambda words: f"{pages}/events?{urlencode({'q': words})}",
         link_event=lambda name: f"{pages}/event?{urlencode({'name': name})}",
     )
-    template = _templates().get_template("security_report.html")
-    # The package's own file, in which no markup could end the element.
-    return template.render(style=Markup(style), **values) + "\n"  # noqa: S704 - as above
+    return _templates().get_template("security_report.html").render(values) + "\n"
 
 
 def report_values(
