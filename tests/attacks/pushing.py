@@ -10,6 +10,7 @@ import time
 
 from airflow_secure_ml.adapters.guardian_process import Guardian, GuardianAudit
 from airflow_secure_ml.audit_ports import push_target
+from airflow_secure_ml.core.audit.event import Fact
 
 DEADLINE_S = 60.0
 # It names what it was told is durable.
@@ -27,6 +28,10 @@ while True:
         print(name, flush=True)
     sink.close()
 """
+
+
+def fact(name):
+    return Fact(act="xcom.write", phase="intent", more={"name": name})
 
 
 def start_worker(**target):

@@ -9,10 +9,9 @@ import pytest
 from airflow_secure_ml.adapters.postgres_audit.inbox_line import InboxLines
 from airflow_secure_ml.adapters.postgres_audit.inbox_segments import InboxSegments
 from airflow_secure_ml.adapters.spool import EmitterSink
-from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.audit.frame import encode_frame
 from airflow_secure_ml.services.joined_segments import JoinedSegments
 from tests.contracts.audit_stores import PostgresStore, Site
+from tests.services.audit.conftest import framed
 
 ADD = "INSERT INTO asml_trail.inbox(emitter, seq, frames) VALUES (%s, %s, %s)"
 LOCKS = (
@@ -23,14 +22,6 @@ LOCKS = (
 SEQUENCERS, EMITTERS = 1, 2
 OTHER_WORKER = "trail_other_worker"
 DEADLINE_S = 60.0
-
-
-def framed(payloads, kind=1):
-    return b"".join(encode_frame(kind, payload) for payload in payloads)
-
-
-def fact(name):
-    return Fact(act="xcom.write", phase="intent", more={"name": name})
 
 
 class InboxSite(Site):

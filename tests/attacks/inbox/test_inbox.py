@@ -13,9 +13,10 @@ from airflow_secure_ml.adapters.spool import EmitterSink
 from airflow_secure_ml.core.audit.frame import encode_frame
 from airflow_secure_ml.core.audit.stamp import Stamp
 from airflow_secure_ml.errors import ServiceUnavailableError
-from tests.services.audit.conftest import ALICE, BOB, chain, event
+from tests.attacks.pushing import fact
+from tests.services.audit.conftest import ALICE, BOB, chain, event, framed
 
-from .conftest import ADD, fact, framed
+from .conftest import ADD
 
 pytestmark = pytest.mark.postgres
 

@@ -10,10 +10,13 @@ import threading
 
 import pytest
 
+from airflow_secure_ml.adapters.ingest.line import IngestLines
 from airflow_secure_ml.adapters.sequencer import SpoolSegments
+from airflow_secure_ml.adapters.spool import EmitterSink
 from airflow_secure_ml.core.audit.ingesting import EMITTER_HEADER, MEDIA_TYPE
 from airflow_secure_ml.deployment import Deployment, use_deployment
 from airflow_secure_ml.settings import parse_settings
+from tests.attacks.pushing import fact
 from tests.services.audit.conftest import Installation
 
 TOKEN = "0123456789abcdef" * 4
@@ -97,6 +100,16 @@ def settings(site, token_path):
         audit_signer_dir=site.path / "nobody",
         audit_ingest_token_path=token_path,
     )
+
+
+def hand_over(url, token_path):
+    """Hand one event over, at once or not at all; returns its emitter."""
+    sink = EmitterSink("task", IngestLines(url, token_path, patience_s=0.0))
+    sink.record(fact("value"))
+    sink.settle()
+    emitter = sink.emitter
+    sink.close()
+    return emitter
 
 
 @contextlib.contextmanager

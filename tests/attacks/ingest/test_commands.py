@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from airflow_secure_ml.adapters.ingest.line import IngestLines, read_token
+from airflow_secure_ml.adapters.ingest.line import read_token
 from airflow_secure_ml.adapters.ingest.tokens import Sender, read_tokens
-from airflow_secure_ml.adapters.spool import EmitterSink
-from airflow_secure_ml.core.audit.event import Fact
+
+from .conftest import hand_over
 
 
 @pytest.fixture
@@ -98,11 +98,7 @@ def test_a_sequencer_follows_what_was_taken_only_where_it_is_told(
     token_path,
     is_set,
 ):
-    sink = EmitterSink("task", IngestLines(server.url, token_path))
-    sink.record(Fact(act="xcom.write", phase="intent", more={"name": "value"}))
-    sink.settle()
-    emitter = sink.emitter
-    sink.close()
+    emitter = hand_over(server.url, token_path)
     more = {"audit_ingest_token_path": token_path} if is_set else {}
 
     status, said = command(

@@ -14,23 +14,14 @@ import pytest
 from airflow_secure_ml.adapters.ingest import line, tokens
 from airflow_secure_ml.adapters.ingest.line import IngestLines
 from airflow_secure_ml.adapters.spool import EmitterSink
-from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.audit.frame import encode_frame
 from airflow_secure_ml.core.audit.ingesting import MAX_BODY_BYTES
 from airflow_secure_ml.core.audit.stamp import Stamp
 from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import ingest
-from tests.services.audit.conftest import ALICE, BOB, chain, event
+from tests.attacks.pushing import fact
+from tests.services.audit.conftest import ALICE, BOB, chain, event, framed
 
 from .conftest import TOKEN
-
-
-def framed(payloads, kind=1):
-    return b"".join(encode_frame(kind, payload) for payload in payloads)
-
-
-def fact(name):
-    return Fact(act="xcom.write", phase="intent", more={"name": name})
 
 
 def taken(site):

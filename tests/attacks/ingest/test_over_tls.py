@@ -7,13 +7,10 @@ import threading
 
 import pytest
 
-from airflow_secure_ml.adapters.ingest.line import IngestLines
-from airflow_secure_ml.adapters.spool import EmitterSink
-from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.errors import ServiceUnavailableError
 from dags_examples.demo.certificates import CertificateAuthority
 
-from .conftest import TOKEN, serving
+from .conftest import TOKEN, hand_over, serving
 
 
 @pytest.fixture
@@ -24,16 +21,6 @@ def authority(tmp_path):
 @pytest.fixture
 def trusted(authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-
-
-def hand_over(url, token_path):
-    """What becomes of one event; returns its emitter."""
-    sink = EmitterSink("task", IngestLines(url, token_path, patience_s=0.0))
-    sink.record(Fact(act="xcom.write", phase="intent", more={"name": "value"}))
-    sink.settle()
-    emitter = sink.emitter
-    sink.close()
-    return emitter
 
 
 @pytest.mark.usefixtures("trusted")

@@ -7,19 +7,14 @@ import pytest
 from airflow_secure_ml.adapters.ingest.line import IngestLines
 from airflow_secure_ml.adapters.ingest.tokens import token_digest
 from airflow_secure_ml.adapters.spool import EmitterSink
-from airflow_secure_ml.core.audit.event import Fact
-from airflow_secure_ml.core.audit.frame import encode_frame
 from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import ingest
-from tests.services.audit.conftest import ALICE, chain, event
+from tests.attacks.pushing import fact
+from tests.services.audit.conftest import ALICE, chain, event, framed
 
-from .conftest import TOKEN
+from .conftest import TOKEN, hand_over
 
 RED, BLUE = "1" * 64, "2" * 64
-
-
-def framed(payloads):
-    return b"".join(encode_frame(1, payload) for payload in payloads)
 
 
 @pytest.fixture
@@ -55,11 +50,7 @@ def test_what_a_team_hands_over_carries_its_name(site, server, tmp_path, name, t
     path = tmp_path / "own"
     path.touch(mode=0o600)
     path.write_text(token + "\n")
-    sink = EmitterSink("task", IngestLines(server.url, path))
-    sink.record(Fact(act="xcom.write", phase="intent", more={"name": "value"}))
-    sink.settle()
-    emitter = sink.emitter
-    sink.close()
+    emitter = hand_over(server.url, path)
 
     site.run()
 
@@ -130,7 +121,7 @@ def test_a_team_named_twice_lets_nobody_in(server, token_path):
 @pytest.mark.usefixtures("teams")
 def test_a_sender_that_holds_the_end_points_file_has_no_token(server, token_path):
     sink = EmitterSink("task", IngestLines(server.url, token_path, patience_s=0.0))
-    sink.record(Fact(act="xcom.write", phase="intent", more={"name": "value"}))
+    sink.record(fact("value"))
 
     with pytest.raises(ServiceUnavailableError, match="no token of"):
         sink.settle()

@@ -44,9 +44,13 @@ def chain(emitter, count, *, is_closed=True, **fields):
     return events
 
 
+def framed(payloads, kind=1):
+    """Events as they stand in a segment, and as they are handed over."""
+    return b"".join(encode_frame(kind, payload) for payload in payloads)
+
+
 def segment(emitter, part, payloads, *, tail=b""):
-    frames = [encode_frame(1, payload) for payload in payloads]
-    return encode_header(SegmentHeader(emitter=emitter, part=part)) + b"".join(frames) + tail
+    return encode_header(SegmentHeader(emitter=emitter, part=part)) + framed(payloads) + tail
 
 
 @dataclass
