@@ -116,6 +116,11 @@ def joined(tokens: Iterable[Token]) -> str:
     return " ".join(str(token) for token in tokens)
 
 
+def filter_of(*pairs: tuple[str, str]) -> str:
+    """A box's content made of (field, value)."""
+    return joined(Token(field=field, value=value) for field, value in pairs)
+
+
 def cleaned(text: str) -> str:
     """A box's content, with what would hide or reorder text written as escapes."""
     text = text[:MAX_FILTER_CHARS].strip()

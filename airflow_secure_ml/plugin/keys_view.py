@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_secure_ml.core.audit.query import Leaf
-from airflow_secure_ml.plugin.filter_words import Token
+from airflow_secure_ml.plugin.addresses import events_href, run_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.views import Mark, When, when
@@ -131,9 +131,7 @@ def _run_use(dag: str, run: str, group: _Group, key: str, version: str) -> RunUs
     return RunUse(
         dag=visible(dag),
         run=visible(run),
-        href=href("run", dag_id=dag, run_id=run)
-        if dag and run
-        else href("event", name=name_of(group.event)),
+        href=run_href(dag, run) or href("event", name=name_of(group.event)),
         events_href=events_href(*words) if dag else "",
         tasks=", ".join(task for task in group.tasks if task),
         uses=", ".join(f"{verb} {count:,}" for verb, count in sorted(group.counts.items())),
@@ -144,16 +142,10 @@ def _run_use(dag: str, run: str, group: _Group, key: str, version: str) -> RunUs
     )
 
 
-def events_href(*words: tuple[str, str]) -> str:
-    """The list of events, filtered by (field, value); empty values are left out."""
-    return href("events", q=" ".join(str(Token(field=f, value=v)) for f, v in words if v))
-
-
 def lease_row(life: LeaseLife) -> LeaseRow:
     """A lease as the table shows it."""
     event, lease, run = life.event, fields(life.event, "lease"), fields(life.event, "run")
     icon, word, tone = LEASE_MARKS[life.state]
-    dag, run_id = text(run.get("dag")), text(run.get("run"))
     return LeaseRow(
         mark=Mark(icon=icon, word=word, tone=tone),
         path=plain(lease.get("path", "?")),
@@ -164,7 +156,7 @@ def lease_row(life: LeaseLife) -> LeaseRow:
         ended_href=href("event", name=life.ended) if life.ended else "",
         failed_href=href("event", name=life.failed) if life.failed else "",
         where=where(event),
-        run_href=href("run", dag_id=dag, run_id=run_id) if dag and run_id else "",
+        run_href=run_href(text(run.get("dag")), text(run.get("run"))),
     )
 
 

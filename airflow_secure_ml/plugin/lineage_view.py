@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from airflow_secure_ml.plugin.addresses import run_href
 from airflow_secure_ml.plugin.graph_layout import Box, lay_out
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import RESULTS, When, when
@@ -247,9 +248,7 @@ def _attempt(work: Work) -> str:
 
 
 def _run_href(work: Work) -> str:
-    if work.dag and work.run:
-        return href("run", dag_id=work.dag, run_id=work.run)
-    return href("event", name=work.event)
+    return run_href(work.dag, work.run) or href("event", name=work.event)
 
 
 def _said(kind: str, *, is_sure: bool) -> tuple[str, str]:

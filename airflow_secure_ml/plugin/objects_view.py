@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
+from airflow_secure_ml.plugin.addresses import run_href
 from airflow_secure_ml.plugin.lineage_view import short_digest
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.sentences import sentence
@@ -108,7 +109,7 @@ def accesses(
                 rule=rule_of(event, [each.event for each in decisions.get(ti, ())]),
                 key=key_label(fields(event, "key")),
                 signer=plain(more.get("signer", "")) or _listed(more.get("signers")),
-                run_href=_run_href(run),
+                run_href=run_href(text(run.get("dag")), text(run.get("run"))),
             )
         )
     return found
@@ -180,11 +181,6 @@ def _said(event: Mapping[str, Any]) -> str:
 def _try(event: Mapping[str, Any]) -> tuple[str, int]:
     work = work_in(event)
     return work.key, number(fields(event, "run").get("try"))
-
-
-def _run_href(run: Mapping[str, Any]) -> str:
-    dag, run_id = text(run.get("dag")), text(run.get("run"))
-    return href("run", dag_id=dag, run_id=run_id) if dag and run_id else ""
 
 
 def _listed(value: object) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
-from airflow_secure_ml.plugin.keys_view import events_href
+from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Row, When, row, when
 from airflow_secure_ml.plugin.wording import fields, last_part, plain, visible

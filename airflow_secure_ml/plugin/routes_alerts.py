@@ -16,7 +16,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
 from airflow_secure_ml.plugin import alert_views, facets, views
 from airflow_secure_ml.plugin.access import AcknowledgeDep, Scope, ScopeDep, check_form, form_token
-from airflow_secure_ml.plugin.filter_words import Token
+from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.wording import is_hidden, visible
@@ -64,7 +64,7 @@ def alerts(
         "total": f"{len(shown):,}",
         "row_href": lambda name: href("alerts", status=status, level=level, alert=name),
         "close_href": href("alerts", status=status, level=level),
-        "dag_href": lambda dag: href("events", q=str(Token(field="dag", value=dag))),
+        "dag_href": lambda dag: events_href(("dag", dag)),
         "rules": in_force,
         "rules_problem": problem,
         "standing": _standing(trail, scope),

@@ -16,7 +16,7 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import completion, facets, views
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
-from airflow_secure_ml.plugin.filter_words import MAX_FILTER_CHARS, Token
+from airflow_secure_ml.plugin.filter_words import MAX_FILTER_CHARS, filter_of
 from airflow_secure_ml.plugin.filters import Filter, parse_filter
 from airflow_secure_ml.plugin.lookup import looked, position, visible_leaf
 from airflow_secure_ml.plugin.overview import overview
@@ -97,16 +97,13 @@ def events(
 @router.get("/dag", dependencies=[_reads_dag_log])
 def dag_tab(dag_id: str, scope: ScopeDep, trail: TrailDep) -> Response:
     """The DAG's tab: its events."""
-    return events(scope, trail, q=str(Token(field="dag", value=dag_id)))
+    return events(scope, trail, q=filter_of(("dag", dag_id)))
 
 
 @router.get("/task", dependencies=[_reads_dag_log])
 def task_tab(dag_id: str, run_id: str, task_id: str, scope: ScopeDep, trail: TrailDep) -> Response:
     """The task instance's tab: its events."""
-    parts = (("dag", dag_id), ("run", run_id), ("task", task_id))
-    return events(
-        scope, trail, q=" ".join(str(Token(field=field, value=value)) for field, value in parts)
-    )
+    return events(scope, trail, q=filter_of(("dag", dag_id), ("run", run_id), ("task", task_id)))
 
 
 @router.get("/newer")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Response
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin import keys_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
+from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.lookup import position, position_of
 from airflow_secure_ml.plugin.period import days_before, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
@@ -96,7 +97,7 @@ def key(
         older_href=older_href,
         is_first=not older,
         acts=[row(leaf, covered_size=0, numbered=False) for leaf in acts if _is_told(leaf)],
-        events_href=keys_view.events_href(("key", name), ("version", version)),
+        events_href=events_href(("key", name), ("version", version)),
         event_href=lambda event: href("event", name=event),
     )
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Response
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin import objects_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
-from airflow_secure_ml.plugin.filter_words import Token
+from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.lineage_view import GraphView, draw, short_digest
 from airflow_secure_ml.plugin.lookup import position_of
 from airflow_secure_ml.plugin.period import Period, parse_period
@@ -74,7 +74,7 @@ def object_page(
     """One object: who opened it and by which leave, its versions, where it comes from."""
     uri, digest = uri[:MAX_URI], digest[:100]
     life = _life(scope, trail, uri, digest)
-    chosen = digest or next((v.digest for v in map(_version, life) if v and v.digest), "")
+    chosen = digest or _newest_digest(life)
     period = parse_period(after, before)
     opened, older_href = _accesses(trail, scope, uri, digest, period, older)
     start = Version(uri=uri, digest=chosen)
@@ -93,7 +93,7 @@ def object_page(
         versions=objects_view.versions(life, uri, chosen),
         graph=draw(trace(trail.store, [start], dags=scope.dags, limits=NEAR)),
         lineage_href=href("lineage", uri=uri, digest=chosen),
-        events_href=href("events", q=str(Token(field="object", value=uri))) if uri and life else "",
+        events_href=events_href(("object", uri)) if uri and life else "",
         event_href=lambda name: href("event", name=name),
         all_href=href("object", uri=uri),
     )
@@ -106,7 +106,7 @@ def lineage(
     """What an object was made from, and what was made from it, across runs."""
     uri, digest = uri[:MAX_URI], digest[:100]
     life = _life(scope, trail, uri, digest)
-    chosen = digest or next((v.digest for v in map(_version, life) if v and v.digest), "")
+    chosen = digest or _newest_digest(life)
     start = Version(uri=uri, digest=chosen)
     found = trace(trail.store, [start], dags=scope.dags, up=way != "down", down=way != "up")
     graph: GraphView = draw(found)
@@ -157,8 +157,9 @@ def _named_elsewhere(scope: Scope, trail: Trail, q: str) -> list[str]:
     return [uri for uri in uris if q.casefold() in uri.casefold()]
 
 
-def _version(leaf: Leaf) -> Version | None:
-    return version_of(leaf.event) if leaf.event.get("result") == "ok" else None
+def _newest_digest(life: Sequence[Leaf]) -> str:
+    done = (version_of(leaf.event) for leaf in life if leaf.event.get("result") == "ok")
+    return next((version.digest for version in done if version and version.digest), "")
 
 
 def _about(scope: Scope, uri: str, digest: str, **more: Any) -> EventQuery:

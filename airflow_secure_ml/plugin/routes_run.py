@@ -17,7 +17,7 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.access import ScopeDep
 from airflow_secure_ml.plugin.checked import checked_run
-from airflow_secure_ml.plugin.filter_words import Token
+from airflow_secure_ml.plugin.filter_words import filter_of
 from airflow_secure_ml.plugin.lanes import Try, lay_out
 from airflow_secure_ml.plugin.lineage_view import GraphView, draw
 from airflow_secure_ml.plugin.lookup import position
@@ -55,8 +55,7 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
     tries = _tries(dag_id, run_id)
     view = lay_out(leaves, tries)
     checks = trail.store.page(EventQuery(acts=("coverage.check",)), limit=_NEWEST_CHECKS)
-    tokens = (Token(field="dag", value=dag_id), Token(field="run", value=run_id))
-    q = " ".join(str(token) for token in tokens)
+    q = filter_of(("dag", dag_id), ("run", run_id))
     return page(
         "run",
         "Run",
@@ -73,7 +72,7 @@ def run_tab(dag_id: str, run_id: str, scope: ScopeDep, trail: TrailDep) -> Respo
         events_href=href("events", q=q),
         event_href=lambda name: href("events", q=q, event=name),
         check_href=lambda name: href("events", q="act:coverage.check", event=name),
-        object_href=lambda uri: href("events", q=str(Token(field="object", value=uri))),
+        object_href=lambda uri: href("events", q=filter_of(("object", uri))),
     )
 
 
