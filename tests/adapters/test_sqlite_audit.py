@@ -65,6 +65,13 @@ def test_the_file_is_for_its_owner_alone(log, tmp_path):
     assert modes == {"trail.db": 0o600, "trail.db-wal": 0o600, "trail.db-shm": 0o600}
 
 
+def test_a_batch_that_is_confirmed_is_on_the_disk(log):
+    # NORMAL syncs no commit, and segments are unlinked on that word; nothing else shows it here.
+    (found,) = log._connection.execute("PRAGMA synchronous").fetchone()
+
+    assert found >= 2
+
+
 def test_pages_use_an_index(tmp_path, log):
     connection = sqlite3.connect(tmp_path / "trail.db")
     plans = [
