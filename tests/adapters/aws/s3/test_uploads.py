@@ -154,6 +154,21 @@ def test_another_machines_upload_is_abandoned_after_a_day(
     assert there() == ({upload} if is_there else set())
 
 
+def test_the_next_writer_ends_what_another_machine_abandoned(
+    marks, store, bucket, begun, there, monkeypatch
+):
+    upload = begun()
+    # As if it were long ago, whatever the clocks of both say.
+    monkeypatch.setattr(uploads, "ABANDONED", timedelta(hours=-1))
+
+    with store.create(f"s3://{bucket}/x") as writer:
+        writer.write_at(0, bytes(PART_BYTES + 1))
+        writer.commit(replace=False)
+
+    assert upload not in there()
+    assert store.info(f"s3://{bucket}/x").size_bytes == PART_BYTES + 1
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o750], ids=["for all", "for a group"])
 def test_marks_that_others_could_write_are_not_believed(marks, place, begun, there, mode):
     upload = begun()
