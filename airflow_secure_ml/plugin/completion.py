@@ -22,7 +22,7 @@ from airflow_secure_ml.plugin.filters import (
     STATUSES,
     parse_filter,
 )
-from airflow_secure_ml.plugin.wording import visible
+from airflow_secure_ml.plugin.wording import number_of, visible
 
 MAX_OFFERS = 12
 # Values that are looked through for what was typed.
@@ -183,11 +183,11 @@ def _from_log(
     if others.problems:
         others = parse_filter("", now=now)
     # What this tells is not recorded, so it says nothing of a person.
-    unnamed = parse_filter(others.cleared("by"), now=now)
-    query = parse_filter(unnamed.cleared(found.field), now=now).query
+    query = parse_filter(others.cleared("by", found.field), now=now).query
     counted = store.values(scope.limit(query), FROM_LOG[found.field], limit=LOOKED_AT)
-    more = "" if counted.is_exact else "+"
-    here = tuple((value, f"{number:,}{more}") for value, number in counted.values)
+    here = tuple(
+        (value, number_of(number, is_exact=counted.is_exact)) for value, number in counted.values
+    )
     if found.field != "act":
         return here
     known = dict(here)

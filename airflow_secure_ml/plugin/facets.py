@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_secure_ml.core.audit.query import ValueField, Values
 from airflow_secure_ml.plugin.filters import EVERYTHING, STATUSES, Filter
 from airflow_secure_ml.plugin.rendering import href
-from airflow_secure_ml.plugin.wording import visible
+from airflow_secure_ml.plugin.wording import number_of, visible
 
 STATUS_CHOICES = (
     ("allowed", ""), ("refused", "bad"), ("failed", "bad"), ("unknown", "look"), ("intent", ""),
@@ -80,7 +80,13 @@ def build(counted: Mapping[str, Values], found: Filter) -> tuple[Facet, ...]:
         Facet(
             name="status",
             choices=tuple(
-                _choice(found, "status", word, _count(counted["status"], n), tone=tone if n else "")
+                _choice(
+                    found,
+                    "status",
+                    word,
+                    number_of(n, is_exact=counted["status"].is_exact),
+                    tone=tone if n else "",
+                )
                 for word, tone in STATUS_CHOICES
                 if (n := statuses.get(STATUSES[word], 0)) or word in ("allowed", "refused")
             ),
@@ -88,7 +94,9 @@ def build(counted: Mapping[str, Values], found: Filter) -> tuple[Facet, ...]:
         Facet(
             name="activity",
             choices=tuple(
-                _choice(found, "act", act, _count(counted["act"], n), label=word)
+                _choice(
+                    found, "act", act, number_of(n, is_exact=counted["act"].is_exact), label=word
+                )
                 for word, act in ACT_CHOICES
                 if (n := _below(acts, act)) or _is_said(found, "act", act)
             ),
@@ -142,10 +150,6 @@ def _below(acts: Mapping[str, int], act: str) -> int:
     )
 
 
-def _count(counted: Values, number: int) -> str:
-    return f"{number:,}" if counted.is_exact else f"{number:,}+"
-
-
 def _is_said(found: Filter, field: str, value: str) -> bool:
     return value in (found.value(field), *found.excluded(field))
 
@@ -156,7 +160,7 @@ def _named(found: Filter, field: str, counted: Values) -> Iterable[Choice]:
     said = [value for value in (found.value(field), *found.excluded(field)) if value]
     for value in dict.fromkeys([*numbers, *said]):
         number = numbers.get(value)
-        count = "" if number is None else _count(counted, number)
+        count = "" if number is None else number_of(number, is_exact=counted.is_exact)
         yield _choice(found, field, value, count, label=visible(value, limit=40))
 
 

@@ -103,9 +103,9 @@ class Filter:
         """The box's content that no longer leaves out events whose `field` is `value`."""
         return joined(self._but(field, value))
 
-    def cleared(self, field: str) -> str:
-        """The box's content that says nothing of `field`."""
-        return joined(token for token in self.tokens if token.field != field)
+    def cleared(self, *fields: str) -> str:
+        """The box's content that says nothing of these fields."""
+        return joined(token for token in self.tokens if token.field not in fields)
 
     def without(self, *fields: str) -> str:
         """The box's content without what these fields must be."""

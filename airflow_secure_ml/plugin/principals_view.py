@@ -15,7 +15,7 @@ from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Row, When, row, when
-from airflow_secure_ml.plugin.wording import fields, last_part, plain, visible
+from airflow_secure_ml.plugin.wording import fields, last_part, number_of, plain, up_to, visible
 from airflow_secure_ml.services.works import READS, WRITES, number, text
 
 DAG, WORKER, PERSON = "dag", "worker", "person"
@@ -150,8 +150,7 @@ def _worker(host: str, opened: list[Leaf]) -> Worker:
 
 
 def _count(store: AuditStore, query: EventQuery) -> str:
-    count = store.count(query, at_most=COUNTED + 1)
-    return f"{count:,}" if count <= COUNTED else f"more than {COUNTED:,}"
+    return up_to(store.count(query, at_most=COUNTED + 1), COUNTED)
 
 
 def _bad(
@@ -199,7 +198,7 @@ def _counted(value: str, count: int, target: str, *, is_all: bool) -> Counted:
         label=last_part(value) if target == "object" else visible(value),
         title=visible(value),
         href=links.get(target, ""),
-        count=f"{count:,}" if is_all else f"{count:,}+",
+        count=number_of(count, is_exact=is_all),
     )
 
 

@@ -16,7 +16,7 @@ from airflow_secure_ml.plugin.period import days_before, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.views import Row, row, when
-from airflow_secure_ml.plugin.wording import fields, plain, time_of, visible
+from airflow_secure_ml.plugin.wording import fields, number_of, plain, time_of, up_to, visible
 from airflow_secure_ml.services.lease_lives import ALIVE, ENDLESS, REVOKED, UNNAMED, lease_lives
 from airflow_secure_ml.services.works import name_of
 
@@ -59,7 +59,7 @@ def keys(scope: ScopeDep, trail: TrailDep) -> Response:
                     name=visible(name),
                     system=plain(fields(newest[0].event, "key").get("system", "")),
                     href=href("key", name=name),
-                    count=f"{count:,}" if values.is_exact else f"{count:,}+",
+                    count=number_of(count, is_exact=values.is_exact),
                     newest=row(newest[0], covered_size=0, numbered=False),
                 )
             )
@@ -217,6 +217,6 @@ def _version(
         state_href=href("event", name=event) if event else "",
         first=when(span[0]) if span else None,
         last=when(span[1]) if span else None,
-        count=f"{count:,}" if count <= COUNTED else f"more than {COUNTED:,}",
+        count=up_to(count, COUNTED),
         is_chosen=version == chosen,
     )

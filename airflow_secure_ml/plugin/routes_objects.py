@@ -18,7 +18,7 @@ from airflow_secure_ml.plugin.period import Period, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.views import Row, row
-from airflow_secure_ml.plugin.wording import last_part, visible
+from airflow_secure_ml.plugin.wording import last_part, number_of, visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
 from airflow_secure_ml.services.works import READS, Version, name_of, touches_in, version_of
 
@@ -225,11 +225,10 @@ def _listed(scope: Scope, trail: Trail, uri: str, count: int, *, is_exact: bool)
     newest = newest or declaring(trail.store, Version(uri=uri, digest=""), dags=scope.dags, limit=1)
     if not newest:
         return None
-    shown = f"{count:,}" if count and is_exact else f"{count:,}+"
     return _Listed(
         uri=visible(uri),
         name=last_part(uri),
         href=href("object", uri=uri),
-        count=shown if count else "",
+        count=number_of(count, is_exact=is_exact) if count else "",
         newest=row(newest[0], covered_size=0, numbered=False),
     )

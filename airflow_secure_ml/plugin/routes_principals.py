@@ -20,7 +20,7 @@ from airflow_secure_ml.plugin.period import parse_period
 from airflow_secure_ml.plugin.principals_view import DAG, PERSON
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
-from airflow_secure_ml.plugin.wording import shortened, visible
+from airflow_secure_ml.plugin.wording import number_of, shortened, visible
 from airflow_secure_ml.services.works import text
 
 LISTED = 50
@@ -92,7 +92,11 @@ def _list_page(scope: Scope, trail: Trail, *, people: Values | None) -> Response
         "Principals",
         whole=scope.whole,
         dags=[
-            (visible(name), href("principal", kind=DAG, id=name), _count(count, dags))
+            (
+                visible(name),
+                href("principal", kind=DAG, id=name),
+                number_of(count, is_exact=dags.is_exact),
+            )
             for name, count in dags.values[:LISTED]
         ],
         has_more=len(dags.values) > LISTED or not dags.is_exact,
@@ -111,7 +115,11 @@ def _people(trail: Trail, found: Values) -> list[_Person]:
         newest = trail.store.page(EventQuery(by=name), limit=1)
         if newest:
             link = href("principal", kind=PERSON, id=_hash_in(newest[0].event.get("by")))
-            rows.append(_Person(name=visible(name), href=link, count=_count(count, found)))
+            rows.append(
+                _Person(
+                    name=visible(name), href=link, count=number_of(count, is_exact=found.is_exact)
+                )
+            )
     return rows
 
 
@@ -163,7 +171,3 @@ def _label(kind: str, name: str) -> str:
 
 def _hash_in(value: object) -> str:
     return text(value.get("h")) if isinstance(value, dict) else ""
-
-
-def _count(count: int, values: Values) -> str:
-    return f"{count:,}" if values.is_exact else f"{count:,}+"

@@ -18,6 +18,7 @@ from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.review_views import DAY_MS, MAX_NOTE_CHARS, ReviewViews
 from airflow_secure_ml.plugin.routes_reports import day_ms
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
+from airflow_secure_ml.plugin.wording import up_to
 from airflow_secure_ml.services.report_figures import whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
 from airflow_secure_ml.services.works import name_of
@@ -219,8 +220,7 @@ def _counts(trail: Trail, between: str) -> list[tuple[str, str, str]]:
     ):
         query = parse_filter(q, now=datetime.now(UTC)).query
         count = trail.store.count(query, at_most=MAX_COUNTED + 1)
-        number = f"{count:,}" if count <= MAX_COUNTED else f"more than {MAX_COUNTED:,}"
-        found.append((words, number, href("events", q=q)))
+        found.append((words, up_to(count, MAX_COUNTED), href("events", q=q)))
     return found
 
 

@@ -106,6 +106,16 @@ def size(value: object) -> str:
     return f"{amount:.1f} TB"
 
 
+def number_of(count: int, *, is_exact: bool) -> str:
+    """How many there are; `1,000+` where they were not all counted."""
+    return f"{count:,}" if is_exact else f"{count:,}+"
+
+
+def up_to(count: int, most: int) -> str:
+    """How many there are, of a count that ends behind `most`."""
+    return f"{count:,}" if count <= most else f"more than {most:,}"
+
+
 def duration(seconds: object) -> str:
     """A number of seconds for a reader: 15 min."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
