@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_secure_ml.adapters.vault.client import VaultClient
     from airflow_secure_ml.audit_ports import AuditPlace
     from airflow_secure_ml.core.audit.event import RunRef
+    from airflow_secure_ml.core.audit.log_key import LogKey
     from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.audit.relaying import RelayBook
     from airflow_secure_ml.core.ports import (
@@ -185,6 +186,19 @@ class Deployment:
             query_s: How long one question may take, seconds; None: as long as it takes.
         """
         return self.audit_place.reader(query_s=query_s)
+
+    def log_keys(self) -> tuple[LogKey, ...]:
+        """The keys that the log's checkpoints are believed by.
+
+        Raises:
+            ConfigurationError: Neither `audit_log_keys` nor the signer's directory names one.
+            FormatError: A line of them is not a log key.
+        """
+        from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
+        from airflow_secure_ml.core.audit.log_key import parse_log_keys
+
+        lines = self.settings.audit_log_keys
+        return parse_log_keys(lines or read_log_keys(self.settings.audit_signer_dir / PUBLIC_FILE))
 
     @cached_property
     def audit_place(self) -> AuditPlace:

@@ -57,7 +57,7 @@ def verify(arguments: argparse.Namespace, session: Session) -> Result:
         last = read_last_note(session.settings.audit_signer_dir)
         held = _anchors(session, reader) if arguments.anchor else None
         with reader.whole() as log:
-            report = verify_log(log, log_keys(session), kept=kept, signed_last=last)
+            report = verify_log(log, log_keys(), kept=kept, signed_last=last)
             if held is not None:
                 report = hold_against(report, log, held)
         outcome.more = {"size": report.checked, "root": report.root}
@@ -82,14 +82,14 @@ def _anchors(session: Session, reader: AuditReader) -> Held:
         raise ConfigurationError(
             "--anchor: expected an address in [secure_ml] audit_anchor, found none"
         )
-    return read_anchors(store, log_keys(session), reader.origin())
+    return read_anchors(store, log_keys(), reader.origin())
 
 
 def _level(reader: AuditReader, session: Session) -> str:
     """What stands behind the log beyond its key; a log that is damaged may not tell."""
     settings = session.settings
     try:
-        book, keys = deployment().relay_book, log_keys(session)
+        book, keys = deployment().relay_book, log_keys()
         found = witnessed(
             reader, book, keys, settings.audit_witnesses, settings.audit_witness_quorum
         )
@@ -173,7 +173,7 @@ def _require_sound(session: Session) -> None:
         # Nobody has made it yet, or it cannot be opened: the sequencer says which.
         return
     with log_reader().whole() as log:
-        report = verify_log(log, log_keys(session))
+        report = verify_log(log, log_keys())
     if report.status == TAMPERED:
         report.raise_for_status()
 

@@ -50,7 +50,7 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
 
 def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
     folder = Path(arguments.tiles)
-    reader, keys = log_reader(), log_keys(session)
+    reader, keys = log_reader(), log_keys()
     note, _ = newest_note(reader, _book(session), size=arguments.size)
     with session.act("trail.export", more={"format": "tlog-tiles"}) as outcome:
         with reader.whole() as log, _bar() as bar:
@@ -71,7 +71,7 @@ def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
 
 
 def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> Result:
-    reader, keys = log_reader(), log_keys(session)
+    reader, keys = log_reader(), log_keys()
     selection = Selection(
         query=_query(arguments) if words else None,
         words=" ".join(words) or Selection().words,
@@ -116,7 +116,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
         with reader.whole() as log:
             proof = prove_leaf(log, leaf.index, leaf.data, note)
         # A store that was changed gives no proof that holds; better here than at the reader's.
-        check_leaf_proof(proof, log_keys(session), origin=reader.origin())
+        check_leaf_proof(proof, log_keys(), origin=reader.origin())
         text = proof.encode()
         digest = f"sha256:{hashlib.sha256(text.encode('utf-8')).hexdigest()}"
         outcome.more = {"events": 1, "digest": digest}
@@ -126,7 +126,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
 def check_proof(arguments: argparse.Namespace, session: Session) -> Result:
     """Check a proof with the log's public keys."""
     proof = parse_tlog_proof(_read(arguments.file, MAX_PROOF_BYTES).decode("utf-8", "replace"))
-    keys = _keys_of(arguments.keys) if arguments.keys is not None else log_keys(session)
+    keys = _keys_of(arguments.keys) if arguments.keys is not None else log_keys()
     event = None if arguments.event is None else _read(arguments.event, MAX_PROOF_BYTES)
     found = check_leaf_proof(proof, keys, leaf=event)
     data = {

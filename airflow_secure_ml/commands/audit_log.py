@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
-from airflow_secure_ml.commands.session import Session
-from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
+from airflow_secure_ml.core.audit.checkpoint import LogKey
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError
@@ -26,12 +24,9 @@ def log_reader() -> AuditReader:
     return deployment().audit_reader()
 
 
-def log_keys(session: Session) -> tuple[LogKey, ...]:
+def log_keys() -> tuple[LogKey, ...]:
     """The keys that may sign it: those of the settings, else those beside the signer."""
-    lines = session.settings.audit_log_keys
-    if lines:
-        return parse_log_keys(lines)
-    return parse_log_keys(read_log_keys(session.settings.audit_signer_dir / PUBLIC_FILE))
+    return deployment().log_keys()
 
 
 def read_note(name: str) -> str:

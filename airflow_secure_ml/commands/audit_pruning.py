@@ -136,7 +136,7 @@ def _survey(session: Session, before_ms: int) -> tuple[Survey, int]:
     """
     last = read_last_note(session.settings.audit_signer_dir)
     with log_reader().whole() as log:
-        report = verify_log(log, log_keys(session), signed_last=last)
+        report = verify_log(log, log_keys(), signed_last=last)
         if report.status in {TAMPERED, CANNOT_TELL}:
             report.raise_for_status()
         return survey_log(log, before_ms=before_ms), report.signed_size
@@ -155,7 +155,7 @@ def _archive(
         raise AuditLogError("archive: there is no checkpoint")
     with reader.whole() as log:
         first = survey_log(log, before_ms=before_ms).first
-        found = archive_leaves(log, note, log_keys(session), folder, first=first, below=below)
+        found = archive_leaves(log, note, log_keys(), folder, first=first, below=below)
     return uri, found.written
 
 

@@ -47,7 +47,7 @@ def witness(arguments: argparse.Namespace, session: Session) -> Result:
 def checkpoint(arguments: argparse.Namespace, session: Session) -> Result:
     """Print a checkpoint with the cosignatures over it: to be kept elsewhere."""
     settings, reader, book = session.settings, log_reader(), deployment().relay_book
-    keys = log_keys(session)
+    keys = log_keys()
     found = witnessed(reader, book, keys, settings.audit_witnesses, settings.audit_witness_quorum)
     size = None if arguments.newest else found.size
     note = reader.checkpoint() if size is None else reader.checkpoint(at_most=size)

@@ -10,10 +10,9 @@ from typing import Any
 
 from airflow.sdk import conf
 
-from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
 from airflow_secure_ml.adapters.report_pdf import as_pdf
 from airflow_secure_ml.core.audit.catalogue import WHYS
-from airflow_secure_ml.core.audit.checkpoint import Checkpoint, open_checkpoint, parse_log_keys
+from airflow_secure_ml.core.audit.checkpoint import Checkpoint, open_checkpoint
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.deployment import Deployment, deployment
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
@@ -158,10 +157,8 @@ def _checkpoint(here: Deployment) -> tuple[Checkpoint | None, str]:
     note = here.audit_reader().checkpoint()
     if note is None:
         return None, "none is signed yet"
-    settings = here.settings
     try:
-        text = settings.audit_log_keys or read_log_keys(settings.audit_signer_dir / PUBLIC_FILE)
-        return open_checkpoint(note, parse_log_keys(text)), ""
+        return open_checkpoint(note, here.log_keys()), ""
     except SecureMLError as error:
         return None, str(error)
 

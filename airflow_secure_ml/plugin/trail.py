@@ -14,13 +14,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
-from airflow_secure_ml.core.audit.checkpoint import (
-    Checkpoint,
-    LogKey,
-    open_checkpoint,
-    parse_log_keys,
-)
+from airflow_secure_ml.core.audit.checkpoint import Checkpoint, LogKey, open_checkpoint
 from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.relaying import RelayBook
 from airflow_secure_ml.deployment import Deployment, deployment
@@ -82,14 +76,8 @@ class Trail:
         return Deployment(self.settings).relay_book
 
     def log_keys(self) -> tuple[LogKey, ...]:
-        """The log keys that checkpoints are believed by.
-
-        Raises:
-            ConfigurationError: Neither `audit_log_keys` nor the signer's directory names one.
-            FormatError: A line of them is not a log key.
-        """
-        text = self.settings.audit_log_keys
-        return parse_log_keys(text or read_log_keys(self.settings.audit_signer_dir / PUBLIC_FILE))
+        """As the deployment; its files may change while this process lives."""
+        return Deployment(self.settings).log_keys()
 
     def signed(self) -> Signed:
         """The newest checkpoint, checked."""
