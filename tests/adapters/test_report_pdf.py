@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.server
 import sys
-import threading
 
 import pytest
 
 from airflow_secure_ml.adapters.report_pdf import as_pdf
 from airflow_secure_ml.errors import ConfigurationError, MissingExtraError
+from tests.servers.serving import serving
 
 pytest.importorskip("weasyprint")
 PAGE = "<!doctype html><html lang=en><title>Report</title><body><h1>Report</h1>{}</body></html>"
@@ -29,10 +29,9 @@ def asked():
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}", found
-        server.shutdown()
 
 
 def test_the_same_page_gives_the_same_bytes():
