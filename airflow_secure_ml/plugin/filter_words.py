@@ -7,10 +7,11 @@ reorder text stands in the box as an escape, `"\u202e"`, and is searched for as 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
+
+from airflow_secure_ml.plugin.wording import escaped, is_unseen
 
 MAX_FILTER_CHARS = 2000
 
@@ -42,7 +43,7 @@ class Token:
     def __str__(self) -> str:
         value = self.value
         if not value or any(_needs_quotes(char) for char in value) or self._is_misread():
-            value = '"' + "".join(_escaped(char) for char in value) + '"'
+            value = '"' + "".join(_quoted(char) for char in value) + '"'
         sign = "-" if self.is_excluded else ""
         return f"{sign}{self.field}:{value}" if self.field else value
 
@@ -124,10 +125,10 @@ def filter_of(*pairs: tuple[str, str]) -> str:
 def cleaned(text: str) -> str:
     """A box's content, with what would hide or reorder text written as escapes."""
     text = text[:MAX_FILTER_CHARS].strip()
-    if not any(_is_hidden(char) for char in text):
+    if not any(is_unseen(char) for char in text):
         return text
     tokens, problems = words(text)
-    return "".join(_escaped_only(char) for char in text) if problems else joined(tokens)
+    return "".join(escaped(char) for char in text) if problems else joined(tokens)
 
 
 def parts(text: str, problems: Sequence[Problem]) -> tuple[Part, ...]:
@@ -153,19 +154,8 @@ def _meant(escape: re.Match[str]) -> str:
 
 
 def _needs_quotes(char: str) -> bool:
-    return char in '"\\' or _is_hidden(char) or char.isspace()
+    return char in '"\\' or is_unseen(char) or char.isspace()
 
 
-def _is_hidden(char: str) -> bool:
-    return char != " " and unicodedata.category(char)[0] in "CZ"
-
-
-def _escaped(char: str) -> str:
-    return "\\" + char if char in '"\\' else _escaped_only(char)
-
-
-def _escaped_only(char: str) -> str:
-    if not _is_hidden(char):
-        return char
-    code = ord(char)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\u{{{code:x}}}"
+def _quoted(char: str) -> str:
+    return "\\" + char if char in '"\\' else escaped(char)

@@ -51,12 +51,18 @@ def visible(value: object, *, limit: int = MAX_SHOWN_CHARS) -> str:
     """Text as it may be shown: control, format and bidirectional characters become escapes."""
     text = value if isinstance(value, str) else str(value)
     cut = text[:limit]
-    shown = "".join(_shown(char) for char in cut)
+    shown = "".join(escaped(char) for char in cut)
     return shown + "…" if len(text) > limit else shown
 
 
-def _shown(char: str) -> str:
-    if char == " " or unicodedata.category(char)[0] not in "CZ":
+def is_unseen(char: str) -> bool:
+    """Whether a character would hide or reorder text."""
+    return char != " " and unicodedata.category(char)[0] in "CZ"
+
+
+def escaped(char: str) -> str:
+    """A character as it may be shown, an unseen one as its escape."""
+    if not is_unseen(char):
         return char
     code = ord(char)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\u{{{code:x}}}"
