@@ -9,7 +9,6 @@ from __future__ import annotations
 from tests.plugin.generator import (
     CHURN,
     LAKE,
-    REFUSALS,
     TRAINING,
     UNRECORDED_TASK,
     Fact,
@@ -178,7 +177,3 @@ def _check_coverage(story: Story, day: int) -> None:
     )  # fmt: skip
     spool.settle()
     spool.close()
-
-
-# 5: the validation that failed, in the refusals' run of the first day and of every third.
-FAILED_VALIDATION = (REFUSALS, "failed_expectations")
