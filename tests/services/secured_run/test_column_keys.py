@@ -111,6 +111,22 @@ def test_one_byte_that_is_not_as_signed_stops_it_before_anything_is_parsed(bench
     refused(bench, plan, why="digest_differs")
 
 
+def test_the_byte_that_names_the_cipher_is_not_parsed_before_the_digest_is_compared(
+    bench, plan, people
+):
+    place = bench.path("people.parquet")
+    data = bytearray(place.read_bytes())
+    algorithm = len(data) - 8 - int.from_bytes(data[-8:-4], "little") + 1
+    assert data[algorithm - 1 : algorithm + 1] == b"\x1c\x1c"
+    # AES_GCM_CTR_V1, whose pages nothing authenticates; whoever parses it first says so instead.
+    data[algorithm] = 0x2C
+    place.write_bytes(data)
+
+    said = refused(bench, plan, why="digest_differs")
+
+    assert "AES_GCM" not in said
+
+
 def test_an_unsigned_file_with_column_keys_is_refused(bench, plan, people):
     bench.path("stray.parquet").write_bytes(bench.path("people.parquet").read_bytes())
 
