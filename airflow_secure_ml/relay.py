@@ -149,7 +149,7 @@ def _alert_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[
     from airflow_secure_ml.adapters.relay import AlertRecorder
     from airflow_secure_ml.audit_sinks import open_emitter, segment_folders
     from airflow_secure_ml.relay_ports import alert_rules
-    from airflow_secure_ml.services.alerting import AlertJob
+    from airflow_secure_ml.services.alerting import JOB, AlertJob
 
     # Whatever tasks do without a trail: an alert that was not recorded was not raised.
     settings = replace(made.settings, audit_unavailable="refuse")
@@ -167,6 +167,7 @@ def _alert_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> list[
             book=book,
             recorder=recorder,
             now_ms=_now_ms,
+            on_pruned=lambda said: log.warning("%s: %s", JOB, said),
         )
     ]
 

@@ -16,6 +16,7 @@ from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
 from airflow_secure_ml.core.audit.siem import parse_cursor
 from tests.adapters.receivers import make_certificate, web_hook
 from tests.services.audit.conftest import ALICE, BOB, chain, site  # noqa: F401 - a fixture
+from tests.services.audit.test_pruning import prune
 
 BAD = {"result": "refused", "why": "digest_differs"}
 DEADLINE_S = 90.0
@@ -180,6 +181,21 @@ def test_a_rule_that_cannot_be_read_stops_the_rules_alone(site, tmp_path):  # no
     (alert,) = site.events("alert.raise")
     assert alert["more"]["about"] == "alerts"
     assert "'more.nothing'" in alert["more"]["because"]
+
+
+def test_what_was_pruned_before_it_was_looked_at_is_said_in_its_log(site, tmp_path):  # noqa: F811
+    site.put(ALICE, 0, chain(ALICE, 4))
+    site.run()
+    start(site, tmp_path, "--once").communicate(timeout=DEADLINE_S)
+    site.put(BOB, 0, chain(BOB, 700))
+    site.run()
+    prune(site, 512)
+
+    relay = start(site, tmp_path, "--once")
+    _, errors = relay.communicate(timeout=DEADLINE_S)
+
+    assert "WARNING alerts: leaves 7 to 511 were pruned before they were held" in errors
+    assert parse_cursor(row(site)["cursor"]).next == 512
 
 
 def test_receivers_may_get_alerts_alone(site, tmp_path):  # noqa: F811

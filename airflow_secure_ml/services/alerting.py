@@ -28,7 +28,7 @@ from airflow_secure_ml.errors import (
     ServiceUnavailableError,
 )
 from airflow_secure_ml.services.alert_facts import DerivedFacts
-from airflow_secure_ml.services.log_cursor import broken_cursor
+from airflow_secure_ml.services.log_cursor import broken_cursor, first_kept, said_pruning
 from airflow_secure_ml.services.relaying import Rest
 
 JOB = "alerts"
@@ -99,6 +99,7 @@ class AlertJob:
         book: Where it remembers how far it is.
         recorder: Where alerts are recorded.
         now_ms: The wall clock, ms since 1970 UTC.
+        on_pruned: Told of leaves that were pruned before they could be evaluated.
     """
 
     name, about = JOB, "alerts"
@@ -111,10 +112,11 @@ class AlertJob:
         book: RelayBook,
         recorder: Recorder,
         now_ms: Callable[[], int],
+        on_pruned: Callable[[str], None],
     ) -> None:
         self._read_rules, self._reader, self._book = rules, reader, book
         self._rules: Sequence[AlertRule] = ()
-        self._recorder, self._now_ms = recorder, now_ms
+        self._recorder, self._now_ms, self._on_pruned = recorder, now_ms, on_pruned
         self._derive = DerivedFacts(reader)
         self._stand: tuple[Place, Evaluator] | None = None
 
@@ -122,7 +124,8 @@ class AlertJob:
         """Evaluate what is new, or bring alerts into the log.
 
         Raises:
-            AuditLogError: The log is not the one that was evaluated before.
+            AuditLogError: The log is not the one that was evaluated before, or leaves are gone
+                without a trail.prune that says so.
             FormatError: The book's row cannot be read.
             ConfigurationError: A rule cannot be.
             ServiceUnavailableError: There is no log yet, or an alert cannot be recorded.
@@ -146,6 +149,8 @@ class AlertJob:
                 f"store; to begin anew, remove the row {JOB} of table cursor in relay.db"
             )
         leaves = self._batch(place.cursor.next, size)
+        if not leaves and place.cursor.next < size:
+            return self._pass_pruned(place, evaluator, size)
         for leaf in leaves:
             if not self._is_old(place, leaf):
                 evaluator.take(leaf)
@@ -160,6 +165,20 @@ class AlertJob:
         self._keep(moved, evaluator)
         is_done = moved.cursor.next >= size and not raised
         return Rest(seconds=PACE_S if is_done else 0.0, is_done=is_done)
+
+    def _pass_pruned(self, place: Place, evaluator: Evaluator, size: int) -> Rest:
+        """Go on at the first leaf that is there, where the log says why those before are not."""
+        missing, first = place.cursor.next, first_kept(self._reader)
+        said_at = said_pruning(self._reader, first) if first > missing else None
+        if said_at is None:
+            raise AuditLogError(f"alerts: leaf {missing} of {size} is not there", index=missing)
+        self._on_pruned(
+            f"leaves {missing} to {first - 1} were pruned before they were held against the "
+            f"rules; it goes on at leaf {first}, as the trail.prune of leaf {said_at} allows"
+        )
+        last = self._reader.leaf_hashes(first - 1, first)[0]
+        self._keep(replace(place, cursor=replace(place.cursor, next=first, last=last)), evaluator)
+        return Rest(seconds=0.0, is_done=False)
 
     def _deliver(self, place: Place, evaluator: Evaluator) -> Rest:
         """Have every alert of the outbox in the log, or on its way by this process, once."""
@@ -204,11 +223,12 @@ class AlertJob:
         return leaf.index < place.start and isinstance(time, int) and time < place.since_ms
 
     def _batch(self, start: int, size: int) -> list[Leaf]:
+        """The next leaves, up to one that is not there."""
         found = []
         for index in range(start, min(size, start + MAX_LEAVES)):
             leaf = self._reader.leaf(index)
             if leaf is None:
-                raise AuditLogError(f"alerts: leaf {index} of {size} is not there", index=index)
+                break
             found.append(leaf)
         return found
 
@@ -241,26 +261,13 @@ class AlertJob:
             raise ServiceUnavailableError(
                 service="audit log", action="read", reason=str(error), why="audit_unavailable"
             ) from error
-        start = max(self._reader_first(), size - FIRST_LEAVES)
+        start = max(first_kept(self._reader), size - FIRST_LEAVES)
         last = None
         if start:
             last = self._reader.leaf_hashes(start - 1, start)[0]
         cursor = Cursor(origin=self._reader.origin(), next=start, last=last)
         place = Place(cursor=cursor, start=size, since_ms=self._now_ms() - FIRST_MS)
         return place, Evaluator(self._rules, Counts(), self._derive)
-
-    def _reader_first(self) -> int:
-        """The first leaf whose bytes are there; later ones only in a log that was pruned."""
-        low, high = 0, self._reader.size()
-        if not high or self._reader.leaf(0) is not None:
-            return 0
-        while low < high:
-            middle = (low + high) // 2
-            if self._reader.leaf(middle) is None:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     def _keep(self, place: Place, evaluator: Evaluator) -> None:
         text = {

@@ -159,6 +159,7 @@ def _have_looked(audit_dir: Path) -> None:
         book=SqliteBook(audit_dir / BOOK_FILE),
         recorder=AlertRecorder(never, [], never),
         now_ms=lambda: time.time_ns() // 1_000_000,
+        on_pruned=lambda said: never(),
     )
     while not job.step().is_done:
         continue

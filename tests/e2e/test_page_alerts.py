@@ -64,6 +64,7 @@ def alerted(page_airflow, tmp_path_factory):
             ensure,
         ),
         now_ms=lambda: time.time_ns() // 1_000_000,
+        on_pruned=pytest.fail,
     )
     while not store.page(EventQuery(acts=("alert.raise",)), limit=1):
         job.step()

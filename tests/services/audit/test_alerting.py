@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -15,6 +16,7 @@ from airflow_secure_ml.errors import AuditLogError, FormatError, ServiceUnavaila
 from airflow_secure_ml.services import alerting
 from airflow_secure_ml.services.alerting import AlertJob
 from tests.services.audit.conftest import ALICE, BOB, chain
+from tests.services.audit.test_pruning import attack, prune, restart
 
 BAD = {"result": "refused", "why": "digest_differs", "object": {"uri": "s3://lake/a"}}
 HOUR_MS = 3_600_000
@@ -65,7 +67,7 @@ class World:
         self.book = SqliteBook(site.path / BOOK_FILE)
         self.now = site.times.now
         self.rules = [rule for rule in shipped_rules() if rule.name in names]
-        self.spools = []
+        self.spools, self.said = [], []
 
     def job(self, fate=None):
         """A new process."""
@@ -78,6 +80,7 @@ class World:
             book=Mortal(self.book, fate),
             recorder=Mortal(recorder, fate),
             now_ms=lambda: self.now,
+            on_pruned=self.said.append,
         )
 
     def open_sink(self):
@@ -414,3 +417,128 @@ def test_a_book_that_somebody_wrote_into_is_said(world):
 def test_before_there_is_a_log_it_waits(world):
     with pytest.raises(ServiceUnavailableError, match="no such file"):
         world.job().step()
+
+
+@pytest.fixture
+def behind(world):
+    """A log that grew by two tiles and more after it was evaluated; BOB's leaves hold reasons."""
+    world.site.put(ALICE, 0, chain(ALICE, 3))
+    world.site.run()
+    world.settle(world.job())
+    world.site.put(BOB, 0, chain(BOB, 700, **BAD))
+    world.site.run()
+    assert world.site.reader().find(f"{BOB}:1").index == 8
+    return world
+
+
+def pruned(site, below):
+    prune(site, below)
+    restart(site)
+
+
+def cut(site, leaves):
+    attack(site, f"DELETE FROM leaf WHERE {leaves}")
+    restart(site)
+
+
+def test_what_was_pruned_before_it_was_looked_at_holds_nothing_up(behind):
+    pruned(behind.site, 512)
+
+    behind.settle(behind.job())
+
+    (event,) = behind.site.events("alert.raise")
+    # Of BOB's leaves with a reason, those that are there still.
+    assert event["more"]["count"] == 194
+    (said,) = behind.said
+    assert re.fullmatch(
+        r"leaves \d+ to 511 were pruned before they were held against the rules; it goes on at "
+        r"leaf 512, as the trail\.prune of leaf \d+ allows",
+        said,
+    )
+
+
+class PrunedAt:
+    """A reader whose log is pruned right before one of its leaves is read."""
+
+    def __init__(self, reader, index, cut):
+        self._reader, self._index, self._cut = reader, index, cut
+
+    def __getattr__(self, name):
+        return getattr(self._reader, name)
+
+    def leaf(self, index):
+        if index == self._index:
+            self._cut()
+        return self._reader.leaf(index)
+
+
+def test_pruned_while_it_reads_it_holds_what_it_had_and_goes_on(behind):
+    job = behind.job()
+    job._reader = PrunedAt(behind.site.reader(), 400, lambda: pruned(behind.site, 512))
+
+    behind.settle(job)
+
+    behind.now += HOUR_MS
+    behind.settle(job)
+    raised = behind.site.events("alert.raise")
+    assert [event["more"]["count"] for event in raised] == [392, 194]
+    (said,) = behind.said
+    assert said.startswith("leaves 400 to 511 were pruned")
+
+
+def test_pruned_of_what_was_looked_at_there_is_nothing_to_say(behind):
+    job = behind.job()
+    job.step()
+    pruned(behind.site, 256)
+
+    behind.settle(job)
+
+    assert behind.said == []
+    assert len(behind.alerts()) == 1
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    ["idx < 512", "idx < 500", "idx BETWEEN 256 AND 511"],
+    ids=["whole tiles", "its beginning", "its middle"],
+)
+def test_a_log_that_was_cut_is_not_gone_on_in(behind, leaves):
+    cut(behind.site, leaves)
+
+    with pytest.raises(AuditLogError, match=r"leaf \d+ of \d+ is not there"):
+        behind.settle(behind.job())
+
+    assert behind.said == []
+
+
+@pytest.mark.parametrize("leaves", ["idx < 512", "idx < 300"], ids=["a tile", "less than one"])
+def test_a_log_that_was_cut_further_than_it_was_pruned_is_not_gone_on_in(behind, leaves):
+    pruned(behind.site, 256)
+    cut(behind.site, leaves)
+
+    with pytest.raises(AuditLogError, match=r"leaf \d+ of \d+ is not there"):
+        behind.settle(behind.job())
+
+    assert behind.said == []
+
+
+def test_a_task_that_speaks_of_a_pruning_explains_no_hole(behind):
+    said = {"act": "trail.prune", "more": {"below": 512}}
+    behind.site.put("dd" * 16, 0, chain("dd" * 16, 3, **said))
+    behind.site.run()
+    cut(behind.site, "idx < 512")
+
+    with pytest.raises(AuditLogError, match=r"leaf \d+ of \d+ is not there"):
+        behind.settle(behind.job())
+
+
+def test_a_log_that_was_pruned_before_the_rules_came_is_begun_where_it_begins(world):
+    world.site.put(BOB, 0, chain(BOB, 700, **BAD))
+    world.site.run()
+    pruned(world.site, 512)
+
+    world.settle(world.job())
+
+    (event,) = world.site.events("alert.raise")
+    assert event["more"]["count"] == len(world.site.of(BOB)) - 1
+    assert world.said == []
