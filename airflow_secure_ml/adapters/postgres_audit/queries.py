@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from airflow_secure_ml.adapters.postgres_audit.schema import INDEXED_PATHS, MAX_INDEXED, PATHS
+from airflow_secure_ml.core.audit.people import HashesBy
 from airflow_secure_ml.core.audit.query import EventQuery
-from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
+from airflow_secure_ml.core.audit.stored import Condition, any_of, areas_and_names, pattern_of
 
 NOTHING: Condition = ("false", [])
 # Each has one value, and a column.
@@ -20,8 +21,6 @@ _LOOKED_UP = ("digest", "host", "of", "by")
 # So many activities are each looked for in an index.
 _FEW_ACTS = 3
 
-# The hashes that stand for a person.
-HashesBy = Callable[[str], Sequence[str]]
 # The leaves that meet a condition; None: they are too many to be looked up one by one.
 IndicesOf = Callable[[Condition], Sequence[int] | None]
 
@@ -63,12 +62,10 @@ def where(query: EventQuery, hashes_by: HashesBy, indices_of: IndicesOf) -> Cond
 
 def _acts(acts: Sequence[str]) -> Condition:
     """One of several activities or areas of them; many in words that take one look a leaf."""
-    named = [act for act in acts if _is_text(act)]
-    areas = [act for act in named if act and act.find(".") == len(act) - 1]
-    rest = [act for act in named if act not in areas]
-    if len(acts) <= _FEW_ACTS or any(act[-1:] == "." for act in rest):
+    parted = areas_and_names([act for act in acts if _is_text(act)])
+    if len(acts) <= _FEW_ACTS or parted is None:
         return any_of(_holds("act", act, lambda by: ()) for act in acts)
-    return "(left(act, strpos(act, '.')) = ANY(%s) OR act = ANY(%s))", [areas, rest]
+    return "(left(act, strpos(act, '.')) = ANY(%s) OR act = ANY(%s))", [*parted]
 
 
 def column(name: str) -> str:

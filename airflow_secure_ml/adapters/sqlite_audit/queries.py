@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from airflow_secure_ml.core.audit.people import HashesBy
 from airflow_secure_ml.core.audit.query import EventQuery
-from airflow_secure_ml.core.audit.stored import Condition, any_of, pattern_of
+from airflow_secure_ml.core.audit.stored import Condition, any_of, areas_and_names, pattern_of
 
 # What a field is called in SQL: a column, or the words of the index over it.
 COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -36,8 +37,6 @@ _SINGLE = (
     "text",
 )
 
-# The hashes that stand for a person.
-HashesBy = Callable[[str], Sequence[str]]
 # Whether so few leaves meet a condition that all of them may be looked up and sorted.
 IsRare = Callable[[Condition], bool]
 
@@ -95,12 +94,11 @@ def _among(name: str, values: Sequence[str]) -> Condition:
 
 def _acts(acts: Sequence[str]) -> Condition:
     """The same as ranges, in words that take one look a leaf however many there are."""
-    areas = [act for act in acts if act and act.find(".") == len(act) - 1]
-    rest = [act for act in acts if act not in areas]
-    if any(act[-1:] == "." for act in rest):
+    parted = areas_and_names(acts)
+    if parted is None:
         return any_of(_holds("act", act, lambda by: ()) for act in acts)
     area, names = _IN.format(column="substr(act, 1, instr(act, '.'))"), _IN.format(column="+act")
-    return f"({area} OR {names})", [json.dumps(areas), json.dumps(rest)]
+    return f"({area} OR {names})", [json.dumps(values) for values in parted]
 
 
 def _holds(name: str, value: str, hashes_by: HashesBy) -> Condition:

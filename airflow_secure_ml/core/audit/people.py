@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from airflow_secure_ml.core.audit.subject import AsideRow, Newest, Subjects, aside_in
@@ -19,6 +19,9 @@ from airflow_secure_ml.core.redaction import Aside
 # Names that one answer reveals at most.
 MAX_NAMES = 500
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+# The hashes that stand for a person, as a question to a log asks for them.
+HashesBy = Callable[[str], Sequence[str]]
 
 
 class AsideRows(Protocol):

@@ -48,6 +48,16 @@ def pattern_of(text: str) -> str:
     return f"%{stored}%"
 
 
+def areas_and_names(acts: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """Activities that a query names, parted: whole areas such as `object.`, and single ones.
+
+    None: a longer beginning is among them, such as `key.use.`.
+    """
+    areas = [act for act in acts if act and act.find(".") == len(act) - 1]
+    names = [act for act in acts if act not in areas]
+    return None if any(act[-1:] == "." for act in names) else (areas, names)
+
+
 def page_limit(asked: int) -> int:
     """How many leaves one page gives: what was asked for, from 0 to `MAX_PAGE`."""
     return max(0, min(asked, MAX_PAGE))
