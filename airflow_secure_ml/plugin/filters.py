@@ -278,20 +278,6 @@ class _Meaning:
                 self.wrong(token, "before is not later than after, so nothing can match")
 
 
-def stamp(ms: int) -> str:
-    """A moment as `after:` and `before:` take it, as short as it can be said.
-
-    Args:
-        ms: Milliseconds since 1970 UTC, in the years 1 to 9999.
-    """
-    moment = _EPOCH + ms * _MILLISECOND
-    if ms % 86_400_000 == 0:
-        return moment.date().isoformat()
-    if ms % 60_000 == 0:
-        return moment.isoformat(timespec="minutes")[:-6]
-    return moment.isoformat(timespec="seconds" if ms % 1000 == 0 else "milliseconds")[:-6]
-
-
 def _moment(value: str, now: datetime) -> int | None:
     """Milliseconds since 1970 UTC; None if `value` is not a time."""
     ago = _AGO.fullmatch(value)

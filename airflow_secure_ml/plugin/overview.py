@@ -15,12 +15,12 @@ from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import histogram
 from airflow_secure_ml.plugin.access import Scope
 from airflow_secure_ml.plugin.facets import COUNTED, Choice, Facet, build, times
-from airflow_secure_ml.plugin.filters import Filter, parse_filter, stamp
+from airflow_secure_ml.plugin.filters import Filter, parse_filter
 from airflow_secure_ml.plugin.rendering import href
+from airflow_secure_ml.services.report_figures import DAY_MS, stamp
 
 # A log with one event is not drawn as a millisecond.
 LEAST_MS = 60_000
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

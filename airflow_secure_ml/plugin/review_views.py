@@ -6,7 +6,6 @@ templates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +13,8 @@ from airflow_secure_ml.core.audit.checkpoint import Checkpoint
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.plugin.views import When, when
 from airflow_secure_ml.plugin.wording import visible
+from airflow_secure_ml.services.report_figures import stamp
+from airflow_secure_ml.services.report_html import period_of
 from airflow_secure_ml.services.reviewing import (
     MAX_LATE,
     Grown,
@@ -25,7 +26,6 @@ from airflow_secure_ml.services.reviewing import (
 
 MAX_NOTE_CHARS = 2000
 ERASED = "erased"
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +89,10 @@ class ReviewViews:
         log: Where notes and names lie.
         user: The reader.
         named: Whether names may be shown: that this was asked for is on record.
-        stamp: Writes a moment as a filter takes it.
     """
 
-    def __init__(
-        self, log: AuditReader, user: str, *, named: bool, stamp: Callable[[int], str]
-    ) -> None:
-        self._log, self._user, self._named, self._stamp = log, user, named, stamp
+    def __init__(self, log: AuditReader, user: str, *, named: bool) -> None:
+        self._log, self._user, self._named = log, user, named
         # One person has one hash a process, so there are few.
         self._reveal = cache(log.reveal)
 
@@ -111,9 +108,9 @@ class ReviewViews:
         grown = grown_since(self._log, review, signed, newest) if signed and compares else None
         return Shown(
             name=review.name,
-            period=period(review.from_ms, review.until_ms, self._stamp),
-            after=self._stamp(review.from_ms),
-            before=self._stamp(review.until_ms),
+            period=period_of(review.from_ms, review.until_ms),
+            after=stamp(review.from_ms),
+            before=stamp(review.until_ms),
             who=self._who(review.assignee),
             is_mine=self.is_mine(review),
             asked=self.note(review.asked, review),
@@ -159,14 +156,6 @@ def visible_lines(text: str) -> str:
     """A note as it may be shown; its lines stay lines."""
     cut = text[: 2 * MAX_NOTE_CHARS].replace("\r\n", "\n")
     return "\n".join(visible(line, limit=2 * MAX_NOTE_CHARS) for line in cut.split("\n"))
-
-
-def period(from_ms: int, until_ms: int, stamp: Callable[[int], str]) -> str:
-    """A period in words: its days, or its moments where it does not begin and end with days."""
-    if from_ms % DAY_MS or until_ms % DAY_MS:
-        return f"{stamp(from_ms)} to {stamp(until_ms)}"
-    first, last = stamp(from_ms), stamp(until_ms - DAY_MS)
-    return first if first == last else f"{first} to {last}"
 
 
 def _state(is_signed: bool, grown: Grown | None) -> State:

@@ -12,14 +12,14 @@ from airflow_secure_ml.core.audit.event import Fact
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import Scope, WholeLogDep, check_form, form_token
-from airflow_secure_ml.plugin.filters import parse_filter, stamp
+from airflow_secure_ml.plugin.filters import parse_filter
 from airflow_secure_ml.plugin.lookup import looked
 from airflow_secure_ml.plugin.rendering import href, page
-from airflow_secure_ml.plugin.review_views import DAY_MS, MAX_NOTE_CHARS, ReviewViews
+from airflow_secure_ml.plugin.review_views import MAX_NOTE_CHARS, ReviewViews
 from airflow_secure_ml.plugin.routes_reports import day_ms
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import up_to
-from airflow_secure_ml.services.report_figures import whole_period_before
+from airflow_secure_ml.services.report_figures import DAY_MS, stamp, whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
 from airflow_secure_ml.services.works import name_of
 
@@ -233,7 +233,7 @@ def _every(scope: Scope) -> dict[str, Any]:
 
 
 def _views(trail: Trail, scope: Scope, *, named: bool) -> ReviewViews:
-    return ReviewViews(trail.store, scope.user, named=named, stamp=stamp)
+    return ReviewViews(trail.store, scope.user, named=named)
 
 
 def _review(trail: Trail, name: str) -> Review:

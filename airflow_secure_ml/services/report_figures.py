@@ -14,6 +14,7 @@ from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError
 
 DAY_MS = 86_400_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RESULTS = {"allowed": "ok", "refused": "refused", "failed": "failed", "unknown": "unknown"}
 # A task that is refused says so once more when it ends: counted here, each refusal would be two.
 REFUSED = "status:refused -act:task.secure"
@@ -171,11 +172,17 @@ def filter_of(words: str, *, from_ms: int, until_ms: int) -> str:
 
 
 def stamp(ms: int) -> str:
-    """A moment, UTC, as short as a filter takes it."""
-    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    """A moment as `after:` and `before:` take it, as short as it can be said.
+
+    Args:
+        ms: Milliseconds since 1970 UTC, in the years 1 to 9999.
+    """
+    moment = _EPOCH + timedelta(milliseconds=ms)
     if ms % DAY_MS == 0:
-        return f"{moment:%Y-%m-%d}"
-    return f"{moment:%Y-%m-%dT%H:%M}" if ms % 60_000 == 0 else _exact(moment, ms % 1000)
+        return moment.date().isoformat()
+    if ms % 60_000 == 0:
+        return moment.isoformat(timespec="minutes")[:-6]
+    return moment.isoformat(timespec="seconds" if ms % 1000 == 0 else "milliseconds")[:-6]
 
 
 def whole_period_before(kind: str, moment_ms: int) -> tuple[int, int]:
@@ -205,7 +212,3 @@ def whole_period_before(kind: str, moment_ms: int) -> tuple[int, int]:
     else:
         raise ConfigurationError(f"period: expected day, week or month, found {str(kind)[:40]!r}")
     return int(begin.timestamp()) * 1000, int(end.timestamp()) * 1000
-
-
-def _exact(moment: datetime, ms: int) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}" + (f".{ms:03d}" if ms else "")

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_secure_ml.plugin.filter_words import Token
-from airflow_secure_ml.plugin.filters import FIELDS, parse_filter, stamp
+from airflow_secure_ml.plugin.filters import FIELDS, parse_filter
+from airflow_secure_ml.services.report_figures import stamp
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_secure_ml.plugin.filters import stamp
-from airflow_secure_ml.plugin.review_views import ERASED, ReviewViews, period, visible_lines
+from airflow_secure_ml.plugin.review_views import ERASED, ReviewViews, visible_lines
 from airflow_secure_ml.plugin.sentences import sentence
+from airflow_secure_ml.services.report_html import period_of
 from airflow_secure_ml.services.reviewing import Note, Review, SignOff
 
 VERA, OLAF, GONE, TEXT = "aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32
@@ -21,7 +21,7 @@ class Log:
 
 
 def views(user="vera", *, named=False):
-    return ReviewViews(Log(), user, named=named, stamp=stamp)
+    return ReviewViews(Log(), user, named=named)
 
 
 def note(by, of="", text=""):
@@ -87,7 +87,7 @@ def test_a_note_keeps_its_lines_and_nothing_else_that_moves_text():
     ids=["a day", "two days", "moments"],
 )
 def test_a_period_is_said_in_days(begin, end, said):
-    assert period(begin, end, stamp) == said
+    assert period_of(begin, end) == said
 
 
 @pytest.mark.parametrize(
