@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_secure_ml.adapters.export_folder import LocalExportFolder, whole_file
-from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
 from airflow_secure_ml.commands.audit_log import check_text, log_keys, log_reader, read_note
 from airflow_secure_ml.commands.progress import Progress
 from airflow_secure_ml.commands.running import Result
@@ -23,6 +22,7 @@ from airflow_secure_ml.core.audit.checkpoint import LogKey, parse_log_keys
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tlog_proof import MAX_PROOF_BYTES, parse_tlog_proof
+from airflow_secure_ml.deployment import deployment
 from airflow_secure_ml.errors import ConfigurationError
 from airflow_secure_ml.services.evidence import FORMAT, Packed, Selection, write_pack
 from airflow_secure_ml.services.evidence_beside import beside_events, newest_note
@@ -51,7 +51,7 @@ def export(arguments: argparse.Namespace, session: Session) -> Result:
 def _tiles(arguments: argparse.Namespace, session: Session) -> Result:
     folder = Path(arguments.tiles)
     reader, keys = log_reader(), log_keys()
-    note, _ = newest_note(reader, _book(session), size=arguments.size)
+    note, _ = newest_note(reader, deployment().relay_book, size=arguments.size)
     with session.act("trail.export", more={"format": "tlog-tiles"}) as outcome:
         with reader.whole() as log, _bar() as bar:
             found: Exported = export_tiles(
@@ -80,7 +80,7 @@ def _pack(arguments: argparse.Namespace, session: Session, words: list[str]) -> 
     verifier = resources.files("airflow_secure_ml.verifier").joinpath("verify.py").read_bytes()
     beside = beside_events(
         reader,
-        _book(session),
+        deployment().relay_book,
         keys,
         verifier,
         size=arguments.size,
@@ -110,7 +110,7 @@ def prove(arguments: argparse.Namespace, session: Session) -> Result:
     """Print the proof of one event."""
     reader = log_reader()
     leaf = _leaf(reader, arguments.event)
-    note, _ = newest_note(reader, _book(session), size=arguments.size)
+    note, _ = newest_note(reader, deployment().relay_book, size=arguments.size)
     more = {"format": "tlog-proof", "query": arguments.event}
     with session.act("trail.export", more=more) as outcome:
         with reader.whole() as log:
@@ -137,10 +137,6 @@ def check_proof(arguments: argparse.Namespace, session: Session) -> Result:
     }
     line = f"leaf {proof.index} is in {found.origin}, under its checkpoint over {found.size} leaves"
     return Result(data=data, lines=[line])
-
-
-def _book(session: Session) -> SqliteBook:
-    return SqliteBook(session.settings.audit_dir / BOOK_FILE)
 
 
 def _leaf(reader: AuditReader, event: str) -> Leaf:

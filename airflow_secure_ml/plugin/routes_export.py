@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 
-from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import ExportDep, Scope, check_form, form_token
@@ -111,8 +110,7 @@ def _beside(trail: Trail, scope: Scope, selection: Selection) -> Beside:
             f"More than {MAX_SELECTED:,} events match; narrow the filter, or take the whole log.",
         )
     verifier = resources.files("airflow_secure_ml.verifier").joinpath("verify.py").read_bytes()
-    book = SqliteBook(trail.settings.audit_dir / BOOK_FILE)
-    return beside_events(trail.store, book, trail.log_keys(), verifier)
+    return beside_events(trail.store, trail.book, trail.log_keys(), verifier)
 
 
 def _pack(
