@@ -108,7 +108,7 @@ def alert_row(alert: Alert) -> AlertRow:
         title=title_of(alert),
         subject=visible(alert.subject),
         dag=visible(alert.dag) if alert.dag else "",
-        count=f"{alert.count:,}" if alert.count else "",
+        count=_shown(alert.count),
         first=when(alert.from_ms),
         newest=when(alert.until_ms),
         is_closed=is_closed,
@@ -127,7 +127,7 @@ def choices(alerts: Sequence[Alert], status: str, level: str) -> dict[str, list[
     by_status = [
         Choice(
             label=STATUS_LOOKS[each][1],
-            count=_count(alerts, each, level),
+            count=_shown(len(chosen(alerts, each, level))),
             href=href("alerts", status=each, level=level),
             chosen=each == status,
         )
@@ -136,20 +136,19 @@ def choices(alerts: Sequence[Alert], status: str, level: str) -> dict[str, list[
     by_level = [
         Choice(
             label=each,
-            count=_count(alerts, status, each),
+            count=_shown(number),
             href=href("alerts", status=status, level="" if each == level else each),
             chosen=each == level,
             tone=LOOKS[each][1],
         )
         for each in reversed(LEVELS)
-        if each == level or _count(alerts, status, each)
+        if (number := len(chosen(alerts, status, each))) or each == level
     ]
     return {"status": by_status, "level": by_level}
 
 
-def _count(alerts: Iterable[Alert], status: str, level: str) -> str:
-    found = sum(e.status == status and level in ("", e.level) for e in alerts)
-    return f"{found:,}" if found else ""
+def _shown(count: int) -> str:
+    return f"{count:,}" if count else ""
 
 
 def chosen(alerts: Iterable[Alert], status: str, level: str) -> list[Alert]:

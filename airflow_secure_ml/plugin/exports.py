@@ -31,7 +31,6 @@ class RecordedExport:
         trail: Where it is recorded.
         user: Who asked.
         facts: What both events say: format and query.
-        pieces: What makes the file; called with this export, which says when to stop.
 
     Raises:
         ServiceUnavailableError: That it is asked for cannot be recorded.

@@ -14,7 +14,7 @@ from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
-from airflow_secure_ml.plugin import alert_views, facets, views
+from airflow_secure_ml.plugin import alert_views, views
 from airflow_secure_ml.plugin.access import AcknowledgeDep, Scope, ScopeDep, check_form, form_token
 from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href, page
@@ -191,7 +191,6 @@ def _drawer(trail: Trail, scope: Scope, alert: Alert, rules: Sequence[AlertRule]
         "may_answer": scope.may_acknowledge,
         "max_note": MAX_NOTE,
         "event_href": lambda name: href("events", q="show:everything", event=name),
-        "ago": facets.ago,
     }
 
 
