@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_secure_ml.adapters.relay import RelayLock
     from airflow_secure_ml.core.audit.event import Fact
-    from airflow_secure_ml.core.audit.log_key import LogKey
     from airflow_secure_ml.core.audit.ports import AuditReader
     from airflow_secure_ml.core.audit.relaying import RelayBook
     from airflow_secure_ml.core.ports import AuditSink
@@ -90,7 +89,7 @@ def _detached(audit_dir: Path) -> bool:
 
 
 def _serve(made: Deployment, options: argparse.Namespace) -> int:
-    from airflow_secure_ml.adapters.relay import BOOK_FILE, RelayLock, SqliteBook
+    from airflow_secure_ml.adapters.relay import RelayLock
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -104,7 +103,7 @@ def _serve(made: Deployment, options: argparse.Namespace) -> int:
             return 0
     teller = _Teller(made)
     try:
-        book = SqliteBook(made.settings.audit_dir / BOOK_FILE)
+        book = made.relay_book
         runners = [_runner(job, book, teller) for job in jobs_of(made, book)]
         sys.stdout.write(f"{READY} {len(runners)} jobs\n")
         sys.stdout.flush()
@@ -130,7 +129,7 @@ def jobs_of(made: Deployment, book: RelayBook) -> list[Job]:
             key=witness.key,
             door=HttpPoster(f"witness {witness.key.name}", witness.url, ca=witness.ca),
             reader=reader,
-            log_keys=lambda: log_keys(made),
+            log_keys=made.log_keys,
             book=book,
         )
         for witness in made.settings.audit_witnesses
@@ -211,10 +210,7 @@ def _keeping_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> lis
 
     jobs: list[Job] = []
     store, authority = anchor_store(made.settings), stamper(made.settings)
-
-    def keys() -> tuple[LogKey, ...]:
-        return log_keys(made)
-
+    keys = made.log_keys
     if store is not None:
         jobs.append(AnchorJob(store=store, reader=reader, log_keys=keys, book=book, now_ms=_now_ms))
     if authority is not None:
@@ -226,17 +222,6 @@ def _keeping_jobs(made: Deployment, reader: AuditReader, book: RelayBook) -> lis
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def log_keys(made: Deployment) -> tuple[LogKey, ...]:
-    """The keys that checkpoints are believed by."""
-    from airflow_secure_ml.adapters.log_signer import PUBLIC_FILE, read_log_keys
-    from airflow_secure_ml.core.audit.log_key import parse_log_keys
-
-    settings = made.settings
-    return parse_log_keys(
-        settings.audit_log_keys or read_log_keys(settings.audit_signer_dir / PUBLIC_FILE)
-    )
 
 
 class _Teller:
