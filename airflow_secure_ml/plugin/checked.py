@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.plugin.lanes import Try
 from airflow_secure_ml.plugin.views import When, when
 from airflow_secure_ml.plugin.wording import fields, plain
 from airflow_secure_ml.services.coverage import DIFFERENCES
 from airflow_secure_ml.services.coverage_alerts import COVERAGE, still_raised
-from airflow_secure_ml.services.works import name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

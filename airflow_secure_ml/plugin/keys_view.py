@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of, number, text
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.addresses import events_href, run_href
 from airflow_secure_ml.plugin.rendering import href
@@ -24,7 +25,6 @@ from airflow_secure_ml.services.lease_lives import (
     UNNAMED,
     LeaseLife,
 )
-from airflow_secure_ml.services.works import name_of, number, text
 
 # What a key did in a run, by activity.
 USES = {

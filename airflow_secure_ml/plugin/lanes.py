@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.sentences import sentence
 from airflow_secure_ml.plugin.wording import duration, fields, key_label, plain, reason
-from airflow_secure_ml.services.works import name_of
 
 # activity: (shape, word)
 STEPS = {

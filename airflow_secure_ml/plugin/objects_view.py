@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of, number, text
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.addresses import run_href
@@ -26,7 +27,7 @@ from airflow_secure_ml.plugin.wording import (
     visible,
     where,
 )
-from airflow_secure_ml.services.works import name_of, number, text, version_of, work_in
+from airflow_secure_ml.services.works import version_of, work_in
 
 LIFE = (
     *("object.publish", "object.seal", "object.sign", "object.quarantine"),

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from airflow_secure_ml.core.audit.event_fields import number, text
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.views import Row, When, row, when
 from airflow_secure_ml.plugin.wording import fields, last_part, number_of, plain, up_to, visible
-from airflow_secure_ml.services.works import READS, WRITES, number, text
+from airflow_secure_ml.services.works import READS, WRITES
 
 DAG, WORKER, PERSON = "dag", "worker", "person"
 # The filter's field of each.

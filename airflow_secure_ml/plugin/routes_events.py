@@ -12,6 +12,7 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ServiceUnavailableError
 from airflow_secure_ml.plugin import completion, facets, views
@@ -24,7 +25,6 @@ from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.routes_event import drawer_values, links
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import fields
-from airflow_secure_ml.services.works import name_of
 
 PAGE_ROWS = 50
 # Counting a million events would be felt.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, HTTPException, Response
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin import keys_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
@@ -18,7 +19,6 @@ from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.views import Row, row, when
 from airflow_secure_ml.plugin.wording import fields, number_of, plain, time_of, up_to, visible
 from airflow_secure_ml.services.lease_lives import ALIVE, ENDLESS, REVOKED, UNNAMED, lease_lives
-from airflow_secure_ml.services.works import name_of
 
 KEY_ROWS = 50
 # Events that are looked at for one page of runs.

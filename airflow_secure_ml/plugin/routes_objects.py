@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.plugin import objects_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep
@@ -20,7 +21,7 @@ from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.views import Row, row
 from airflow_secure_ml.plugin.wording import last_part, number_of, visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
-from airflow_secure_ml.services.works import READS, Version, name_of, touches_in, version_of
+from airflow_secure_ml.services.works import READS, Version, touches_in, version_of
 
 PAGE_ROWS = 50
 # Events that tell of an address's versions; older ones are under Events.

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 
+from airflow_secure_ml.core.audit.event_fields import text
 from airflow_secure_ml.core.audit.query import EventQuery, Values
 from airflow_secure_ml.plugin import principals_view
 from airflow_secure_ml.plugin.access import Scope, ScopeDep, WholeLogDep, check_form, form_token
@@ -21,7 +22,6 @@ from airflow_secure_ml.plugin.principals_view import DAG, PERSON
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
 from airflow_secure_ml.plugin.wording import number_of, shortened, visible
-from airflow_secure_ml.services.works import text
 
 LISTED = 50
 OPENINGS = 1000

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Response
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import WholeLogDep
@@ -17,7 +18,6 @@ from airflow_secure_ml.plugin.wording import fields, plain, shortened, where
 from airflow_secure_ml.services.report_figures import DAY_MS, stamp, whole_period_before
 from airflow_secure_ml.services.report_html import period_of, report_values
 from airflow_secure_ml.services.reporting import FORMAT, build_report
-from airflow_secure_ml.services.works import name_of
 
 # A page has a fraction of a second; the operator counts all there is.
 COUNT_TO = 250_000

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.plugin import views
 from airflow_secure_ml.plugin.access import Scope, WholeLogDep, check_form, form_token
@@ -21,7 +22,6 @@ from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
 from airflow_secure_ml.plugin.wording import up_to
 from airflow_secure_ml.services.report_figures import DAY_MS, stamp, whole_period_before
 from airflow_secure_ml.services.reviewing import Review, notes_on, reviews
-from airflow_secure_ml.services.works import name_of
 
 # Each reads some hashes; whoever opens an older one compares it there.
 COMPARED = 10

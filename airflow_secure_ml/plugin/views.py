@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.sentences import sentence, thing
 from airflow_secure_ml.plugin.wording import (
@@ -27,7 +28,6 @@ from airflow_secure_ml.plugin.wording import (
     size,
     visible,
 )
-from airflow_secure_ml.services.works import name_of
 
 # result: (icon, word, tone); tones are the style sheet's four meanings.
 RESULTS = {

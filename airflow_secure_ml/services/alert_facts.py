@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import part
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 
@@ -66,7 +67,7 @@ class DerivedFacts:
         event = leaf.event
         emitter = event.get("emitter")
         if event.get("act") in _ABOUT_ANOTHER:
-            emitter = _mapping(event, "more").get("emitter")
+            emitter = part(event, "more").get("emitter")
         if not isinstance(emitter, str):
             return {}
         if emitter not in self._opened:
@@ -74,11 +75,11 @@ class DerivedFacts:
             if first is None:
                 # It may still come.
                 return {}
-            _keep(self._opened, emitter, _mapping(first.event, "more"))
+            _keep(self._opened, emitter, part(first.event, "more"))
         return self._opened[emitter]
 
     def _is_new_dag(self, leaf: Leaf) -> bool | None:
-        key, dag = _mapping(leaf.event, "key").get("name"), _mapping(leaf.event, "run").get("dag")
+        key, dag = part(leaf.event, "key").get("name"), part(leaf.event, "run").get("dag")
         time = leaf.event.get("time")
         if not (isinstance(key, str) and isinstance(dag, str) and isinstance(time, int)):
             return None
@@ -106,8 +107,3 @@ def _keep(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     memory.move_to_end(key)
     if len(memory) > REMEMBERED:
         memory.popitem(last=False)
-
-
-def _mapping(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = event.get(name)
-    return found if isinstance(found, Mapping) else {}

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_secure_ml.core.alerts.evaluating import ABOUT, is_of_a_task
 from airflow_secure_ml.core.alerts.levels import LEVELS, level_of
+from airflow_secure_ml.core.audit.event_fields import name_of, number, part, text
 from airflow_secure_ml.core.audit.query import Leaf
 
 OPEN, ACKNOWLEDGED, CLOSED = "open", "acknowledged", "closed"
@@ -110,51 +111,50 @@ def alert_states(leaves: Iterable[Leaf]) -> list[Alert]:
 
 
 def _raise(found: dict[str, Alert], event: Mapping[str, Any]) -> None:
-    more, name = _more(event), event_name(event)
-    alert = _text(more.get("alert")) if not is_of_a_task(event) else ""
+    more, name = part(event, "more"), name_of(event)
+    alert = text(more.get("alert")) if not is_of_a_task(event) else ""
     key = alert or name
-    part = _number(more.get("part"))
+    which = number(more.get("part"))
     known = found.get(key)
-    if known is not None and part in known.parts:
+    if known is not None and which in known.parts:
         # Raised twice, as after a kill at the worst moment.
         return
     if known is None:
         known = found[key] = _new(event, more, name, alert)
-    time, events = _number(event.get("time")), _texts(more.get("events"))
-    known.parts.add(part)
-    known.from_ms = min(known.from_ms, _number(more.get("from_ms"), time))
-    known.until_ms = max(known.until_ms, _number(more.get("until_ms"), time))
-    known.count += _number(more.get("count"), len(events))
+    time, events = number(event.get("time")), _texts(more.get("events"))
+    known.parts.add(which)
+    known.from_ms = min(known.from_ms, number(more.get("from_ms"), time))
+    known.until_ms = max(known.until_ms, number(more.get("until_ms"), time))
+    known.count += number(more.get("count"), len(events))
     known.events = [*known.events, *events][-NAMES_KEPT:]
     known.left.update(name for word in _NAMED for name in _texts(more.get(word)))
 
 
 def _new(event: Mapping[str, Any], more: Mapping[str, Any], name: str, alert: str) -> Alert:
-    time, about = _number(event.get("time")), _text(more.get("about"))
-    run = event.get("run")
+    time, about = number(event.get("time")), text(more.get("about"))
     return Alert(
         name=name,
         alert=alert,
         about=about,
-        subject=_text(more.get("subject")),
-        title=_text(more.get("because")),
+        subject=text(more.get("subject")),
+        title=text(more.get("because")),
         level=level_of(more.get("level"), about),
-        dag=_text(run.get("dag")) if isinstance(run, Mapping) else "",
+        dag=text(part(event, "run").get("dag")),
         raised_ms=time,
-        from_ms=_number(more.get("from_ms"), time),
-        until_ms=_number(more.get("until_ms"), time),
+        from_ms=number(more.get("from_ms"), time),
+        until_ms=number(more.get("until_ms"), time),
     )
 
 
 def _answer(found: Mapping[str, Alert], event: Mapping[str, Any]) -> None:
     if is_of_a_task(event):
         return
-    more, act = _more(event), str(event["act"])
+    more, act = part(event, "more"), str(event["act"])
     note = more.get("note", more.get("because", ""))
     answer = Answer(
-        event=event_name(event),
+        event=name_of(event),
         act=act,
-        time_ms=_number(event.get("time")),
+        time_ms=number(event.get("time")),
         note=note,
         is_person="by" in event,
     )
@@ -170,7 +170,7 @@ def _meant(
     found: Mapping[str, Alert], event: Mapping[str, Any], more: Mapping[str, Any]
 ) -> Iterator[Alert]:
     """The alerts that an answer is for."""
-    alert, of = _text(more.get("alert")), event.get("of")
+    alert, of = text(more.get("alert")), event.get("of")
     if alert or of is not None:
         known = found.get(alert) or next((e for e in found.values() if e.name == of), None)
         if known is not None:
@@ -186,29 +186,9 @@ def _meant(
             each.left -= names
             if not each.left:
                 yield each
-        elif each.subject == _text(subject) and not each.left:
+        elif each.subject == text(subject) and not each.left:
             yield each
-
-
-def event_name(event: Mapping[str, Any]) -> str:
-    """`<emitter>:<seq>`."""
-    return f"{event.get('emitter')}:{event.get('seq')}"
-
-
-def _more(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = event.get("more")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _text(found: object) -> str:
-    return found if isinstance(found, str) else ""
 
 
 def _texts(found: object) -> list[str]:
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
-
-
-def _number(found: object, default: int = 0) -> int:
-    # An edited log may hold any number; SQLite and clocks do not take every one.
-    is_number = isinstance(found, int) and not isinstance(found, bool)
-    return int(found) if is_number and abs(int(found)) < 2**53 else default  # type: ignore[call-overload] # seen above

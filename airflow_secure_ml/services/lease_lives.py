@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of, number, part, text
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
-from airflow_secure_ml.services.works import name_of, number, part, text
 
 REVOKED, EXPIRED, ALIVE, ENDLESS, UNNAMED = "revoked", "expired", "alive", "endless", "unnamed"
 ACTS = ("lease.grant", "lease.renew", "lease.revoke")

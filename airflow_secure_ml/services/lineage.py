@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from airflow_secure_ml.core.audit.event_fields import name_of, number
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.services.lineage_graph import READ, SAME, WROTE, Ended, Lineage, Link
@@ -20,8 +21,6 @@ from airflow_secure_ml.services.works import (
     Touch,
     Version,
     Work,
-    name_of,
-    number,
     query_of,
     result_in,
     touches_in,

@@ -8,12 +8,13 @@ Source: README, Buffered and fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from airflow_secure_ml.core.alerts.evaluating import ABOUT
 from airflow_secure_ml.core.alerts.levels import LEVELS, level_of
+from airflow_secure_ml.core.audit.event_fields import name_of, part, text
 from airflow_secure_ml.core.audit.ports import AuditReader
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.core.audit.relaying import RelayBook
@@ -114,11 +115,11 @@ class NotifyJob:
         self._made.tell(alert)
 
     def _cursor(self, size: int) -> Cursor:
-        text = self._book.cursor(JOB)
-        if text is None:
+        kept = self._book.cursor(JOB)
+        if kept is None:
             last = self._reader.leaf_hashes(size - 1, size)[0] if size else None
             return Cursor(origin=self._reader.origin(), next=size, last=last)
-        cursor = parse_cursor(text)
+        cursor = parse_cursor(kept)
         problem = broken_cursor(self._reader, cursor, size)
         if problem:
             raise AuditLogError(
@@ -130,31 +131,21 @@ class NotifyJob:
     def _alert(self, leaf: Leaf) -> NewAlert | None:
         """The new alert that a leaf raises; None: none, or not grave enough."""
         event = leaf.event
-        more = _mapping(event, "more")
+        more = part(event, "more")
         if event.get("act") != "alert.raise" or more.get("part", 0) != 0:
             return None
-        about = _text(more, "about")
+        about = text(more.get("about"))
         level = level_of(more.get("level"), about)
         if LEVELS.index(level) < self._least:
             return None
         count, time_ms = more.get("count"), event.get("time")
         return NewAlert(
-            name=f"{event.get('emitter')}:{event.get('seq')}",
+            name=name_of(event),
             level=level,
             rule=about.removeprefix(ABOUT) if about.startswith(ABOUT) else "",
-            title=_text(more, "because") or about,
-            subject=_text(more, "subject"),
-            dag=_text(_mapping(event, "run"), "dag"),
+            title=text(more.get("because")) or about,
+            subject=text(more.get("subject")),
+            dag=text(part(event, "run").get("dag")),
             count=count if isinstance(count, int) else 0,
             time_ms=time_ms if isinstance(time_ms, int) else 0,
         )
-
-
-def _mapping(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = event.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _text(found: Mapping[str, Any], name: str) -> str:
-    text = found.get(name)
-    return text if isinstance(text, str) else ""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of, part
+
 ACTS = ("object.", "lease.", "secret.", "xcom.", "key.", "dataset.", "task.secure")
 SYSTEM = "vault"
 # Where an event says neither how long it took nor what it followed.
@@ -77,14 +79,14 @@ def recorded_uses(
     """
     times: dict[str, int] = {}
     for event in events:
-        name, at_ms = f"{event.get('emitter')}:{event.get('seq')}", _int(event, "time")
+        name, at_ms = name_of(event), _int(event, "time")
         if event.get("phase") == "intent" or event.get("act") == "lease.grant":
             times[name] = at_ms
         if event.get("phase") == "intent":
             continue
-        took_ms = _map(event, "more").get("ms")
+        took_ms = part(event, "more").get("ms")
         began_ms = times.get(str(event.get("of")), at_ms - _BEFORE_MS)
-        if isinstance(took_ms, int) and "ms" in _map(event, "more"):
+        if isinstance(took_ms, int) and "ms" in part(event, "more"):
             began_ms = at_ms - took_ms
         for kind, about, needs, at_most in _uses(event, key_at, signer):
             yield RecordedUse(
@@ -96,8 +98,8 @@ def recorded_uses(
                 to_ms=at_ms,
                 needs=needs and event.get("result") == "ok",
                 at_most=at_most,
-                lease=_str(_map(event, "lease"), "id"),
-                version=_str(_map(event, "key"), "version"),
+                lease=_str(part(event, "lease"), "id"),
+                version=_str(part(event, "key"), "version"),
                 run=_run(event),
             )
 
@@ -105,14 +107,14 @@ def recorded_uses(
 def _uses(
     event: Mapping[str, Any], key_at: Callable[[str], str | None], signer: str
 ) -> Iterator[tuple[str, str, bool, int]]:
-    act, key = str(event.get("act")), _map(event, "key")
+    act, key = str(event.get("act")), part(event, "key")
     if act in _LEASED:
-        yield _LEASED[act], _str(_map(event, "lease"), "path"), True, 1
+        yield _LEASED[act], _str(part(event, "lease"), "path"), True, 1
     elif act == "secret.read":
-        because = _map(event, "more").get("because")
+        because = part(event, "more").get("because")
         if because != "cached":
             # What is absent may be known from before.
-            yield "read", _str(_map(event, "more"), "name"), because != "absent", _PLACES
+            yield "read", _str(part(event, "more"), "name"), because != "absent", _PLACES
     elif act == "dataset.shred":
         # Its certificate is signed; one that was left by a run before is not signed again.
         yield "sign", key_at(signer) or "", False, 1
@@ -128,13 +130,8 @@ def _uses(
 
 
 def _run(event: Mapping[str, Any]) -> str:
-    run = _map(event, "run")
-    return " ".join(_str(run, part) for part in ("dag", "run", "task") if _str(run, part))
-
-
-def _map(event: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    found = event.get(part)
-    return found if isinstance(found, Mapping) else {}
+    run = part(event, "run")
+    return " ".join(_str(run, name) for name in ("dag", "run", "task") if _str(run, name))
 
 
 def _str(facts: Mapping[str, Any], part: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint
+from airflow_secure_ml.core.audit.event_fields import name_of, part
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.services.report_figures import (
@@ -296,21 +297,21 @@ class _Counting:
         found = self.newest("act:coverage.check", limit=1)
         if not found:
             return None
-        more = _fields(found[0].event, "more")
+        more = part(found[0].event, "more")
         kinds = ("cut", "silent", "unsecured", "unknown")
         return Coverage(
-            event=_name(found[0].event),
+            event=name_of(found[0].event),
             recorded=_number(more.get("recorded")),
             others=tuple((kind, _number(more.get(kind))) for kind in kinds),
         )
 
 
 def _refusal(event: Mapping[str, Any]) -> Refusal:
-    run, thing, key = (_fields(event, name) for name in ("run", "object", "key"))
+    run, thing, key = (part(event, name) for name in ("run", "object", "key"))
     time = event.get("time")
     about = thing.get("name", thing.get("uri", key.get("name", "")))
     return Refusal(
-        event=_name(event),
+        event=name_of(event),
         time_ms=time if isinstance(time, int) else 0,
         where=".".join(_text(run[name]) for name in ("dag", "task") if name in run),
         act=_text(event.get("act", "")),
@@ -319,18 +320,9 @@ def _refusal(event: Mapping[str, Any]) -> Refusal:
     )
 
 
-def _name(event: Mapping[str, Any]) -> str:
-    return f"{event.get('emitter')}:{event.get('seq')}"
-
-
 def _text(value: object) -> str:
     return "hidden" if isinstance(value, Mapping) else str(value)
 
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _fields(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = event.get(name)
-    return value if isinstance(value, Mapping) else {}

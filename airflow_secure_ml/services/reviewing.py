@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint
 from airflow_secure_ml.core.audit.event import is_hidden
+from airflow_secure_ml.core.audit.event_fields import name_of, part
 from airflow_secure_ml.core.audit.ports import ProvableStore
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tiles import node_reader
@@ -117,7 +118,7 @@ def reviews_in(leaves: Iterable[Leaf]) -> list[Review]:
     found: dict[str, Review] = {}
     for leaf in leaves:
         event = leaf.event
-        act, more = event.get("act"), _fields(event, "more")
+        act, more = event.get("act"), part(event, "more")
         if act == "review.assign":
             _assigned(found, event, more)
         elif act == "review.note":
@@ -160,7 +161,7 @@ def _signed(found: dict[str, Review], leaf: Leaf, more: Mapping[str, Any]) -> No
 def _note(event: Mapping[str, Any], more: Mapping[str, Any]) -> Note:
     time = event.get("time")
     return Note(
-        event=f"{event.get('emitter')}:{event.get('seq')}",
+        event=name_of(event),
         of=str(event.get("of", "")),
         time_ms=time if isinstance(time, int) else 0,
         by=_hash(event.get("by")),
@@ -170,11 +171,6 @@ def _note(event: Mapping[str, Any], more: Mapping[str, Any]) -> Note:
 
 def _hash(value: object) -> str:
     return str(value["h"]) if isinstance(value, Mapping) and is_hidden(value) else ""
-
-
-def _fields(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = event.get(name)
-    return value if isinstance(value, Mapping) else {}
 
 
 def sign_off_of(review: Review, reveal: Callable[[str], str | None]) -> SignOff | None:

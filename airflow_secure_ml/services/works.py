@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_secure_ml.core.audit.event_fields import name_of, number, part, text
 from airflow_secure_ml.core.audit.query import EventQuery
 
 READS = ("object.open", "object.verify")
@@ -78,28 +79,6 @@ class Work:
     event: str
     at_ms: int
     is_try: bool
-
-
-def part(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A field that should be an object; an empty one if it is anything else."""
-    value = event.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def text(value: object) -> str:
-    """A text; empty for a hidden value and anything else."""
-    return value if isinstance(value, str) else ""
-
-
-def number(value: object, default: int = 0) -> int:
-    """An integer that an event may hold; else the default."""
-    is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
-    return value if is_one and isinstance(value, int) else default
-
-
-def name_of(event: Mapping[str, Any]) -> str:
-    """The event's name, `<emitter>:<seq>`."""
-    return f"{event.get('emitter', '')}:{event.get('seq', '')}"
 
 
 def version_of(event: Mapping[str, Any]) -> Version | None:

@@ -15,6 +15,7 @@ from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.core.alerts.taxonomy import Hidden
 from airflow_secure_ml.core.audit.catalogue import ACTIVITIES
 from airflow_secure_ml.core.audit.event import Fact, RunRef
+from airflow_secure_ml.core.audit.event_fields import name_of, part
 from airflow_secure_ml.core.audit.query import Leaf
 
 NEVER_MEANT = ("alert.",)
@@ -81,23 +82,21 @@ class Evaluator:
             return
         match = Match(
             time=time,
-            name=f"{event.get('emitter')}:{event.get('seq')}",
+            name=name_of(event),
             value=counted,
             dag=_text(seen.values("run.dag")),
         )
         self.counts.group(rule.name, values).take(rule, values, match)
 
     def _end(self, event: Mapping[str, Any], act: str) -> None:
-        more = event.get("more")
-        alert = more.get("alert") if isinstance(more, Mapping) else None
+        alert = part(event, "more").get("alert")
         if act == "alert.close" and isinstance(alert, str) and alert and not is_of_a_task(event):
             self.counts.end(alert)
 
 
 def is_of_a_task(event: Mapping[str, Any]) -> bool:
     """Whether an event says that a task recorded it."""
-    run = event.get("run")
-    return isinstance(run, Mapping) and "task" in run
+    return "task" in part(event, "run")
 
 
 def _text(found: Sequence[Any]) -> str:
