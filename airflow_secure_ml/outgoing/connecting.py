@@ -5,14 +5,13 @@ Proxies of the environment are not used, as nothing here shall depend on who sta
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.timed_sockets import ended_after
 
 # How long it may be silent; and how long one request may take in all: a server that reads or
 # answers a byte now and then would hold its job for hours.
@@ -50,25 +49,9 @@ def connected(
     Raises:
         OSError: None was made, or TLS was not agreed upon.
     """
-    plain = socket.create_connection((host, port), timeout_s)
-    # A second descriptor: TLS takes the first one, and the reading thread sees the end of both.
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(plain)
-        other = stack.enter_context(plain.dup())
-        timer = threading.Timer(deadline_s, _end, [other])
-        timer.daemon = True
-        timer.start()
-        try:
-            if context is None:
-                yield plain
-            else:
-                with context.wrap_socket(plain, server_hostname=host) as safe:
-                    yield safe
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-def _end(other: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        other.shutdown(socket.SHUT_RDWR)
+    with socket.create_connection((host, port), timeout_s) as plain, ended_after(deadline_s, plain):
+        if context is None:
+            yield plain
+        else:
+            with context.wrap_socket(plain, server_hostname=host) as safe:
+                yield safe

@@ -7,19 +7,19 @@ answer is public. No keep-alive, no chunks, no files, no query: nothing to smugg
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import logging
 import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from airflow_secure_ml.core.audit.add_checkpoint import MAX_REQUEST_BYTES, PATH, Reply
 from airflow_secure_ml.errors import ConfigurationError, SecureMLError
+from airflow_secure_ml.timed_sockets import ended_after
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Door(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            with _ended_after(self.deadline_s, request):
+            with ended_after(self.deadline_s, request):
                 super().process_request_thread(request, client_address)
         except (OSError, RuntimeError) as error:
             # No descriptor or no thread for its clock: without one nobody is served.
@@ -166,23 +166,3 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
 def _no_password() -> str:
     # Else OpenSSL asks at the terminal of whoever started it.
     return ""
-
-
-@contextlib.contextmanager
-def _ended_after(deadline_s: float, request: socket.socket) -> Iterator[None]:
-    """End a connection after a time, whatever its other end does."""
-    # A second descriptor: TLS takes the first one, and the reading thread sees the end of both.
-    with request.dup() as other:
-        timer = threading.Timer(deadline_s, _end, [other])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-def _end(other: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        other.shutdown(socket.SHUT_RDWR)
