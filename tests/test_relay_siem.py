@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from airflow_secure_ml.adapters.relay import BOOK_FILE, SqliteBook
+from airflow_secure_ml.adapters.relay.process import LOCK_FILE, is_relaying
+from airflow_secure_ml.adapters.sequencer import stop_sequencer
 from airflow_secure_ml.core.audit.siem import parse_cursor
 from tests.adapters.receivers import (
     indices_of,
@@ -22,9 +25,26 @@ from tests.services.audit.conftest import ALICE, chain, site  # noqa: F401 - a f
 
 EVENTS = 500
 DEADLINE_S = 60.0
+TASK = """
+from airflow_secure_ml.core.audit.event import Fact
+from airflow_secure_ml.recording import close_sink, sink_of_this_process
+sink = sink_of_this_process(program="task")
+for number in range(50):
+    sink.record(Fact(act="trail.view", phase="seen", result="ok", more={"page": "x"}))
+    sink.settle()
+close_sink()
+"""
 
 
 def start(log, tmp_path, *words, **options):
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", "airflow_secure_ml.relay", *words],
+        env=environment_of(log, tmp_path, **options),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def environment_of(log, tmp_path, **options):
     section = {
         "AUDIT_DIR": str(log.path),
         "AUDIT_SIGNER_DIR": str(tmp_path / "nowhere"),
@@ -32,11 +52,7 @@ def start(log, tmp_path, *words, **options):
         **{name.upper(): str(value) for name, value in options.items()},
     }
     names = {f"AIRFLOW__SECURE_ML__{name}": value for name, value in section.items()}
-    return subprocess.Popen(
-        [sys.executable, "-I", "-m", "airflow_secure_ml.relay", *words],
-        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path / "home")} | names,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path / "home")} | names
 
 
 def cursor_of(log, job):
@@ -128,3 +144,43 @@ def test_what_a_receiver_never_takes_is_one_alert_in_the_trail(site, tmp_path): 
     assert {headers["Authorization"] for headers, _ in hook.requests} == {
         "Bearer never-in-an-output"
     }
+
+
+def test_a_receiver_that_never_answers_keeps_no_task_waiting(site, tmp_path):  # noqa: F811
+    Path(site.spool).chmod(0o700)
+    ca, both = make_certificate(tmp_path)
+    ended, answered, moved = threading.Event(), [], tmp_path / "moved"
+    moved.mkdir()
+    with web_hook(both) as (hook, url):
+
+        def answer(n, handler):
+            ended.wait(DEADLINE_S)
+            answered.append(n)
+
+        hook.answer = answer
+        environment = environment_of(site, tmp_path, siem_url=url, siem_ca=ca)
+        environment["AIRFLOW__SECURE_ML__AUDIT_SIGNER_DIR"] = str(site.signer_path)
+
+        def work():
+            """A task's process, which also starts whatever takes its events further."""
+            return subprocess.run(
+                [sys.executable, "-c", TASK], env=environment, capture_output=True, text=True,
+                timeout=DEADLINE_S, check=False,
+            )  # fmt: skip
+
+        try:
+            first = work()
+            until(lambda: hook.requests)
+            second = work()
+            waits = not answered
+        finally:
+            ended.set()
+            stop_sequencer(site.path)
+            # A relay whose lock nobody would ask any more ends.
+            (site.path / LOCK_FILE).rename(moved / LOCK_FILE)
+            until(lambda: not is_relaying(moved))
+
+    assert waits
+    for done in (first, second):
+        # Neither told, after a while, that something did not start: nothing was waited for.
+        assert (done.returncode, done.stderr) == (0, "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.core.audit.checkpoint import parse_note
 from airflow_secure_ml.core.audit.cosignature import (
     CosignerKey,
@@ -67,3 +70,23 @@ def test_a_cosignature_over_another_history_is_shown_as_broken(watched):
     assert level(watched).size is None
     assert "it does not hold" in level(watched).problem
     assert "it does not hold" in shown(watched)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "UPDATE leaf SET hash = zeroblob(32) WHERE idx = (SELECT max(idx) FROM leaf)",
+        "UPDATE tile SET hashes = zeroblob(8192) WHERE level = 0 AND n = 0",
+        "UPDATE log SET size = size - 1",
+    ],
+    ids=["a leaf's hash", "a tile", "cut"],
+)
+def test_a_log_that_is_not_what_was_cosigned_is_not_called_witnessed(watched, attack):
+    keep(watched, parse_note(watched.store.checkpoint()).text)
+    with contextlib.closing(sqlite3.connect(watched.settings.audit_dir / LOG_FILE)) as database:
+        assert database.execute(attack).rowcount == 1
+        database.commit()
+
+    assert level(watched).size is None
+    assert "cosigned" in level(watched).problem
+    assert "Level in force: local signature only" in shown(watched)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from airflow_secure_ml.core.audit.frame import EVENT, STAMP
+from airflow_secure_ml.core.audit.frame import EVENT, HEADER_BYTES, STAMP, read_frames
 from airflow_secure_ml.core.audit.stamp import Stamp, decode_stamp
 from tests.attacks.collector.place import (
     DEADLINE_S,
@@ -92,6 +92,23 @@ def test_another_process_cannot_speak_for_an_emitter(place):
     second = place.task(say + "print(line.recv(3)[0])")
 
     assert (first, second) == ("1", "2")
+
+
+def test_who_speaks_for_another_is_named_in_the_trail(place):
+    say = "line = call(header(A) + encode_frame(1, event(A, 0, None)) + POINT); line.recv(3)\n"
+    place.task(say)
+    pid = place.task(say + "print(os.getpid())")
+    place.stop()
+
+    (segment,) = (place.audit / "spool").iterdir()
+    frames = read_frames(segment.read_bytes(), HEADER_BYTES).frames
+    events = [json.loads(frame.payload) for frame in frames if frame.kind == EVENT]
+    (told,) = [event["more"] for event in events if event["act"] == "alert.raise"]
+    assert (told["about"], told["subject"], told["because"]) == (
+        "collector.refused",
+        f"uid {TASK}, process {pid}",
+        "an emitter that another process opened",
+    )
 
 
 def test_a_descriptor_that_was_handed_on_says_nothing_more(place):

@@ -43,14 +43,14 @@ class Attack:
         play: Plays it on an installation; returns kept=, last=, keys= of the reader.
         status: The verdict: 1 tampered, 4 incomplete, 5 cannot tell; 0 where nothing can show it.
         first_bad: The index that the verdict names; None: there is no single one.
-        reason: Words of the reason.
+        reason: Words of the reason; of both verifiers, where they use others.
         ends: How the emitters ended, where the attack was on one of them.
     """
 
     play: Callable[[Any], dict[str, Any] | None]
     status: int
     first_bad: int | None
-    reason: str
+    reason: str | tuple[str, str]
     ends: dict[str, int] | None = None
 
 
@@ -158,6 +158,37 @@ def name_twice(site):
     rewrite(site, [*leaves(site), twin], sign=stolen_key(site))
 
 
+def name_twice_and_hide_it(site):
+    """The same, and the index says that it is unique again, as the release made it."""
+    connection = sqlite3.connect(site.database, isolation_level=None)
+    ((made,),) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'leaf_event'")
+    connection.close()
+    name_twice(site)
+    attack(
+        site,
+        (made.replace("UNIQUE ", ""), ()),
+        ("PRAGMA writable_schema = ON", ()),
+        ("UPDATE sqlite_master SET sql = ? WHERE name = 'leaf_event'", (made,)),
+    )
+
+
+def begin_another(site):
+    """Put the leaves of a log under another one's name, and sign that with its key."""
+    stored = leaves(site)
+    other = stored[0].replace(site.origin.encode(), b"example.org/asml-trail/00000000")
+    rewrite(site, relinked(stored, 0, other), sign=stolen_key(site))
+
+
+def begin_again(site):
+    """Say in the middle of a log that a log begins: what was before is another's."""
+    stored = leaves(site)
+    own = json.loads(stored[0])["emitter"]
+    last = [data for data in stored if own.encode() in data and b"emitter.close" in data][-1]
+    more = {"format": 1, "origin": site.origin}
+    said = event(own, json.loads(last)["seq"] + 1, last, "trail.start", more=more)
+    rewrite(site, [*stored, said], sign=stolen_key(site))
+
+
 def duplicate(site):
     attack(site, ("DROP INDEX leaf_event", ()))
     rewrite(site, [*leaves(site), leaves(site)[5]])
@@ -214,6 +245,8 @@ def tell_one_name_twice(site):
 
 
 CUT = "DELETE FROM leaf WHERE idx >= 12"
+INDEX = ("index leaf_event is not as this release makes it", "indices or triggers are not those")
+TRIGGER = ("trigger x is not as this release makes it", "indices or triggers are not those")
 SWAP = tuple(
     f"UPDATE leaf SET idx = {new} WHERE idx = {old}" for new, old in [(99, 5), (5, 6), (6, 99)]
 )
@@ -239,7 +272,9 @@ ATTACKS = {
     "explain a deleted leaf": Attack(append_in_sequencers_name, 1, 9, "another root"),
     "cut": Attack(sql(CUT), 1, 12, "missing"),
     "cut, and the size": Attack(sql(CUT, "UPDATE log SET size = 12"), 1, None, "edge"),
-    "cut, and checkpoints": Attack(sql(CUT, "DELETE FROM checkpoint WHERE size > 12"), 1, 12, ""),
+    "cut, and checkpoints": Attack(
+        sql(CUT, "DELETE FROM checkpoint WHERE size > 12"), 1, 12, "edge"
+    ),
     "no checkpoints": Attack(sql("DELETE FROM checkpoint"), 4, 0, "no checkpoint"),
     "edge": Attack(sql("UPDATE log SET edge = zeroblob(length(edge))"), 1, SIZE, "edge"),
     "no row in log": Attack(sql("DELETE FROM log"), 1, None, "table log"),
@@ -263,17 +298,22 @@ ATTACKS = {
     ),
     "no key": Attack(lambda site: {"keys": []}, 5, None, "no key"),
     "a kept checkpoint that is none": Attack(lambda site: {"kept": "no"}, 5, None, "checkpoint"),
-    "two events of one name": Attack(name_twice, 1, None, ""),
-    "a leaf twice": Attack(duplicate, 1, None, ""),
-    "a weaker schema": Attack(sql("DROP INDEX leaf_event"), 1, None, ""),
+    "two events of one name": Attack(name_twice, 1, None, INDEX),
+    "two events of one name, hidden": Attack(name_twice_and_hide_it, 1, None, "non-unique entry"),
+    "another log's leaves": Attack(begin_another, 1, 0, "does not begin the log"),
+    "a log within the log": Attack(begin_again, 1, SIZE, "says that a log begins here"),
+    "a leaf twice": Attack(duplicate, 1, None, INDEX),
+    "a weaker schema": Attack(sql("DROP INDEX leaf_event"), 1, None, INDEX),
     "a trigger": Attack(
-        sql("CREATE TRIGGER x AFTER INSERT ON leaf BEGIN DELETE FROM aside; END"), 1, None, ""
+        sql("CREATE TRIGGER x AFTER INSERT ON leaf BEGIN DELETE FROM aside; END"), 1, None, TRIGGER
     ),
     "a tile too many": Attack(
         sql("INSERT INTO tile VALUES (0, 0, zeroblob(8192))"), 1, None, "tiles"
     ),
-    "another origin": Attack(sql("UPDATE log SET origin = 'x/asml-trail/00000000'"), 1, None, ""),
-    "no database": Attack(overwrite, 1, None, ""),
+    "another origin": Attack(
+        sql("UPDATE log SET origin = 'x/asml-trail/00000000'"), 1, None, "of log"
+    ),
+    "no database": Attack(overwrite, 1, None, "file is not a database"),
     "suppress the last event": Attack(
         with_spool(suppress_the_last), 0, None, "", {"cut": 1, "whole": 2}
     ),
