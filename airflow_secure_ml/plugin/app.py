@@ -56,11 +56,11 @@ def create_app() -> FastAPI:
     app.exception_handler(SecureMLError)(_failed)
     app.get("/")(_start)
     app.get("/static/{name}")(_static)
-    for router in (events_router, event_router, run_router, integrity_router, ingest_router):
-        app.include_router(router)
-    for router in (objects_router, keys_router, principals_router):
-        app.include_router(router)
-    for router in (alerts_router, export_router, reviews_router, reports_router):
+    for router in (
+        *(events_router, event_router, run_router, integrity_router, ingest_router),
+        *(objects_router, keys_router, principals_router),
+        *(alerts_router, export_router, reviews_router, reports_router),
+    ):
         app.include_router(router)
     return app
 
@@ -93,42 +93,38 @@ def _static(name: str, user: GetUserDep) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
-    message = str(getattr(error, "detail", error))
-    return page(
-        "error",
-        "Error",
-        whole=False,
-        status=status,
-        heading=TITLES.get(status, "This did not work"),
-        message=message,
-        still="",
-    )
+    heading = TITLES.get(status, "This did not work")
+    return _problem(status, heading, str(getattr(error, "detail", error)))
 
 
 def _stumbled(request: Request, error: Exception) -> Response:
     log.error("security audit page %s stumbled", request.url.path, exc_info=error)
-    return page(
-        "error",
-        "Error",
-        whole=False,
-        status=500,
-        heading="This page could not be made",
-        message=(
-            f"It stumbled over what the log holds ({type(error).__name__}). What this package "
-            "wrote does not do that: check the log by `secure-ml audit verify`."
-        ),
+    return _problem(
+        500,
+        "This page could not be made",
+        f"It stumbled over what the log holds ({type(error).__name__}). What this package "
+        "wrote does not do that: check the log by `secure-ml audit verify`.",
         still="Tasks go on recording.",
     )
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.warning("security audit page %s failed: %s", request.url.path, error)
+    return _problem(
+        503,
+        "The audit log could not be read",
+        str(error),
+        still="Tasks go on recording: what they do is kept in the spool and taken in later.",
+    )
+
+
+def _problem(status: int, heading: str, message: str, *, still: str = "") -> Response:
     return page(
         "error",
         "Error",
         whole=False,
-        status=503,
-        heading="The audit log could not be read",
-        message=str(error),
-        still="Tasks go on recording: what they do is kept in the spool and taken in later.",
+        status=status,
+        heading=heading,
+        message=message,
+        still=still,
     )
