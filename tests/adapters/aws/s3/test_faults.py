@@ -21,7 +21,10 @@ from airflow_secure_ml.errors import (
     ServiceRefusedError,
     ServiceUnavailableError,
 )
+from airflow_secure_ml.services.journal import Journal
+from airflow_secure_ml.services.rewrapping_below import rewrap_below
 from airflow_secure_ml.services.sealing import open_object, seal_object
+from airflow_secure_ml.testing.ports import MemoryAudit, MemoryKeySystem, MemoryTransit
 from tests.servers.proxy import Cut, CutRequest, Hang, Lose
 from tests.servers.s3_proxy import FlipByte, SetHeaders, s3_error
 
@@ -378,3 +381,27 @@ def test_what_goes_wrong_names_no_secret(s3, s3_proxy, put, uri):
     told = f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
     assert str(s3.secret_key) not in told
     assert s3.access_key not in told
+
+
+@pytest.mark.parametrize("keys", [MemoryTransit, MemoryKeySystem], ids=["blind", "as a reader"])
+def test_a_byte_flipped_on_the_way_is_not_rewrapped_into_the_object(
+    s3_proxy, store, beside, bucket, uri, keys
+):
+    keys, audit, data = keys(), MemoryAudit(), DATA[: 2 * MIB]
+    with store.create(uri) as writer:
+        seal_object(io.BytesIO(data), writer, keys=[keys.wrapper("data")], context={"a": "b"})
+        writer.commit(replace=False)
+    keys.rotate("data")
+    # Of the payload: the first answer has the header, too.
+    s3_proxy.will(FlipByte(method="GET", path=f"{bucket}/x", skip=1, at=20))
+
+    trail = Journal(audit, None, lambda line: None)
+    tally = rewrap_below(store, uri, keys=keys, name="data", trail=trail)
+
+    outcomes = [(fact.result, fact.why) for fact in audit.facts if fact.phase == "outcome"]
+    assert outcomes == [("refused", "digest_differs"), ("ok", None)]
+    assert (tally.rewrapped, tally.failed) == (1, 0)
+    opened = io.BytesIO()
+    with beside.open(uri) as pinned:
+        open_object(pinned, opened, keys=keys.unwrappers(), expect={"a": "b"})
+    assert opened.getvalue() == data
