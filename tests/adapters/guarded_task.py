@@ -66,6 +66,7 @@ print(json.dumps({"pid": os.getpid(), "guardian": guardian.pid, "scratch": str(s
 ENDS = {
     "waits": "time.sleep(600)",
     "exits": "os._exit(3)",
+    "exits when told": "sys.stdin.readline()\nos._exit(3)",
     "raises": "raise SystemExit(4)",
     # One call of C that holds the interpreter's lock, as a model's training may.
     "holds the lock": (
