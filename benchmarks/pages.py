@@ -12,8 +12,8 @@ import sqlite3
 import statistics
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,12 +37,12 @@ _ROWS_BEGIN = "2026-09-01 00:00:00"
 
 def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
     """Milliseconds of each page at each size of the log."""
-    from tests.e2e.page_airflow import running
+    from tests.e2e.page_airflow import chromium, running
     from tests.plugin.many_runs import Filler
 
     steps, rounds = (QUICK, 5) if quick else (STEPS, 40)
     found: dict[str, Any] = {"sizes": [], "pages": {}}
-    with running(folder / "served", days=1) as airflow, _browser() as browser:
+    with running(folder / "served", days=1) as airflow, chromium() as browser:
         filler = Filler(folder / "grown", folder / "signer")
         # By the key of the log that is shown its checkpoints are believed.
         shutil.copy(folder / "signer" / PUBLIC_FILE, airflow.signer_dir / PUBLIC_FILE)
@@ -54,7 +54,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, Any]:
             _exchange(folder / "grown" / LOG_FILE, airflow.audit_dir)
             _fill_own(folder / "served" / "airflow" / "airflow.db", size)
             found["sizes"].append(size)
-            reader = _Reader(airflow.url, airflow.token("admin"), browser)
+            reader = _Reader(airflow.url, airflow.cookie("admin"), browser)
             for name, path in _pages(airflow.audit_dir).items():
                 say(f"pages: {name} at {size:,}")
                 status = reader.status(path)
@@ -97,8 +97,8 @@ def _words(taken: Mapping[str, float]) -> str:
 class _Reader:
     """One signed-in reader: requests without a browser, and a browser."""
 
-    def __init__(self, url: str, token: str, browser: Any) -> None:
-        self._url, self._token, self._browser = url, token, browser
+    def __init__(self, url: str, cookie: dict[str, str], browser: Any) -> None:
+        self._url, self._cookie, self._browser = url, cookie, browser
 
     def status(self, path: str) -> int:
         """What the server says of a page."""
@@ -120,7 +120,8 @@ class _Reader:
         }
 
     def _ask(self, path: str) -> float:
-        headers = {"Cookie": f"_token={self._token}", "Authorization": f"Bearer {self._token}"}
+        token = self._cookie["value"]
+        headers = {"Cookie": f"_token={token}", "Authorization": f"Bearer {token}"}
         request = urllib.request.Request(self._url + path, headers=headers)
         began = perf_counter()
         with urllib.request.urlopen(request, timeout=120) as answer:
@@ -129,8 +130,7 @@ class _Reader:
 
     def _open(self, path: str, ready: str) -> float:
         context = self._browser.new_context(viewport={"width": 1280, "height": 800})
-        cookie = {"name": "_token", "value": self._token, "url": self._url}
-        context.add_cookies([cookie])
+        context.add_cookies([self._cookie])
         page = context.new_page()
         began = perf_counter()
         page.goto(self._url + path)
@@ -138,18 +138,6 @@ class _Reader:
         taken = perf_counter() - began
         context.close()
         return taken
-
-
-@contextmanager
-def _browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium") or "/usr/bin/chromium"
-    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
 
 
 def _pages(audit_dir: Path) -> dict[str, str]:

@@ -7,30 +7,27 @@ Chromium, light and dark, and stops everything again. About two minutes.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = {"width": 1440, "height": 860}
 RUN_TAB = "/dags/secure_training/runs/scheduled__day-07/plugin/security-audit-run"
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
 
 
 def main() -> None:
     """Take every picture in both schemes."""
     PICTURES.mkdir(exist_ok=True)
+    module = _module()
     with (
         tempfile.TemporaryDirectory() as folder,
-        _module().running(Path(folder)) as airflow,
-        _chromium() as browser,
+        module.running(Path(folder)) as airflow,
+        module.chromium() as browser,
     ):
         for name, address, prepare in SCENES:
             for scheme, suffix in (("light", ""), ("dark", "-dark")):
@@ -58,8 +55,7 @@ def _verify(frame: FrameLocator) -> None:
 
 def _page(browser: Browser, airflow: object, scheme: str) -> Page:
     context = browser.new_context(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type] # two words
-    token = airflow.token("admin")  # type: ignore[attr-defined] # of a module loaded by its path
-    context.add_cookies([{"name": "_token", "value": token, "url": airflow.url}])  # type: ignore[attr-defined] # likewise
+    context.add_cookies([airflow.cookie("admin")])  # type: ignore[attr-defined] # of a module loaded by its path
     return context.new_page()
 
 
@@ -69,15 +65,6 @@ def _take(page: Page, path: Path) -> None:
     page.screenshot(path=path, animations="disabled", caret="hide")
     page.context.close()
     print(path.relative_to(ROOT))  # noqa: T201 - says what it made
-
-
-@contextmanager
-def _chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or "/usr/bin/chromium"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 def _module() -> ModuleType:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
 # Chromium says this of every plugin page that Airflow frames.
 KNOWN = "allow-scripts and allow-same-origin"
 
@@ -31,6 +28,14 @@ def page_airflow(tmp_path_factory):
         yield airflow
 
 
+@pytest.fixture
+def store(page_airflow):
+    """What the pages read: the log of their server."""
+    from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+
+    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
+
+
 @pytest.fixture(scope="session")
 def asked_airflow(tmp_path_factory):
     """The same with users of FAB, and a trail with answers to the ten questions, and attacks."""
@@ -49,11 +54,9 @@ def asked_airflow(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chromium():
     """A headless browser."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    pytest.importorskip("playwright.sync_api")
+    with _beside("page_airflow").chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -67,8 +70,7 @@ def visit(chromium, page_airflow):
             java_script_enabled=scripts, accept_downloads=True,
         )  # fmt: skip
         contexts.append(context)
-        token = page_airflow.token(user)
-        context.add_cookies([{"name": "_token", "value": token, "url": page_airflow.url}])
+        context.add_cookies([page_airflow.cookie(user)])
         page = context.new_page()
         page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
         page.on("pageerror", lambda error: said.append(str(error)))

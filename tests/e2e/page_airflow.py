@@ -1,8 +1,9 @@
 """One Airflow API server with the pages, a trail to show, and users of different roles.
 
-`running(folder)` is the whole interface: the page tests and the command that makes the pictures
-use it. It starts no scheduler: nothing runs, the trail and Airflow's tables are filled by hand.
-Who gets in is decided by Airflow's simple auth manager, or by FAB with real users.
+`running(folder)` and `chromium()` are the whole interface: the page tests, their benchmark and the
+command that makes the pictures use them. No scheduler is started: nothing runs, the trail and
+Airflow's tables are filled by hand. Who gets in is decided by Airflow's simple auth manager, or by
+FAB with real users.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "page_dags"
@@ -90,6 +92,10 @@ class PageAirflow:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return str(json.load(answer)["access_token"])
 
+    def cookie(self, user: str) -> dict[str, str]:
+        """A user's session, as a browser's `add_cookies` takes it."""
+        return {"name": "_token", "value": self.token(user), "url": self.url}
+
 
 def generator():
     """The module that fills trails; tests are no package, so it is loaded by its path."""
@@ -142,6 +148,19 @@ def running(
         _stop(process)
         log.close()
         _stop_sequencer(audit_dir)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless browser of Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or "/usr/bin/chromium"
+    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-quic"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
 
 
 def _have_looked(audit_dir: Path) -> None:
