@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import html
 import itertools
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Asked for by programs, with a token of their own: tests/attacks/ingest.
 OF_PROGRAMS = {"/ingest"}
@@ -21,8 +24,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_Stay)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back: status, text, headers."""
 
     status: int
@@ -48,12 +50,36 @@ class Asker:
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.read().decode(), error.headers)
 
+    def lists(self, path):
+        """The answers of a list of events, the newest first, to its end."""
+        while path:
+            answer = self.ask(path)
+            yield answer
+            head, is_more, _ = answer.text.partition('rel="next"')
+            older = head.rpartition('href="')[2].partition('"')[0]
+            path = html.unescape(older) if is_more else ""
+
     def form_token(self, path="integrity"):
         """The token that a page's form carries for this reader."""
         text = self.ask(path).text
         token = text.partition('name="token" value="')[2].partition('"')[0]
         assert token, text[:2000]
         return token
+
+
+def rows_in(page):
+    """The names of the events that a page lists."""
+    return [part.partition('"')[0] for part in page.split('<tr data-event="')[1:]]
+
+
+def until(condition, seconds=60):
+    """What a condition finds, once it finds something: what a page records comes a little later."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s")
 
 
 @functools.cache

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.parse
 
 import pytest
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery
-from tests.e2e.asking import Asker
+from tests.e2e.asking import Asker, until
 
 pytestmark = pytest.mark.airflow
 PERSON = "maria.keller"
@@ -19,11 +17,6 @@ PERSON = "maria.keller"
 @pytest.fixture
 def admin(page_airflow):
     return Asker(page_airflow, "admin")
-
-
-@pytest.fixture
-def store(page_airflow):
-    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
 
 
 def asking(path, **query):
@@ -38,20 +31,13 @@ def looked_at(store):
     ]
 
 
-def until_recorded(store, query, seconds=60):
-    deadline = time.monotonic() + seconds
-    while query not in looked_at(store):
-        assert time.monotonic() < deadline, f"{query} is not on record: {looked_at(store)}"
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("sign", ["", "-"], ids=["asked for", "left out"])
 def test_asking_for_a_person_is_recorded_without_the_name(admin, store, sign):
     found = admin.ask(asking("events", q=f"act:key.rotate {sign}by:{PERSON}"))
 
     assert found.status == 200
     assert ("will rotate the key" in found.text) == (sign == "")
-    until_recorded(store, "act:key.rotate by:…")
+    until(lambda: "act:key.rotate by:…" in looked_at(store))
     assert not any(PERSON in query for query in looked_at(store))
 
 

@@ -10,13 +10,10 @@ playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+expect = playwright.expect
 RUN = "/dags/secure_training/runs/scheduled__day-07/plugin/security-audit-run"
 SIZES = [(1280, 800), (1920, 1080)]
 SCHEMES = ["light", "dark"]
-
-
-def expect(locator):
-    return playwright.expect(locator)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size[0]))

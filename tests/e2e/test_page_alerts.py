@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import pytest
 
@@ -18,20 +16,17 @@ from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.event import Fact, RunRef
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.services.alerting import AlertJob
+from tests.e2e.asking import Asker, until
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+expect = playwright.expect
 SIZES = [(1280, 800), (1920, 1080)]
 SCHEMES = ["light", "dark"]
 TITLE = "Data are not what was signed or sealed"
 HOSTILE = "<img src=x onerror=alert(1)>\u202egpj.exe"
-DEADLINE_S = 60
-
-
-def expect(locator):
-    return playwright.expect(locator)
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +36,6 @@ def alerted(page_airflow, tmp_path_factory):
 
     def ensure():
         ensure_sequencer(page_airflow.audit_dir, page_airflow.signer_dir)
-
-    def said(*facts, program="scheduler", run=None):
-        spool = Spool(page_airflow.audit_dir, program, run=run)
-        names = [spool.record(fact) for fact in facts]
-        spool.settle()
-        spool.close()
-        ensure()
-        due = time.monotonic() + DEADLINE_S
-        while any(store.find(name) is None for name in names):
-            assert time.monotonic() < due
-            time.sleep(0.05)
-        return names
 
     job = AlertJob(
         rules=lambda: [rule for rule in shipped_rules() if rule.name == "data_changed"],
@@ -70,7 +53,7 @@ def alerted(page_airflow, tmp_path_factory):
         job.step()
     silent = {"about": "coverage.silent", "subject": "notify try 1", "tis": ["0c1d"]}
     hostile = {"about": HOSTILE, "subject": HOSTILE, "because": HOSTILE, "level": "low"}
-    said(
+    facts = (
         Fact(act="alert.raise", phase="seen", result="ok", more=silent),
         Fact(act="alert.raise", phase="seen", result="ok", more=hostile),
         Fact(
@@ -78,6 +61,12 @@ def alerted(page_airflow, tmp_path_factory):
             more={"about": "spool", "subject": "of billing"},
         ),
     )  # fmt: skip
+    spool = Spool(page_airflow.audit_dir, "scheduler")
+    names = [spool.record(fact) for fact in facts]
+    spool.settle()
+    spool.close()
+    ensure()
+    until(lambda: all(store.find(name) for name in names))
     return page_airflow
 
 
@@ -172,38 +161,16 @@ def test_who_may_read_one_team_sees_its_alerts_alone(look):
     expect(page.locator(".state")).to_contain_text("There may be others")
 
 
-class Asker:
-    """A program with somebody's session."""
-
-    def __init__(self, airflow, user):
-        self.base, self.cookie = f"{airflow.url}/secure-ml/", f"_token={airflow.token(user)}"
-
-    def ask(self, path, form=None, **headers):
-        body = None if form is None else urllib.parse.urlencode(form).encode()
-        request = urllib.request.Request(self.base + path, body, {"Cookie": self.cookie} | headers)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-
 def name_of(airflow, text):
-    _, html = Asker(airflow, "admin").ask("alerts?status=open")
-    rows = html.split("<tr data-event=")
+    rows = Asker(airflow, "admin").ask("alerts?status=open").text.split("<tr data-event=")
     return next(row for row in rows if text in row).split('"')[1]
-
-
-def token_of(airflow, name, user="admin"):
-    _, html = Asker(airflow, user).ask("alerts?" + urllib.parse.urlencode({"alert": name}))
-    return html.partition('name="token" value="')[2].partition('"')[0]
 
 
 def test_an_answer_needs_a_right_a_token_a_reason_and_our_own_page(alerted):
     name = name_of(alerted, "of billing")
-    token = token_of(alerted, name)
-    form = {"name": name, "token": token, "what": "close", "note": "over"}
     admin, viewer = Asker(alerted, "admin"), Asker(alerted, "vera")
+    token = admin.form_token("alerts?" + urllib.parse.urlencode({"alert": name}))
+    form = {"name": name, "token": token, "what": "close", "note": "over"}
 
     assert viewer.ask("alerts", form)[0] == 403
     assert 'class="answer"' not in viewer.ask(f"alerts?alert={urllib.parse.quote(name)}")[1]

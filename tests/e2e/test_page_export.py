@@ -8,30 +8,20 @@ import io
 import json
 import subprocess
 import sys
-import time
 from importlib import resources
 
 import pytest
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.event_table import restored
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.e2e.asking import until
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+expect = playwright.expect
 REFUSED = "/secure-ml/export?q=status:refused%20dag:refusals"
-WAIT_S = 60
-
-
-def expect(locator):
-    return playwright.expect(locator)
-
-
-@pytest.fixture
-def store(page_airflow):
-    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
 
 
 def export(page, form, tmp_path):
@@ -44,14 +34,13 @@ def export(page, form, tmp_path):
 
 
 def outcome_with(store, digest):
-    deadline = time.monotonic() + WAIT_S
     query = EventQuery(acts=("trail.export",))
-    while time.monotonic() < deadline:
-        for leaf in store.page(query, limit=20):
-            if leaf.event.get("more", {}).get("digest") == digest:
-                return leaf.event
-        time.sleep(0.1)
-    raise AssertionError(f"no outcome within {WAIT_S} s")
+
+    def found():
+        events = [leaf.event for leaf in store.page(query, limit=20)]
+        return [event for event in events if event.get("more", {}).get("digest") == digest]
+
+    return until(found)[0]
 
 
 def refused(store):
@@ -62,7 +51,7 @@ def refused(store):
 def test_the_list_leads_to_the_export_of_what_it_shows(visit):
     page = visit("/secure-ml/events?q=status:refused")
 
-    page.get_by_role("link", name="Export").click()
+    page.get_by_role("link", name="Export", exact=True).click()
 
     expect(page.locator("code.said").first).to_have_text("status:refused")
     expect(page.get_by_role("heading", name="events")).to_be_visible()

@@ -8,38 +8,21 @@ import time
 
 import pytest
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
+from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE
 from airflow_secure_ml.core.audit.query import EventQuery
+from tests.e2e.asking import until
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
-WAIT_S = 60
+expect = playwright.expect
 NOTE = "Looked at every refusal: <b>the drill</b> \u202eand no more."
-
-
-def expect(locator):
-    return playwright.expect(locator)
-
-
-@pytest.fixture
-def store(page_airflow):
-    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
 
 
 def newest(store, act):
     found = store.page(EventQuery(acts=(act,)), limit=1)
     return found[0].event if found else None
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {WAIT_S} s")
 
 
 def give_out(visit, days, person):
@@ -54,14 +37,14 @@ def give_out(visit, days, person):
     return page
 
 
-def days_ago(page_airflow, first, last):
-    """Two days before the log's newest."""
+def days_ago(first, last):
+    """Two days, each by how long ago it is."""
     now = time.time()
     return tuple(time.strftime("%Y-%m-%d", time.gmtime(now - n * 86_400)) for n in (first, last))
 
 
 def test_a_period_is_given_out_noted_and_signed_off(visit, store, page_airflow):
-    page = give_out(visit, days_ago(page_airflow, 5, 2), "olaf")
+    page = give_out(visit, days_ago(5, 2), "olaf")
     address = page.url.removeprefix(page_airflow.url)
     expect(page.get_by_role("heading", name="Review of")).to_be_visible()
     expect(page.locator("main")).to_contain_text("Only the reviewer signs it off.")
@@ -88,7 +71,7 @@ def test_a_period_is_given_out_noted_and_signed_off(visit, store, page_airflow):
 
 
 def test_the_log_grows_and_the_sign_off_still_holds(visit, store, page_airflow):
-    page = give_out(visit, days_ago(page_airflow, 4, 3), "admin")
+    page = give_out(visit, days_ago(4, 3), "admin")
     address = page.url.removeprefix(page_airflow.url)
     page.get_by_role("button", name="Sign off").click()
     expect(page.locator("main")).to_contain_text("same log")
@@ -102,7 +85,7 @@ def test_the_log_grows_and_the_sign_off_still_holds(visit, store, page_airflow):
 
 
 def test_a_changed_log_is_not_the_one_that_was_signed_off(visit, store, page_airflow):
-    page = give_out(visit, days_ago(page_airflow, 3, 3), "admin")
+    page = give_out(visit, days_ago(3, 3), "admin")
     address = page.url.removeprefix(page_airflow.url)
     page.get_by_role("button", name="Sign off").click()
     expect(page.locator("main")).to_contain_text("same log")
@@ -124,8 +107,8 @@ def test_a_changed_log_is_not_the_one_that_was_signed_off(visit, store, page_air
             changed.execute("UPDATE leaf SET hash = ? WHERE idx = ?", (before, index))
 
 
-def test_a_note_is_written_on_one_event(visit, store, page_airflow):
-    give_out(visit, days_ago(page_airflow, 6, 6), "olaf")
+def test_a_note_is_written_on_one_event(visit, store):
+    give_out(visit, days_ago(6, 6), "olaf")
     page = visit("/secure-ml/events?q=status:refused")
     page.locator("tr[data-event] a.open").first.click()
 
@@ -138,8 +121,8 @@ def test_a_note_is_written_on_one_event(visit, store, page_airflow):
     assert store.find(noted["of"]).event["result"] == "refused"
 
 
-def test_names_are_shown_when_asked_for_and_that_is_recorded(visit, store, page_airflow):
-    give_out(visit, days_ago(page_airflow, 2, 2), "vera")
+def test_names_are_shown_when_asked_for_and_that_is_recorded(visit, store):
+    give_out(visit, days_ago(2, 2), "vera")
     page = visit("/secure-ml/reviews")
     expect(page.locator("main")).to_contain_text("somebody else")
     expect(page.locator("main")).not_to_contain_text("vera")
@@ -152,16 +135,16 @@ def test_names_are_shown_when_asked_for_and_that_is_recorded(visit, store, page_
     assert seen["more"]["page"] == "reviews"
 
 
-def test_a_period_that_is_not_over_is_not_signed_off(visit, page_airflow):
-    page = give_out(visit, days_ago(page_airflow, 1, 0), "admin")
+def test_a_period_that_is_not_over_is_not_signed_off(visit):
+    page = give_out(visit, days_ago(1, 0), "admin")
 
     expect(page.locator("main")).to_contain_text("The period is not over yet.")
     expect(page.get_by_role("button", name="Sign off")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(visit, page_airflow, scheme):
-    address = give_out(visit, days_ago(page_airflow, 7, 7), "admin").url
+def test_axe_finds_nothing(visit, scheme):
+    address = give_out(visit, days_ago(7, 7), "admin").url
     name = address.partition("?")[2]
 
     for path in ("reviews", f"review?{name}", f"note?event={name.partition('=')[2]}"):

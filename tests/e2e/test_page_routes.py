@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import pytest
 from markupsafe import escape
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.checkpoint import parse_log_keys
 from airflow_secure_ml.core.audit.query import EventQuery
 from airflow_secure_ml.services.proving import check_proof
+from tests.e2e.asking import Asker, rows_in, until
 
 pytestmark = pytest.mark.airflow
 ROUTES = (
@@ -34,35 +31,9 @@ POSTS = (
 RUN = "scheduled__day-07"
 
 
-class Browser:
-    """A reader without scripts."""
-
-    def __init__(self, airflow, user=None):
-        self.base = f"{airflow.url}/secure-ml/"
-        self.cookie = f"_token={airflow.token(user)}" if user else ""
-
-    def ask(self, path, form=None, **headers):
-        body = None if form is None else urllib.parse.urlencode(form).encode()
-        request = urllib.request.Request(self.base + path, body, {"Cookie": self.cookie} | headers)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.read().decode(), answer.headers
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(), error.headers
-
-    def token(self):
-        _, html, _ = self.ask("integrity")
-        return html.partition('name="token" value="')[2].partition('"')[0]
-
-
 @pytest.fixture
 def reader(page_airflow):
-    return lambda user=None: Browser(page_airflow, user)
-
-
-@pytest.fixture
-def store(page_airflow):
-    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
+    return lambda user=None: Asker(page_airflow, user)
 
 
 def newest(store, **query):
@@ -71,16 +42,6 @@ def newest(store, **query):
 
 def name_of(leaf):
     return f"{leaf.event['emitter']}:{leaf.event['seq']}"
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.mark.parametrize("path", ROUTES, ids=lambda path: path.partition("?")[0] or "start")
@@ -121,7 +82,7 @@ def test_the_routes_tried_are_all_there_are():
 def test_whoever_is_logged_in_finds_no_door_for_programs(reader):
     admin = reader("admin")
 
-    status, _, headers = admin.ask("ingest", {"token": admin.token()})
+    status, _, headers = admin.ask("ingest", {"token": admin.form_token()})
 
     assert status == 404
     assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -230,7 +191,7 @@ def test_a_change_without_a_token_is_refused(reader, store, path, token):
 
 
 def test_a_token_is_of_one_user(reader):
-    token = reader("vera").token()
+    token = reader("vera").form_token()
 
     assert reader("admin").ask("verify", {"token": token})[0] == 403
 
@@ -238,7 +199,9 @@ def test_a_token_is_of_one_user(reader):
 def test_another_site_cannot_ask(reader):
     admin = reader("admin")
 
-    status, _, _ = admin.ask("verify", {"token": admin.token()}, **{"Sec-Fetch-Site": "cross-site"})
+    status, _, _ = admin.ask(
+        "verify", {"token": admin.form_token()}, **{"Sec-Fetch-Site": "cross-site"}
+    )
 
     assert status == 403
 
@@ -271,21 +234,19 @@ def test_a_broken_address_is_an_answer_and_not_a_crash(reader, query):
 
 
 def test_older_and_newer_lead_through_everything_once(reader):
-    admin, seen, path = reader("admin"), [], "events?q=dag:secure_training"
-    while path:
-        _, html, _ = admin.ask(path)
-        seen += [part.partition('"')[0] for part in html.split('<tr data-event="')[1:]]
-        older = html.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0]
-        path = older.replace("&amp;", "&") if 'rel="next"' in html else ""
+    pages = [answer.text for answer in reader("admin").lists("events?q=dag:secure_training")]
+    seen = [name for page in pages for name in rows_in(page)]
 
     assert len(seen) == len(set(seen))
-    assert f"{len(seen):,} events" in html
+    assert f"{len(seen):,} events" in pages[-1]
 
 
 def test_verify_now_says_that_nothing_changed_and_is_on_record(reader, store):
     admin = reader("admin")
 
-    status, text, _ = admin.ask("verify", {"token": admin.token()}, Accept="application/x-ndjson")
+    status, text, _ = admin.ask(
+        "verify", {"token": admin.form_token()}, Accept="application/x-ndjson"
+    )
 
     verdict = json.loads(text.splitlines()[-1])
     assert (status, verdict["tone"]) == (200, "good")
@@ -299,7 +260,7 @@ def test_verify_now_says_that_nothing_changed_and_is_on_record(reader, store):
 def test_verify_now_works_without_scripts(reader):
     admin = reader("admin")
 
-    _, html, _ = admin.ask("verify", {"token": admin.token()})
+    _, html, _ = admin.ask("verify", {"token": admin.form_token()})
 
     assert "Nothing has changed" in html
 
@@ -328,7 +289,7 @@ def test_a_downloaded_proof_proves_and_is_on_record(reader, page_airflow, store)
     admin, leaf = reader("admin"), newest(store, dag="secure_training")
     keys = parse_log_keys((page_airflow.signer_dir / "log_keys").read_text())
 
-    status, text, headers = admin.ask("proof", {"token": admin.token(), "name": name_of(leaf)})
+    status, text, headers = admin.ask("proof", {"token": admin.form_token(), "name": name_of(leaf)})
 
     assert status == 200
     assert "attachment" in headers["Content-Disposition"]
@@ -340,7 +301,7 @@ def test_who_did_it_is_shown_only_after_it_is_recorded(reader, store):
     vera, leaf = reader("vera"), newest(store, acts=("key.rotate",))
 
     _, before, _ = vera.ask(f"event?name={name_of(leaf)}")
-    status, after, _ = vera.ask("person", {"token": vera.token(), "name": name_of(leaf)})
+    status, after, _ = vera.ask("person", {"token": vera.form_token(), "name": name_of(leaf)})
 
     assert "maria.keller" not in before
     assert status == 200

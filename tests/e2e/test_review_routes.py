@@ -9,23 +9,16 @@ import uuid
 
 import pytest
 
-from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery
-from tests.e2e.asking import Asker
+from tests.e2e.asking import Asker, until
 
 pytestmark = pytest.mark.airflow
-WAIT_S = 60
 HOSTILE = "<script>alert(1)</script>\"'\u202e\x1b[31m"
 
 
 @pytest.fixture
 def asker(page_airflow):
     return lambda user: Asker(page_airflow, user)
-
-
-@pytest.fixture
-def store(page_airflow):
-    return SqliteAuditReader(page_airflow.audit_dir / LOG_FILE)
 
 
 def day(ago):
@@ -52,15 +45,6 @@ def count(asker, store):
         return store.count(EventQuery(acts=(act,), excluded=(("text", "dag:"),)), at_most=10_000)
 
     return counted
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {WAIT_S} s")
 
 
 def signing(asker, user, name, **more):

@@ -8,6 +8,8 @@ import urllib.request
 
 import pytest
 
+from tests.e2e.asking import Asker
+
 pytestmark = pytest.mark.airflow
 ALL = ["acknowledge", "administer", "export"]
 
@@ -55,7 +57,6 @@ def test_fab_is_not_said_to_ignore_the_dag(ask):
 
 
 def test_every_page_says_that_the_simple_auth_manager_ignores_the_dag(page_airflow):
-    request = urllib.request.Request(f"{page_airflow.url}/secure-ml/events")
-    request.add_header("Cookie", f"_token={page_airflow.token('vera')}")
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        assert "simple auth manager ignores the DAG" in answer.read().decode()
+    page = Asker(page_airflow, "vera").ask("events").text
+
+    assert "simple auth manager ignores the DAG" in page
