@@ -167,39 +167,41 @@ def _window(matches: Sequence[Match], rule: AlertRule, time: int) -> list[Match]
 
 def alert_id(rule: str, values: Sequence[str], first: Match) -> str:
     """What an alert is recognised by, whoever evaluates the same log again."""
-    text = json.dumps([rule, list(values), first.name], ensure_ascii=True, separators=(",", ":"))
+    text = _json([rule, list(values), first.name])
     return hashlib.sha256(b"asml/v1/alert\0" + text.encode()).hexdigest()[:32]
+
+
+def _json(values: Sequence[Any]) -> str:
+    return json.dumps(values, ensure_ascii=True, separators=(",", ":"))
 
 
 class Counts:
     """The groups of every rule; the ones that were met last are kept.
 
     Args:
-        groups: By rule's name, then by the group's values as JSON.
+        groups: By rule's name, then by the group's values.
     """
 
-    def __init__(self, groups: Mapping[str, Mapping[str, Group]] | None = None) -> None:
+    def __init__(self, groups: Mapping[str, Mapping[tuple[str, ...], Group]] | None = None) -> None:
         self._groups = {rule: dict(found) for rule, found in (groups or {}).items()}
 
     def group(self, rule: str, values: Sequence[str]) -> Group:
         """A group of a rule; made if it is new, in the place of the one that rested longest."""
-        key = json.dumps(list(values), ensure_ascii=True, separators=(",", ":"))
+        key = tuple(values)
         found = self._groups.setdefault(rule, {})
         group = found.pop(key, None)
         if group is None:
             group = Group()
             if len(found) >= MAX_GROUPS:
                 # One without an open alert, if there is one: an alert goes on being one.
-                idle = next((name for name, each in found.items() if not each.alert), None)
+                idle = next((other for other, each in found.items() if not each.alert), None)
                 found.pop(next(iter(found)) if idle is None else idle)
         found[key] = group
         return group
 
     def each(self, rule: str) -> list[tuple[tuple[str, ...], Group]]:
         """The groups of a rule, with their values."""
-        return [
-            (tuple(json.loads(key)), group) for key, group in self._groups.get(rule, {}).items()
-        ]
+        return list(self._groups.get(rule, {}).items())
 
     def end(self, alert: str) -> None:
         """Forget an alert that is over."""
@@ -211,14 +213,14 @@ class Counts:
     def encode(self, rules: Sequence[AlertRule]) -> dict[str, Any]:
         """As JSON values, of rules that are still there."""
         names = [rule.name for rule in rules if rule.name in self._groups]
-        return {n: {k: g.encode() for k, g in self._groups[n].items()} for n in names}
+        return {n: {_json(k): g.encode() for k, g in self._groups[n].items()} for n in names}
 
 
 def decode_counts(found: Mapping[str, Mapping[str, Any]]) -> Counts:
     """What `Counts.encode` gave; ValueError, TypeError or AttributeError: it did not."""
     return Counts(
         {
-            rule: {key: decode_group(group) for key, group in groups.items()}
+            rule: {tuple(json.loads(key)): decode_group(group) for key, group in groups.items()}
             for rule, groups in found.items()
         }
     )
