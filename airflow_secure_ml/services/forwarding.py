@@ -15,6 +15,7 @@ from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.core.audit.relaying import RelayBook
 from airflow_secure_ml.core.audit.siem import Cursor, Receiver, parse_cursor
 from airflow_secure_ml.errors import AuditLogError, ServiceUnavailableError
+from airflow_secure_ml.services.log_cursor import broken_cursor
 from airflow_secure_ml.services.relaying import Rest
 
 PACE_S = 1.0
@@ -84,18 +85,13 @@ class ForwardJob:
         return not self._acts or not isinstance(act, str) or act.startswith(self._acts)
 
     def _cursor(self, size: int) -> Cursor:
-        origin, text = self._reader.origin(), self._book.cursor(self.name)
+        text = self._book.cursor(self.name)
         if text is None:
-            return Cursor(origin=origin)
+            return Cursor(origin=self._reader.origin())
         cursor = parse_cursor(text)
-        if cursor.origin != origin:
-            raise self._alarm(f"{cursor.origin} was sent up to leaf {cursor.next}, not {origin}")
-        if cursor.next > size:
-            raise self._alarm(f"{cursor.next} leaves were sent, the log has {size}")
-        if cursor.last is not None:
-            found = self._reader.leaf_hashes(cursor.next - 1, cursor.next)
-            if list(found) != [cursor.last]:
-                raise self._alarm(f"leaf {cursor.next - 1} is not the one that was sent")
+        problem = broken_cursor(self._reader, cursor, size, done="sent")
+        if problem:
+            raise self._alarm(problem)
         return cursor
 
     def _batch(self, start: int, size: int) -> list[Leaf]:

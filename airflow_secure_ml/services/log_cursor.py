@@ -12,23 +12,24 @@ from airflow_secure_ml.core.audit.siem import Cursor
 from airflow_secure_ml.core.audit.tiles import TILE_WIDTH
 
 
-def broken_cursor(reader: AuditReader, cursor: Cursor, size: int) -> str:
+def broken_cursor(reader: AuditReader, cursor: Cursor, size: int, *, done: str = "read") -> str:
     """What is wrong between a cursor and its log; empty: nothing is.
 
     Args:
         reader: The log.
         cursor: How far it was read.
         size: Its number of leaves now.
+        done: What was done with its leaves.
     """
     origin = reader.origin()
     if cursor.origin != origin:
-        return f"{cursor.origin} was read up to leaf {cursor.next}, not {origin}"
+        return f"{cursor.origin} was {done} up to leaf {cursor.next}, not {origin}"
     if cursor.next > size:
-        return f"{cursor.next} leaves were read, the log has {size}"
+        return f"{cursor.next} leaves were {done}, the log has {size}"
     if cursor.last is None:
         return ""
     if list(reader.leaf_hashes(cursor.next - 1, cursor.next)) != [cursor.last]:
-        return f"leaf {cursor.next - 1} is not the one that was read"
+        return f"leaf {cursor.next - 1} is not the one that was {done}"
     return ""
 
 
