@@ -171,14 +171,3 @@ def _fits(text: str, pieces: Sequence[re.Pattern[str]]) -> bool:
             return False
         at = found.end()
     return True
-
-
-def fields_of(condition: Expression) -> frozenset[str]:
-    """The fields that a condition looks at."""
-    if isinstance(condition, FieldTest | Presence):
-        return frozenset({condition.field})
-    if isinstance(condition, Not):
-        return fields_of(condition.part)
-    if isinstance(condition, All | AnyOf):
-        return frozenset(name for part in condition.parts for name in fields_of(part))
-    return frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_secure_ml.adapters.alert_rules import shipped_rules
-from airflow_secure_ml.core.alerts.matching import fields_of
+from airflow_secure_ml.core.alerts.matching import All, AnyOf, FieldTest, Not, Presence
 from airflow_secure_ml.core.alerts.taxonomy import DERIVED, field_kinds
 from airflow_secure_ml.core.audit.event import Fact, assemble
 from tests.core.alerts.conftest import TIME, Rules, leaf
@@ -200,6 +200,16 @@ def test_the_events_of_a_case_are_such_as_are_written(name):
         )
 
         assert assemble(fact, emitter="a1" * 16, seq=0, prev=None, time=TIME, mono=0)
+
+
+def fields_of(condition):
+    """The fields that a condition looks at."""
+    if isinstance(condition, FieldTest | Presence):
+        return {condition.field}
+    if isinstance(condition, Not):
+        return fields_of(condition.part)
+    assert isinstance(condition, All | AnyOf)
+    return {name for part in condition.parts for name in fields_of(part)}
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
