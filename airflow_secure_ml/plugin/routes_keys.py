@@ -78,12 +78,11 @@ def key(
 ) -> Response:
     """One key: its versions, and the runs that used one of them."""
     name, version = name[:MAX_NAME], version[:100]
-    query = scope.limit(EventQuery(key=name, version=version or None))
     newest = trail.store.page(scope.limit(EventQuery(key=name)), limit=STEP) if name else []
     if not newest:
         raise HTTPException(404, "No event among those that you may read names such a key.")
     acts = _acts(trail, scope, name)
-    uses, older_href = _uses(trail, scope, query, name, version, older)
+    uses, older_href = _uses(trail, scope, name, version, older, newest)
     return page(
         "key",
         "Keys",
@@ -160,20 +159,30 @@ def _is_told(leaf: Leaf) -> bool:
 
 
 def _uses(
-    trail: Trail, scope: Scope, query: EventQuery, name: str, version: str, older: str
+    trail: Trail, scope: Scope, name: str, version: str, older: str, newest: Sequence[Leaf]
 ) -> tuple[list[keys_view.RunUse], str]:
-    """The runs among the newest events, and the address to go on from."""
-    leaves: list[Leaf] = []
+    """The runs among the newest events, and the address to go on from.
+
+    Args:
+        trail: The trail.
+        scope: What the reader may see.
+        name: The key.
+        version: One version; empty: all.
+        older: The event to go on below; empty: from the newest.
+        newest: The key's newest events, as many as one step has.
+    """
+    query = scope.limit(EventQuery(key=name, version=version or None))
     bound = position_of(trail, scope, older)
-    while len(leaves) < USE_EVENTS:
-        found = trail.store.page(query, older_than=bound, limit=STEP)
-        leaves.extend(found)
-        if len(found) < STEP:
-            return keys_view.run_uses(leaves, name, version), ""
-        bound = position(found[-1])
-    last = name_of(leaves[-1].event)
-    on = href("key", name=name, version=version, older=last)
-    return keys_view.run_uses(leaves, name, version), on
+    is_read = bound is None and not version
+    found = newest if is_read else trail.store.page(query, older_than=bound, limit=STEP)
+    leaves = [*found]
+    while len(found) == STEP and len(leaves) < USE_EVENTS:
+        found = trail.store.page(query, older_than=position(found[-1]), limit=STEP)
+        leaves += found
+    uses = keys_view.run_uses(leaves, name, version)
+    if len(found) < STEP:
+        return uses, ""
+    return uses, href("key", name=name, version=version, older=name_of(leaves[-1].event))
 
 
 def _versions(
