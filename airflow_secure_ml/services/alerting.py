@@ -115,7 +115,6 @@ class AlertJob:
         on_pruned: Callable[[str], None],
     ) -> None:
         self._read_rules, self._reader, self._book = rules, reader, book
-        self._rules: Sequence[AlertRule] = ()
         self._recorder, self._now_ms, self._on_pruned = recorder, now_ms, on_pruned
         self._derive = DerivedFacts(reader)
         self._stand: tuple[Place, Evaluator] | None = None
@@ -233,10 +232,9 @@ class AlertJob:
         return found
 
     def _load(self) -> tuple[Place, Evaluator]:
-        self._rules = self._read_rules()
-        text = self._book.cursor(JOB)
+        rules, text = self._read_rules(), self._book.cursor(JOB)
         if text is None:
-            return self._begin()
+            return self._begin(), Evaluator(rules, Counts(), self._derive)
         try:
             found = json.loads(text)
             place = Place(
@@ -251,9 +249,9 @@ class AlertJob:
                 f"relay book: the row {JOB} of table cursor cannot be read; remove it to have "
                 "the newest events evaluated anew"
             ) from error
-        return place, Evaluator(self._rules, counts, self._derive)
+        return place, Evaluator(rules, counts, self._derive)
 
-    def _begin(self) -> tuple[Place, Evaluator]:
+    def _begin(self) -> Place:
         try:
             size = self._reader.size()
         except ConfigurationError as error:
@@ -266,8 +264,7 @@ class AlertJob:
         if start:
             last = self._reader.leaf_hashes(start - 1, start)[0]
         cursor = Cursor(origin=self._reader.origin(), next=start, last=last)
-        place = Place(cursor=cursor, start=size, since_ms=self._now_ms() - FIRST_MS)
-        return place, Evaluator(self._rules, Counts(), self._derive)
+        return Place(cursor=cursor, start=size, since_ms=self._now_ms() - FIRST_MS)
 
     def _keep(self, place: Place, evaluator: Evaluator) -> None:
         text = {
@@ -275,7 +272,7 @@ class AlertJob:
             "start": place.start,
             "since_ms": place.since_ms,
             "outbox": [_encoded(each) for each in place.outbox],
-            "groups": evaluator.counts.encode(self._rules),
+            "groups": evaluator.encode(),
         }
         self._book.move(JOB, json.dumps(text, ensure_ascii=True, separators=(",", ":")))
         self._stand = (place, evaluator)

@@ -74,6 +74,10 @@ class Evaluator:
                 if group.due(now_ms):
                     yield rule, values, group.tell(now_ms)
 
+    def encode(self) -> dict[str, Any]:
+        """What was counted, as JSON values."""
+        return self.counts.encode(self._rules)
+
     def _count(self, rule: AlertRule, seen: Seen) -> None:
         values = tuple(_text(seen.values(name)) for name in rule.group_by)
         counted = "" if not rule.field else _text(seen.values(rule.field))
