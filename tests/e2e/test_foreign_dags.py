@@ -9,7 +9,7 @@ import urllib.parse
 import pytest
 
 from airflow_secure_ml.adapters.sqlite_audit import LOG_FILE, SqliteAuditReader
-from tests.e2e.asking import Asker, events_of, first_of_each, routes, values_of
+from tests.e2e.asking import Asker, events_of, first_of_each, routes, rows_in, values_of
 from tests.plugin.questions import SHARED
 
 pytestmark = pytest.mark.airflow
@@ -141,9 +141,7 @@ FOREIGN = (
 
 def own_event(asker):
     """The address of an event of theirs."""
-    text = asker.ask("events?q=act:run.start").text
-    name = text.partition('<tr data-event="')[2].partition('"')[0]
-    return f"event?name={name}"
+    return f"event?name={rows_in(asker.ask('events?q=act:run.start').text)[0]}"
 
 
 def test_their_own_pages_name_nothing_else(rita, store):
@@ -166,12 +164,8 @@ def test_their_own_pages_name_nothing_else(rita, store):
 
 
 def test_their_list_is_theirs_and_whole(rita, store):
-    path, names = "events?q=show:everything", []
-    while path:
-        text = rita.ask(path).text
-        names += [part.partition('"')[0] for part in text.split('<tr data-event="')[1:]]
-        older = text.partition('rel="next"')[0].rpartition('href="')[2].partition('"')[0]
-        path = older.replace("&amp;", "&") if 'rel="next"' in text else ""
+    answers = rita.lists("events?q=show:everything")
+    names = [name for answer in answers for name in rows_in(answer.text)]
 
     assert sorted(names) == sorted(values_of(event)["name"] for event in events_of(store, dag=OWN))
 

@@ -5,17 +5,19 @@ The pages are those of the navigation, and those that one of them leads to.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
-import threading
 
 import pytest
 
 from tests.e2e.harmless import faults
 from tests.plugin import hostile
+from tests.servers.serving import serving
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+expect = playwright.expect
 
 TABLE = "uri=file:///srv/lake/health/features-01.csv"
 # A page of the navigation, or one below: its address and a word that it must show.
@@ -44,10 +46,6 @@ PAGES = {
 def page_airflow(asked_airflow):
     """The browser opens the server whose trail is full of attacks."""
     return asked_airflow
-
-
-def expect(locator):
-    return playwright.expect(locator)
 
 
 def test_the_pages_tried_are_those_of_the_navigation(visit):
@@ -128,11 +126,8 @@ def test_another_site_cannot_show_a_page_in_a_frame(chromium, asked_airflow):
     """Framed, a page's buttons could be laid under somebody's clicks."""
     _Framing.target = f"{asked_airflow.url}/secure-ml/integrity"
     site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Framing)
-    threading.Thread(target=site.serve_forever, daemon=True).start()
-    context = chromium.new_context()
-    try:
-        token = asked_airflow.token("admin")
-        context.add_cookies([{"name": "_token", "value": token, "url": asked_airflow.url}])
+    with serving(site), contextlib.closing(chromium.new_context()) as context:
+        context.add_cookies([asked_airflow.cookie("admin")])
         page, said = context.new_page(), []
         page.on("console", lambda message: said.append(message.text))
 
@@ -141,7 +136,3 @@ def test_another_site_cannot_show_a_page_in_a_frame(chromium, asked_airflow):
 
         assert any("frame-ancestors" in text for text in said), said
         assert all("secure-ml" not in frame.url for frame in page.frames[1:])
-    finally:
-        context.close()
-        site.shutdown()
-        site.server_close()

@@ -19,6 +19,7 @@ from tests.plugin.generator import TRAINING, run_id
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+expect = playwright.expect
 LAST_RUN = run_id(questions.DAYS - 1)
 
 
@@ -32,10 +33,6 @@ def page_airflow(asked_airflow):
 def begin(visit):
     """The first page, as an auditor opens it."""
     return lambda: visit("/secure-ml/events", user="anna")
-
-
-def expect(locator):
-    return playwright.expect(locator)
 
 
 def go(page, name):
