@@ -17,7 +17,7 @@ from airflow_secure_ml.plugin.addresses import run_href
 from airflow_secure_ml.plugin.lineage_view import short_digest
 from airflow_secure_ml.plugin.rendering import href
 from airflow_secure_ml.plugin.sentences import sentence
-from airflow_secure_ml.plugin.views import Row, When, row, when
+from airflow_secure_ml.plugin.views import Row, When, unplaced, when
 from airflow_secure_ml.plugin.wording import (
     fields,
     key_label,
@@ -105,7 +105,7 @@ def accesses(
             decisions[ti] = store.page(query, limit=_DECISIONS)
         found.append(
             Access(
-                row=row(leaf, covered_size=0, numbered=False),
+                row=unplaced(leaf),
                 said=_said(event),
                 rule=rule_of(event, [each.event for each in decisions.get(ti, ())]),
                 key=key_label(fields(event, "key")),

@@ -15,7 +15,7 @@ from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.ports import AuditStore
 from airflow_secure_ml.plugin.addresses import events_href
 from airflow_secure_ml.plugin.rendering import href
-from airflow_secure_ml.plugin.views import Row, When, row, when
+from airflow_secure_ml.plugin.views import Row, When, unplaced, when
 from airflow_secure_ml.plugin.wording import fields, last_part, number_of, plain, up_to, visible
 from airflow_secure_ml.services.works import READS, WRITES
 
@@ -204,4 +204,4 @@ def _counted(value: str, count: int, target: str, *, is_all: bool) -> Counted:
 
 
 def _rows(leaves: Iterable[Leaf]) -> tuple[Row, ...]:
-    return tuple(row(leaf, covered_size=0, numbered=False) for leaf in leaves)
+    return tuple(unplaced(leaf) for leaf in leaves)

@@ -196,11 +196,7 @@ def _drawer(trail: Trail, scope: Scope, alert: Alert, rules: Sequence[AlertRule]
 
 def _evidence(trail: Trail, scope: Scope, alert: Alert) -> list[views.Row]:
     found = (trail.store.find(name) for name in reversed(alert.events[-EVIDENCE:]))
-    return [
-        views.row(leaf, covered_size=0, numbered=False)
-        for leaf in found
-        if leaf is not None and scope.covers(leaf.event)
-    ]
+    return [views.unplaced(leaf) for leaf in found if leaf is not None and scope.covers(leaf.event)]
 
 
 def _answer_said(trail: Trail, answer: Any) -> Mapping[str, Any]:

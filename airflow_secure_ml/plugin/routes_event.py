@@ -142,7 +142,5 @@ def _neighbours(trail: Trail, scope: Scope, leaf: Leaf) -> list[views.Row]:
         for at in range(max(seq - NEIGHBOURS, 0), seq + NEIGHBOURS + 1)
     )
     return [
-        views.row(near, covered_size=0, numbered=False)
-        for near in around
-        if near is not None and scope.covers(near.event)
+        views.unplaced(near) for near in around if near is not None and scope.covers(near.event)
     ]

@@ -16,7 +16,7 @@ from airflow_secure_ml.plugin.lookup import position, position_of
 from airflow_secure_ml.plugin.period import days_before, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep, now_ms
-from airflow_secure_ml.plugin.views import Row, row, when
+from airflow_secure_ml.plugin.views import Row, unplaced, when
 from airflow_secure_ml.plugin.wording import fields, number_of, plain, time_of, up_to, visible
 from airflow_secure_ml.services.lease_lives import ALIVE, ENDLESS, REVOKED, UNNAMED, lease_lives
 
@@ -60,7 +60,7 @@ def keys(scope: ScopeDep, trail: TrailDep) -> Response:
                     system=plain(fields(newest[0].event, "key").get("system", "")),
                     href=href("key", name=name),
                     count=number_of(count, is_exact=values.is_exact),
-                    newest=row(newest[0], covered_size=0, numbered=False),
+                    newest=unplaced(newest[0]),
                 )
             )
     return page(
@@ -95,7 +95,7 @@ def key(
         uses=uses,
         older_href=older_href,
         is_first=not older,
-        acts=[row(leaf, covered_size=0, numbered=False) for leaf in acts if _is_told(leaf)],
+        acts=[unplaced(leaf) for leaf in acts if _is_told(leaf)],
         events_href=events_href(("key", name), ("version", version)),
         event_href=lambda event: href("event", name=event),
     )

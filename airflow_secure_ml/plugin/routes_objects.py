@@ -18,7 +18,7 @@ from airflow_secure_ml.plugin.lookup import position_of
 from airflow_secure_ml.plugin.period import Period, parse_period
 from airflow_secure_ml.plugin.rendering import href, page
 from airflow_secure_ml.plugin.trail import Trail, TrailDep
-from airflow_secure_ml.plugin.views import Row, row
+from airflow_secure_ml.plugin.views import Row, unplaced
 from airflow_secure_ml.plugin.wording import last_part, number_of, visible
 from airflow_secure_ml.services.lineage import Limits, declaring, trace
 from airflow_secure_ml.services.works import READS, Version, touches_in, version_of
@@ -231,5 +231,5 @@ def _listed(scope: Scope, trail: Trail, uri: str, count: int, *, is_exact: bool)
         name=last_part(uri),
         href=href("object", uri=uri),
         count=number_of(count, is_exact=is_exact) if count else "",
-        newest=row(newest[0], covered_size=0, numbered=False),
+        newest=unplaced(newest[0]),
     )

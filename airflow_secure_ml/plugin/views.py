@@ -205,6 +205,11 @@ def row(leaf: Leaf, *, covered_size: int, numbered: bool = True) -> Row:
     )
 
 
+def unplaced(leaf: Leaf) -> Row:
+    """A leaf as one line that tells nothing of its place in the log, nor whether it is proven."""
+    return row(leaf, covered_size=0, numbered=False)
+
+
 def _object_label(event: Mapping[str, Any], obj: Mapping[str, Any]) -> str:
     uri = obj.get("uri")
     if isinstance(uri, str):
