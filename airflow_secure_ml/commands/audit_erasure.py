@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_secure_ml.audit_sinks import segment_folders
 from airflow_secure_ml.commands.asking import ask
 from airflow_secure_ml.commands.running import Result
 from airflow_secure_ml.commands.session import Session
@@ -49,9 +50,7 @@ def _name(given: str) -> str:
 
 
 def _segments(session: Session) -> Iterator[bytes]:
-    settings = session.settings
-    spare = [] if settings.audit_spare_dir is None else [settings.audit_spare_dir]
-    for directory in (settings.audit_dir / "spool", *spare):
+    for directory in segment_folders(session.settings):
         for path in sorted(directory.glob("*.seg")):
             yield _read(path)
 

@@ -30,7 +30,7 @@ class Erased:
     """What was done.
 
     Attributes:
-        is_known: Whether the log knew the value at all.
+        is_known: Whether the log or a waiting segment knew the value at all.
         rows: Rows that are gone from the log's own table.
         waiting: Segments of the spool in which the value still lies in the open: their processes
             run, or were not taken in yet.
@@ -55,13 +55,15 @@ def erase_subject(
     Raises:
         ServiceUnavailableError: The keys or the log cannot be changed now.
     """
+    # First: what is taken in while this goes on lay in the spool before.
+    waiting = sum(_holds(data, value) for data in segments())
     subject = subjects.named(value)
     # The key last: found by its name, it is what tells a second try which rows are meant.
     rows = log.erase_asides(None if subject is None else subject.id, value)
     if subject is not None:
         subjects.destroy(subject.id)
-    waiting = sum(_holds(data, value) for data in segments())
-    return Erased(is_known=subject is not None or rows > 0, rows=rows, waiting=waiting)
+    is_known = subject is not None or rows > 0 or waiting > 0
+    return Erased(is_known=is_known, rows=rows, waiting=waiting)
 
 
 def _holds(segment: bytes, value: str) -> bool:

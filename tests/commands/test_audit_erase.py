@@ -5,6 +5,10 @@ from __future__ import annotations
 import getpass
 import json
 
+import pytest
+
+from tests.services.audit.conftest import ALICE, segment
+from tests.services.audit.test_erasing_subject import hidden, said_by
 from tests.test_cli import home, made  # noqa: F401 - fixtures
 
 
@@ -44,6 +48,25 @@ def test_somebody_else_is_erased_whole(home):  # noqa: F811
 
     assert answer.returncode == 0
     assert b"nobody of that name" in answer.stdout
+
+
+@pytest.mark.parametrize("folder", ["spool", "collected", "ingested", "spare"])
+def test_a_name_that_waits_anywhere_on_this_machine_is_counted(home, folder):  # noqa: F811
+    place = home.audit / folder
+    place.mkdir(mode=0o700, parents=True)
+    lies = hidden("maria.keller", 1)
+    events, tail = said_by(ALICE, lies)
+    (place / f"{ALICE}-0000.seg").write_bytes(segment(ALICE, 0, events, tail=tail))
+    options = {"AIRFLOW__SECURE_ML__AUDIT_SPARE_DIR": str(home.audit / "spare")}
+
+    answer = home.run("audit", "erase", "--person", "maria.keller", "--yes", "--json", **options)
+
+    found = json.loads(answer.stdout)
+    # A spool may have been taken in before it was looked at; both, where that came in between.
+    assert found["known"], answer.stderr
+    assert found["waiting"] or found["rows"]
+    assert answer.returncode == (4 if found["waiting"] else 0)
+    assert found["waiting"] or folder in ("spool", "spare")
 
 
 def test_no_name_is_wrong_use(home):  # noqa: F811

@@ -124,6 +124,28 @@ def test_a_segment_that_still_holds_the_name_is_counted(told, keys):
     assert erase(told, keys, MARIA, [waiting, other, b"", b"rubbish" * 9]).waiting == 1
 
 
+def test_a_segment_that_is_taken_in_meanwhile_is_counted_all_the_same(told, keys):
+    eva = hidden("eva.lang", 9)
+    events, tail = said_by("ea" * 16, eva)
+    told.put("ea" * 16, 0, events, tail=tail)
+
+    class TakenInMeanwhile(SqliteEraser):
+        def erase_asides(self, subject, value):
+            rows = super().erase_asides(subject, value)
+            told.run()
+            return rows
+
+    def segments():
+        return [path.read_bytes() for path in told.spool.glob("*.seg")]
+
+    first = erase_subject("eva.lang", keys, TakenInMeanwhile(told.database), segments)
+    second = erase(told, keys, "eva.lang", segments())
+
+    assert (first.is_known, first.rows, first.waiting) == (True, 0, 1)
+    assert (second.rows, second.waiting) == (1, 0)
+    assert reader(told, keys).reveal(eva.h) is None
+
+
 def test_what_lay_in_the_open_before_is_read_and_erased_as_well(site, keys):
     aside = hidden(MARIA, 1)
     events, tail = said_by(ALICE, aside)
