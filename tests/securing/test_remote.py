@@ -147,6 +147,26 @@ def test_an_input_that_is_replaced_while_the_job_runs_leaves_nothing_signed(secu
     assert lake.info("file:///lake/model.bin.sig") is None
 
 
+def test_an_output_that_is_still_written_while_it_is_signed_is_refused(
+    secure_ml, lake, run, monkeypatch
+):
+    create = lake.create
+
+    def create_late(uri):
+        # The job's last thread: its bytes were digested, their statement is not there yet.
+        if ".sig/" in uri:
+            put("file:///lake/model.bin", b"trained further")
+        return create(uri)
+
+    monkeypatch.setattr(lake, "create", create_late)
+
+    done = run(lambda table, model: put(model))
+
+    assert isinstance(done.error, IntegrityError)
+    assert "still written while it was signed" in str(done.error)
+    assert acts(secure_ml, "object.publish")[-1] == ("outcome", "refused", "digest_differs")
+
+
 @pytest.mark.parametrize("before", [False, True], ids=["nothing there", "an older one there"])
 def test_a_job_that_writes_nothing_is_refused(lake, run, before):
     if before:

@@ -375,6 +375,27 @@ def test_who_replaced_a_file_of_a_data_set_meanwhile_is_not_overwritten(lake):
     assert lake.usage("visits").suites == {"aes256-gcm-1mb": 3}
 
 
+def test_who_replaced_a_data_set_after_all_of_it_was_read_is_not_overwritten(lake):
+    uri = lake.data_set("visits")
+    raced = []
+
+    class Racing(LocalObjects):
+        def create(self, address):
+            if address.startswith(f"{uri}.sig/") and not raced:
+                raced.append(address)
+                shutil.rmtree(lake.root / "visits")
+                lake.data_set("visits")
+            return super().create(address)
+
+    with pytest.raises(PolicyError, match="somebody replaced it"):
+        lake.reseal(uri, store=Racing())
+
+    assert raced, "it was replaced between the last file and the commit"
+    for path, data in FILES.items():
+        assert lake.read(lake.store.child(uri, path), root=uri) == data
+    assert lake.usage("visits").suites == {"aes256-gcm-1mb": 3}
+
+
 def test_the_trail_says_what_replaced_what(lake):
     uri = lake.file("table")
 
