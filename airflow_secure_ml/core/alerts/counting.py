@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,6 +198,13 @@ class Counts:
                 found.pop(next(iter(found)) if idle is None else idle)
         found[key] = group
         return group
+
+    def fit(self, rules: Iterable[AlertRule]) -> None:
+        """Forget groups that a rule of that name no longer makes: of more values, or of fewer."""
+        for rule in rules:
+            found = self._groups.get(rule.name, {})
+            for values in [each for each in found if len(each) != len(rule.group_by)]:
+                del found[values]
 
     def each(self, rule: str) -> list[tuple[tuple[str, ...], Group]]:
         """The groups of a rule, with their values."""

@@ -49,6 +49,7 @@ class Evaluator:
 
     def __init__(self, rules: Sequence[AlertRule], counts: Counts, derive: Derive) -> None:
         self._rules, self.counts, self._derive = rules, counts, derive
+        counts.fit(rules)
         self._by_act: dict[str, list[AlertRule]] = {}
         for act in ACTIVITIES:
             self._by_act[act] = [rule for rule in rules if not rule.acts or act in rule.acts]

@@ -212,6 +212,22 @@ def test_what_was_counted_goes_through_a_file(rules):
     assert (values, raised.count) == (("churn",), 3)
 
 
+def test_a_rule_may_be_grouped_otherwise_under_its_name(rules):
+    """Its old groups once stopped every rule, at each start, for good."""
+    run = rules(often(at_least=1))
+    run.evaluator.take(refusal(0))
+    text = json.dumps(run.evaluator.encode())
+    changed = often(at_least=1, **{"group-by": ["run.dag", "object.uri"]})
+
+    again = Evaluator([changed], decode_counts(json.loads(text)), lambda leaf, name: None)
+    before = [*again.due(TIME)]
+    again.take(refusal(1, object={"uri": "s3://lake/a"}))
+    ((_, values, raised),) = again.due(TIME)
+
+    assert before == []
+    assert fact_of(changed, values, raised).more["subject"] == "DAG churn, s3://lake/a"
+
+
 @pytest.mark.parametrize(
     "event", [{}, {"act": 5}, {"act": "object.open", "result": "refused", "time": "now"}], ids=str
 )
