@@ -154,11 +154,12 @@ def _leaving(airflow_context: Any, begin: int, end: int) -> Iterator[_Written]:
 
 def _checkpoint(here: Deployment) -> tuple[Checkpoint | None, str]:
     """The newest checkpoint, if its signature holds; and why it does not."""
-    note = here.audit_reader().checkpoint()
+    log = here.audit_reader()
+    note = log.checkpoint()
     if note is None:
         return None, "none is signed yet"
     try:
-        return open_checkpoint(note, here.log_keys()), ""
+        return open_checkpoint(note, here.log_keys(), origin=log.origin()), ""
     except SecureMLError as error:
         return None, str(error)
 

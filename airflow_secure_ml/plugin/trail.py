@@ -85,7 +85,8 @@ class Trail:
         if note is None:
             return Signed()
         try:
-            return Signed(note=note, checkpoint=open_checkpoint(note, self.log_keys()))
+            found = open_checkpoint(note, self.log_keys(), origin=self.store.origin())
+            return Signed(note=note, checkpoint=found)
         except (ConfigurationError, FormatError, PolicyError, SignatureError) as error:
             return Signed(note=note, problem=str(error))
 

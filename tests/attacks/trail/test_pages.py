@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
 from fastapi import HTTPException
 
+from airflow_secure_ml.adapters.log_signer import LogSigner, init_log
 from airflow_secure_ml.adapters.sqlite_audit import SqliteAuditReader
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.errors import ServiceUnavailableError
@@ -155,6 +157,31 @@ def test_keys_from_elsewhere_are_believed_and_others_are_not(site):
     signed = Trail(parse_settings({**given, "audit_log_keys": retired})).signed()
     assert signed.size == 0
     assert "no key known" in signed.problem
+
+
+def test_a_checkpoint_of_another_log_that_is_trusted_too_is_not_this_ones(site, tmp_path):
+    site.put(ALICE, 0, chain(ALICE, 3))
+    site.run()
+    reader = site.reader()
+    with reader.whole() as whole:
+        root = whole.edge().root()
+    init_log(tmp_path / "other", "other.example")
+    other = LogSigner(tmp_path / "other")
+    note = other.sign(reader.size(), root, ())
+    with sqlite3.connect(site.database) as database:
+        database.execute("UPDATE checkpoint SET note = ? WHERE size = ?", (note, reader.size()))
+    keys = "\n".join(signer.public.line() for signer in (site.signer, other))
+    given = {
+        "key_system": "local:///nowhere",
+        "audit_dir": str(site.path),
+        "audit_signer_dir": str(site.signer_path),
+        "audit_log_keys": keys,
+    }
+
+    signed = Trail(parse_settings(given)).signed()
+
+    assert signed.size == 0
+    assert f"of log {other.origin!r}, expected {site.origin!r}" in signed.problem
 
 
 def test_large_events_do_not_fill_the_servers_memory(site, monkeypatch):
