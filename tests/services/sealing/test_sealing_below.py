@@ -344,6 +344,22 @@ def test_a_folder_that_was_there_before_is_refused(move):
         move.seal()
 
 
+@pytest.mark.parametrize(("what", "why"), [("came", "address_taken"), ("went", "output_missing")])
+def test_what_came_or_went_after_the_last_file_is_not_signed(move, what, why):
+    sealing = move.sealing()
+    sealing.run()
+    if what == "came":
+        (move.path / "sealed/stranger.csv").write_bytes(b"not sealed by this run")
+    else:
+        (move.path / "sealed/a.csv").unlink()
+
+    with pytest.raises(PolicyError) as raised:
+        sealing.sign(1)
+
+    assert raised.value.why == why
+    assert not (move.path / "sealed.sig").exists()
+
+
 def test_an_older_state_of_a_file_is_replaced_and_not_signed(move):
     move.seal()
     older = (move.path / "sealed/a.csv").read_bytes()
