@@ -390,10 +390,11 @@ def _begin(store: ObjectStore, uri: str, core_id: str) -> None:
     """Leave a mark that outlives this process: whoever begins again finds what is to be done."""
     mark = store.child(uri, destroying_name(core_id))
     if store.info(mark) is None:
-        _put(store, mark, _BEGUN)
+        # Replacing: some stores take what an earlier shredding removed for something there.
+        _put(store, mark, _BEGUN, replace=True)
 
 
-def _put(store: ObjectStore, uri: str, data: bytes) -> None:
+def _put(store: ObjectStore, uri: str, data: bytes, *, replace: bool = False) -> None:
     with store.create(uri) as writer:
         writer.write_at(0, data)
-        writer.commit(replace=False)
+        writer.commit(replace=replace)

@@ -95,6 +95,29 @@ def key_versions(client, bucket):
     ]
 
 
+def test_a_key_that_came_back_and_was_only_removed_again_goes_once_more(bench, plan, s3, client):
+    """Its certificate stands, and a version of it would open everything."""
+    bucket = s3.new_bucket(versioned=True)
+    uri = f"s3://{bucket}/sets/day"
+
+    def body(bound):
+        bound["day"].mkdir()
+        (bound["day"] / "a.csv").write_text("first")
+
+    bench.run(plan(outputs=[Output(name="day", uri=uri)], task_id="put"), body)
+    ((name, _),) = key_versions(client, bucket)
+    backup = client.get_object(Bucket=bucket, Key=name)["Body"].read()
+    shred(bench, uri)
+    client.put_object(Bucket=bucket, Key=name, Body=backup)
+    client.delete_object(Bucket=bucket, Key=name)
+    assert len(key_versions(client, bucket)) == 1
+
+    done = shred(bench, uri)
+
+    assert key_versions(client, bucket) == []
+    assert [each.copies for each in done.destructions] == [1]
+
+
 def test_what_readers_get_is_looked_at_and_not_what_lies_above_it(bench, plan, s3, client):
     """Whoever may add a version could hide from the look that a file stays readable."""
     bucket = s3.new_bucket(versioned=True)
