@@ -321,6 +321,27 @@ def test_a_prefix_without_a_listing_is_read_as_it_lies(store, read, client, buck
             directory.open("a.csv")
 
 
+def test_a_sweep_takes_what_the_ended_writer_left_and_nothing_of_other_programs(
+    store, write, read, client, versioned
+):
+    uri = f"s3://{versioned}/d"
+    write(uri, FILES)
+    before = _versions(client, versioned)
+    # As one that was killed: it neither commits nor aborts.
+    ended = store.create_directory(uri)
+    _fill(ended, NEXT)
+    left = _versions(client, versioned) - before
+    theirs = client.put_object(Bucket=versioned, Key="d/theirs.csv", Body=b"another program's")
+
+    write(uri, NEXT, replace=True)
+
+    there = _versions(client, versioned)
+    assert len(left) == len(NEXT)
+    assert not left & there
+    assert ("d/theirs.csv", theirs["VersionId"]) in there
+    assert read(uri) == NEXT
+
+
 def test_somebody_elses_prefix_stays_as_it_is_while_it_is_replaced(store, read, client, versioned):
     uri = f"s3://{versioned}/d"
     for name, data in FILES.items():
