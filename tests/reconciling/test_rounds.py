@@ -229,6 +229,19 @@ def test_an_invented_try_is_unknown(place):
     assert [sorted(alert["tis"]) for alert in told(place, "alert.raise")] == [[TI, "nonsense"]]
 
 
+def test_a_try_of_another_period_is_not_taken_for_an_invented_one(place):
+    place.tell(TI, *FULL)
+    place.sequence()
+    # Its last events came in this period; by Airflow's times it belongs to another.
+    began = attempt(start_ms=now_ms() - 9_000_000, end_ms=now_ms() - 8_000_000)
+
+    check(place, MemoryTables(began))
+
+    (found,) = told(place, "coverage.check")
+    assert (found["unknown"], found["recorded"]) == (0, 0)
+    assert told(place, "alert.raise") == []
+
+
 @pytest.mark.parametrize("calls", range(1, 3 + 2 * (ACTS + 1) + 1))
 def test_a_killed_check_loses_nothing_and_says_nothing_twice(place, calls):
     place.tell(TI, *FULL)
