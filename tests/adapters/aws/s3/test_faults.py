@@ -247,6 +247,29 @@ def test_a_timer_that_strikes_while_a_part_hangs_leaves_nothing(s3, s3_proxy, st
             pass
 
 
+def test_an_upload_is_aborted_again_behind_the_last_part_on_its_way(
+    s3, s3_proxy, store, client, bucket, uri
+):
+    """A store may take a part in that was on its way when its upload was aborted."""
+    order = []
+    events = client.meta.events
+    events.register("response-received.s3.UploadPart", lambda **_: order.append("part"))
+    events.register("before-call.s3.AbortMultipartUpload", lambda **_: order.append("abort"))
+    first = {"method": "PUT", "has": "partNumber=1"}
+    s3_proxy.will(Hang(seconds=1.0, **first))
+
+    with store.create(uri) as writer:
+        writer.write_at(0, DATA)
+        deadline = time.monotonic() + DEADLINE_S
+        while not s3_proxy.count(**first):
+            assert time.monotonic() < deadline
+
+    assert order.count("abort") == 2
+    assert "part" in order
+    assert order[-1] == "abort"
+    assert open_uploads(s3, bucket) == []
+
+
 def test_an_abort_that_fails_is_made_up_for_by_the_next_writer(s3, s3_proxy, store, bucket, uri):
     s3_proxy.will(s3_error("SlowDown", method="DELETE", times=99))
     with store.create(uri) as writer:
