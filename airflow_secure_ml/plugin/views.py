@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_secure_ml.core.audit.event_fields import name_of
+from airflow_secure_ml.core.audit.event_fields import END_MS, name_of
 from airflow_secure_ml.core.audit.query import Leaf
 from airflow_secure_ml.plugin.sentences import sentence, thing
 from airflow_secure_ml.plugin.wording import (
@@ -140,7 +140,7 @@ class Drawer:
 
 def when(ms: object) -> When:
     """A moment from milliseconds since 1970 UTC; one out of range is shown as it stands."""
-    if not isinstance(ms, int) or not 0 <= ms < 253_402_300_800_000:
+    if not isinstance(ms, int) or not 0 <= ms < END_MS:
         return When(iso="", day="", clock=visible(ms))
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return When(

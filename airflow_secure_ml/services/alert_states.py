@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_secure_ml.core.alerts.evaluating import ABOUT, is_of_a_task
+from airflow_secure_ml.core.alerts.evaluating import ABOUT
 from airflow_secure_ml.core.alerts.levels import LEVELS, level_of
-from airflow_secure_ml.core.audit.event_fields import name_of, number, part, text
+from airflow_secure_ml.core.audit.event_fields import is_of_a_task, name_of, number, part, text
 from airflow_secure_ml.core.audit.query import Leaf
 
 OPEN, ACKNOWLEDGED, CLOSED = "open", "acknowledged", "closed"

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import jinja2
 
 from airflow_secure_ml.core.audit.catalogue import WHYS
+from airflow_secure_ml.core.audit.event_fields import END_MS
 from airflow_secure_ml.services.report_figures import DAY_MS, stamp
 from airflow_secure_ml.services.reporting import Bar, Figure, Report
 
@@ -28,7 +29,6 @@ _WIDTH, _HEIGHT, _BASE = 1120, 164, 144
 # Bars end there; beside them stand the numbers.
 _PLOT = 1070
 _TOP = 8
-_MAX_MS = 253_402_300_800_000
 
 
 def standalone(report: Report, *, base_url: str) -> str:
@@ -163,7 +163,7 @@ def _width(count: int, figures: Sequence[Figure]) -> str:
 
 
 def _when(time_ms: int) -> str:
-    if not 0 <= time_ms < _MAX_MS:
+    if not 0 <= time_ms < END_MS:
         return str(time_ms)
     return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
 

@@ -1,7 +1,8 @@
 """Reviews as the log tells them: who is to look at which period, what they noted, what they signed.
 
-Nothing is kept beside the log. A sign-off names a checkpoint's size and root, and whether the log
-still extends that tree is derived from its hashes, not believed.
+Nothing is kept beside the log, and what a task says of a review is not believed. A sign-off names
+a checkpoint's size and root; whether the log still extends that tree is derived from its hashes,
+not believed.
 
 Source: PAGES, Alerts, Reports, Export; RFC 9162, 2.1.4.
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from airflow_secure_ml.core.audit.checkpoint import Checkpoint
 from airflow_secure_ml.core.audit.event import is_hidden
-from airflow_secure_ml.core.audit.event_fields import name_of, part
+from airflow_secure_ml.core.audit.event_fields import END_MS, is_of_a_task, name_of, number, part
 from airflow_secure_ml.core.audit.ports import ProvableStore
 from airflow_secure_ml.core.audit.query import EventQuery, Leaf
 from airflow_secure_ml.core.audit.tiles import node_reader
@@ -100,8 +101,7 @@ def reviews(store: AuditStore) -> tuple[list[Review], bool]:
         leaves += found
         if len(found) < _PAGE:
             return reviews_in(reversed(leaves)), True
-        time = found[-1].event.get("time")
-        bound = (time if isinstance(time, int) else 0, found[-1].index)
+        bound = (number(found[-1].event.get("time")), found[-1].index)
     return reviews_in(reversed(leaves)), False
 
 
@@ -110,7 +110,7 @@ def reviews_in(leaves: Iterable[Leaf]) -> list[Review]:
 
     Args:
         leaves: Of `review.assign`, `review.note`, `review.sign`, oldest first; others are passed
-            over, and so are those that a changed log holds in another shape.
+            over, and so are a task's, and those that a changed log holds in another shape.
 
     Returns:
         Newest first.
@@ -118,6 +118,8 @@ def reviews_in(leaves: Iterable[Leaf]) -> list[Review]:
     found: dict[str, Review] = {}
     for leaf in leaves:
         event = leaf.event
+        if is_of_a_task(event):
+            continue
         act, more = event.get("act"), part(event, "more")
         if act == "review.assign":
             _assigned(found, event, more)
@@ -129,9 +131,9 @@ def reviews_in(leaves: Iterable[Leaf]) -> list[Review]:
 
 
 def _assigned(found: dict[str, Review], event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
-    begin, end = more.get("from_ms"), more.get("until_ms")
+    begin, end = number(more.get("from_ms"), -1), number(more.get("until_ms"), -1)
     assignee = _hash(more.get("assignee"))
-    if isinstance(begin, int) and isinstance(end, int) and begin < end and assignee:
+    if 0 <= begin < end < END_MS and assignee:
         note = _note(event, more)
         found[note.event] = Review(
             name=note.event, from_ms=begin, until_ms=end, asked=note, assignee=assignee
@@ -159,11 +161,10 @@ def _signed(found: dict[str, Review], leaf: Leaf, more: Mapping[str, Any]) -> No
 
 
 def _note(event: Mapping[str, Any], more: Mapping[str, Any]) -> Note:
-    time = event.get("time")
     return Note(
         event=name_of(event),
         of=str(event.get("of", "")),
-        time_ms=time if isinstance(time, int) else 0,
+        time_ms=number(event.get("time")),
         by=_hash(event.get("by")),
         text=_hash(more.get("note")),
     )

@@ -15,7 +15,7 @@ from airflow_secure_ml.core.alerts.rule import AlertRule
 from airflow_secure_ml.core.alerts.taxonomy import Hidden
 from airflow_secure_ml.core.audit.catalogue import ACTIVITIES
 from airflow_secure_ml.core.audit.event import Fact, RunRef
-from airflow_secure_ml.core.audit.event_fields import name_of, part
+from airflow_secure_ml.core.audit.event_fields import is_of_a_task, name_of, part
 from airflow_secure_ml.core.audit.query import Leaf
 
 NEVER_MEANT = ("alert.",)
@@ -97,11 +97,6 @@ class Evaluator:
         alert = part(event, "more").get("alert")
         if act == "alert.close" and isinstance(alert, str) and alert and not is_of_a_task(event):
             self.counts.end(alert)
-
-
-def is_of_a_task(event: Mapping[str, Any]) -> bool:
-    """Whether an event says that a task recorded it."""
-    return "task" in part(event, "run")
 
 
 def _text(found: Sequence[Any]) -> str:

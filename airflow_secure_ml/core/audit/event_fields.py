@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# The first moment, ms since 1970 UTC, whose year has five digits: none of an event is written.
+END_MS = 253_402_300_800_000
+
 
 def part(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A field that should be an object; an empty one if it is anything else."""
@@ -26,6 +29,11 @@ def number(value: object, default: int = 0) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return value
     return default
+
+
+def is_of_a_task(event: Mapping[str, Any]) -> bool:
+    """Whether an event says that a task recorded it."""
+    return "task" in part(event, "run")
 
 
 def name_of(event: Mapping[str, Any]) -> str:

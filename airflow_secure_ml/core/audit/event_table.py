@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_secure_ml.core.audit.event import is_hidden
+from airflow_secure_ml.core.audit.event_fields import END_MS
 from airflow_secure_ml.core.audit.query import Leaf
 
 # A byte order mark, without which spreadsheets take the file for something else than UTF-8.
@@ -26,7 +27,6 @@ _BEGINNING = re.compile(rf"""(^|[,;|"])(?= *['{_FORMULA}])""")
 _SIGN = re.compile(f"['{_FORMULA}]")
 _MARKED = re.compile(r"""(^|[,;|"])'""")
 _ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4}|U[0-9a-f]{8})")
-_MAX_MS = 253_402_300_800_000
 
 
 def guarded(text: str) -> str:
@@ -92,7 +92,7 @@ def _name(event: Mapping[str, Any]) -> str:
 
 def _time(event: Mapping[str, Any]) -> Any:
     ms = event.get("time")
-    if not isinstance(ms, int) or not 0 <= ms < _MAX_MS:
+    if not isinstance(ms, int) or not 0 <= ms < END_MS:
         return ms
     return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 

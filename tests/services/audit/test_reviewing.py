@@ -82,6 +82,23 @@ def test_notes_belong_to_a_review_and_perhaps_to_an_event():
     assert notes_on(ASSIGNED, [found]) == []
 
 
+def by_a_task(new):
+    run = {"dag": "churn", "run": "r1", "task": "train"}
+    return Leaf(index=1, data=new.data, hash=new.hash, event={**new.event, "run": run})
+
+
+@pytest.mark.parametrize("said", [assigned(1), noted(1), signed(1)], ids=["a", "note", "sign-off"])
+def test_what_a_task_says_of_a_review_is_not_believed(said):
+    honest = as_leaves([assigned()])
+
+    assert reviews_in([*honest, by_a_task(said)]) == reviews_in(honest)
+
+
+@pytest.mark.parametrize("period", [(0, 10**18), (-1, 1000), (253_402_300_800_000, 10**18)])
+def test_a_period_that_no_calendar_has_is_passed_over(period):
+    assert reviews_in(as_leaves([assigned(begin=period[0], end=period[1])])) == []
+
+
 def test_a_sign_off_of_somebody_else_does_not_count():
     found = only(assigned(), signed(1, by=OLAF), signed(2, by="cc" * 32, size=2))
 
