@@ -403,3 +403,34 @@ def test_what_looks_alike_is_allowed(build):
         build()
 
     assert dag.tasks
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BatchOperator",
+        "DatabricksRunNowOperator",
+        "DatabricksSubmitRunOperator",
+        "DataprocSubmitJobOperator",
+        "DockerOperator",
+        "DockerSwarmOperator",
+        "EcsRunTaskOperator",
+        "EksPodOperator",
+        "EmrAddStepsOperator",
+        "EmrContainerOperator",
+        "GKEStartPodOperator",
+        "KubernetesJobOperator",
+        "KubernetesPodOperator",
+        "LivyOperator",
+        "SSHOperator",
+        "SageMakerProcessingOperator",
+        "SageMakerTrainingOperator",
+        "SparkKubernetesOperator",
+        "SparkSubmitOperator",
+    ],
+)
+def test_each_operator_that_runs_elsewhere_is_known_by_its_name(name):
+    operator = type(name, (BaseOperator,), {})
+
+    with pytest.raises(ConfigurationError, match=f"'job'.*{name}.*remote=True"):
+        secure(operator(task_id="job"), reads={"table": TABLE})
