@@ -12,7 +12,7 @@ from airflow_secure_ml.adapters.sqlite_audit import writer as sqlite_writer
 from airflow_secure_ml.core.audit.frame import ASIDE, encode_frame
 from airflow_secure_ml.core.audit.pruning import Hold
 from airflow_secure_ml.core.redaction import Aside, hidden_hash
-from airflow_secure_ml.errors import ConfigurationError
+from airflow_secure_ml.errors import AuditLogError, ConfigurationError
 from airflow_secure_ml.services.proving import check_proof, prove
 from airflow_secure_ml.services.pruning import hold_log, prune_log
 from airflow_secure_ml.services.verifying import TAMPERED, WHOLE
@@ -173,6 +173,17 @@ def test_a_values_bytes_do_not_stay_in_the_file(people):
     people.opened.clear()
 
     assert not any(GOES.value.encode() in path.read_bytes() for path in files if path.exists())
+
+
+def test_nothing_goes_whose_hash_would_go_with_it(site):
+    site.close()
+    site.store.edit("DELETE FROM tile WHERE level = 0 AND n = ?", 1)
+
+    with site.store.writer(site.origin) as log, pytest.raises(AuditLogError):
+        log.prune(512)
+
+    with site.reader().whole() as log:
+        assert next(iter(log.leaves()))[0] == 0
 
 
 def test_rows_that_go_without_a_word_are_tampering(site):
