@@ -116,6 +116,18 @@ def test_the_verifier_believes_no_stamp_of_something_else(stamped_pack, authorit
     assert report["status"] == 1, report
 
 
+def test_a_true_stamp_of_another_history_is_none_of_this_one(stamped_pack, authority, log):  # noqa: F811 - fixture
+    other, folder = signed(log, 2, b"\x07" * 32), stamped_pack / "timestamp"
+    with answering(lambda query: (200, authority.reply(query))) as url:
+        stamper = AuthorityStamper(HttpPoster("tsa", url), url, ca=authority.ca)
+        response, _ = stamper.stamp(other.encode())
+    (folder / "note").write_text(other)
+    (folder / "response.tsr").write_bytes(response)
+
+    for options in (("--timestamp-ca", authority.ca), ()):
+        assert verified(stamped_pack, *options)["status"] == 1
+
+
 def test_the_verifier_believes_no_other_authoritys_stamp(stamped_pack, tmp_path):
     other = Authority(tmp_path / "other")
 
