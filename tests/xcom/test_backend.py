@@ -133,7 +133,17 @@ def test_what_the_scheduler_reads_stays_clear(bench, word):
 
 
 @pytest.mark.parametrize(
-    "value", [CANARY, {"secret": CANARY}, {"skipped": {"a": 1}}, {"skipped": [1]}, {}], ids=repr
+    "value",
+    [
+        CANARY,
+        {"secret": CANARY},
+        {"secret": [CANARY]},
+        {"skipped": ["left"], "secret": [CANARY]},
+        {"skipped": {"a": 1}},
+        {"skipped": [1]},
+        {},
+    ],
+    ids=repr,
 )
 def test_nothing_else_travels_under_the_schedulers_key(bench, value):
     at = bench.put(value, key="skipmixin_key")
