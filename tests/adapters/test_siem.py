@@ -312,6 +312,30 @@ def test_syslog_gets_frames_that_count_octets(log, certificates):
     assert found == list(range(run.reader.size()))
 
 
+@pytest.mark.parametrize(
+    ("host", "is_known", "reason"),
+    [
+        ("127.0.0.1", False, "CERTIFICATE_VERIFY_FAILED"),
+        # The same receiver, and its certificate does not name this host.
+        ("localhost", True, "Hostname mismatch"),
+    ],
+    ids=["another certificate", "another name"],
+)
+def test_a_stranger_at_the_place_of_syslog_gets_nothing(
+    log, certificates, tmp_path, host, is_known, reason
+):
+    trusted, _ = certificates if is_known else make_certificate(tmp_path)
+    with syslog_server(certificates[1]) as (said, port):
+        place = Place(host=host, port=port)
+        run = Forwarding(log, SyslogReceiver(place, ca=str(trusted), **LIMITS))
+
+        with pytest.raises(ServiceUnavailableError, match=reason):
+            run.job.step()
+
+    assert b"".join(said) == b""
+    assert run.cursor() == 0
+
+
 def bare_end(line):
     line.shutdown(socket.SHUT_RDWR)
 
