@@ -262,12 +262,26 @@ def suite(tmp_path):
 @pytest.fixture
 def leasing_place(vault, vault_database):
     """Where a task leases: a Vault, an AppRole with what a task needs, and a path."""
+    return _leasing_place(vault, vault_database, token_ttl="15s")
+
+
+@pytest.fixture
+def lasting_place(vault, vault_database):
+    """The same, and its tokens outlive any test: what they leased does not end with them."""
+    return _leasing_place(vault, vault_database, token_ttl="10m")
+
+
+def _leasing_place(vault, vault_database, *, token_ttl):
     from tests.servers import vault_setup
 
     text = (ROOT / "docker/vault/task-leases.hcl").read_text().replace("creds/reader", "creds/+")
     policy = vault_setup.policy(vault, "secured-runs", text)
     role_id, secret_id = vault_setup.approle(
-        vault, "secured-runs", policy, token_ttl="15s", token_no_default_policy=True
+        vault,
+        f"secured-runs-{token_ttl}",
+        policy,
+        token_ttl=token_ttl,
+        token_no_default_policy=True,
     )
     return {
         "url": vault.url,

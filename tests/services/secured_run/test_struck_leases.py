@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from airflow_secure_ml.errors import PolicyError
-from tests.servers.proxy import Hang
+from tests.servers.proxy import Cut, Hang
 
 BEFORE_LEASES = ["guard started", "guard ready", "logged in", "line taken"]
 WITH_LEASES = [
     "asking", "granted", "recorded lease.grant outcome", "before handing over", "handed over",
 ]  # fmt: skip
 LATER = ["point 2", "in the body"]
+# Well before a lease, which lives for a minute, ends by itself.
+IN_TIME_S = 30.0
 # Until a guardian that neither answers nor ends is given up.
 GIVEN_UP_S = 25.0
 
@@ -221,3 +223,23 @@ def test_a_vault_that_hangs_is_asked_once_by_a_task_without_its_guardian(
     assert vault_proxy.count("sys/leases/revoke") == 1
     assert proxied.told() == [("failed", 1), ("failed", 1)]
     assert took_s < 8
+
+
+def test_a_login_whose_answer_was_lost_ends_with_the_task(
+    bench, lasting_place, postgres, leasing, vault_proxy
+):
+    proxied = Leasing(bench, {**lasting_place, "url": vault_proxy.url}, postgres, leasing.module)
+    vault_proxy.will(Cut(path=lasting_place["path"]))
+    there = []
+
+    proxied.run(Steps(lambda steps: there.append(len(proxied.left())), "in the body"))
+    ended = time.monotonic()
+    while (left := proxied.left()) and time.monotonic() < ended + IN_TIME_S:
+        time.sleep(0.05)
+    # Ends the token, and all that it leased.
+    proxied.client.close()
+
+    # Two that it has, and one that nobody heard of.
+    assert there == [3]
+    assert left == set()
+    assert proxied.told() == [("ok", 1), ("ok", 1)]
